@@ -1,0 +1,1 @@
+"""Measure: plain modules from a checkpoint to records on disk. Nothing here imports `checks`."""

@@ -1,0 +1,155 @@
+"""What every record on disk has in common, and strict JSON in and out.
+
+A record is one analysis of one model, one JSON object in one file. Each analysis module documents
+its own keys in its result record; these are the keys that all of them share:
+
+    schema_version   int, raised when a key changes its meaning
+    analysis         name of the module that made it, also the file's stem
+    model            the model's name, as given or as the hub spells it
+    metrics          name → Metric, the numbers that claim gates read
+    identities       name → Metric, worst violation of what the mathematics promises
+    absent           path pattern → reason, one for every null in the record
+    notes            list of sentences a reader must know to read the numbers rightly
+
+JSON is strict: NaN and infinity never reach the disk, and a null without a reason in `absent`
+(or in the `reason` beside it) is a defect of the analysis, so writing it raises.
+"""
+
+import dataclasses
+import fnmatch
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analyses.errors import InputError
+
+SCHEMA_VERSION = 1
+
+ANALYSES = (
+    "null_residual",
+    "head_grams",
+    "attention_stats",
+    "schedule_fit",
+    "head_geometry",
+    "delta_svd",
+)
+"""In the order in which they can run: schedule_fit and head_geometry read attention_stats."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One scalar with what is needed to judge it."""
+
+    value: float | None  # None only with a reason
+    interval: tuple[float, float] | None = None  # 90 %: each end is a one-sided 95 % bound
+    n: Mapping[str, float] = field(default_factory=dict)  # what was counted → how many
+    where: str | None = None  # the family, layer or descriptor that decided it
+    method: str = ""  # estimator and interval, in a few words
+    reason: str | None = None  # why value is None
+    applies: bool = True  # False where the question makes no sense for this model
+
+    def __post_init__(self) -> None:
+        if self.value is not None and not math.isfinite(self.value):
+            raise ValueError(f"a metric must be finite or None with a reason, got {self.value} ({self.method})")
+        if self.value is None and not self.reason:
+            raise ValueError(f"a metric without a value needs a reason ({self.method})")
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, arrays and tensors as dicts, lists and Python numbers; NaN and ±inf as None.
+
+    Shapes and key order of the input are kept; NumPy scalars become Python scalars.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if hasattr(value, "detach"):  # a tensor, without importing torch for it
+        return plain(value.detach().cpu().tolist())
+    if isinstance(value, (np.ndarray, np.generic)):
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def nulls(value: Any, path: str = "") -> Iterator[str]:
+    """Dotted path of every None in a plain value; lists count from 0."""
+    if value is None:
+        yield path
+    elif isinstance(value, dict):
+        for key, child in value.items():
+            yield from nulls(child, f"{path}.{key}" if path else key)
+    elif isinstance(value, list):
+        for i, child in enumerate(value):
+            yield from nulls(child, f"{path}.{i}")
+
+
+OPTIONAL = ("interval", "where", "reason")  # keys of a Metric whose null speaks for itself
+
+
+def unexplained_nulls(record: Mapping[str, Any]) -> list[str]:
+    """Paths of nulls that no pattern in `record["absent"]` covers (`*` matches anything)."""
+    patterns = list(record.get("absent", {}))
+    found = []
+    for path in nulls(record):
+        parent, _, key = path.rpartition(".")
+        in_metric = parent.startswith(("metrics.", "identities.")) and key in (*OPTIONAL, "value")
+        if not in_metric and not any(fnmatch.fnmatchcase(path, p) or fnmatch.fnmatchcase(path, p + ".*") for p in patterns):
+            found.append(path)
+    return found
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write strict JSON, sorted keys, one top-level key a line; temporary name, then rename.
+
+    Raises ValueError if a null has no reason (records only: values with an `absent` key).
+    """
+    tree = plain(value)
+    if "absent" in tree and (missing := unexplained_nulls(tree)):
+        raise ValueError(f"{path.name}: {len(missing)} nulls without a reason, first at {missing[0]}")
+    lines = [
+        f"{json.dumps(key)}: {json.dumps(tree[key], allow_nan=False, sort_keys=True, separators=(',', ':'))}"
+        for key in sorted(tree)
+    ]
+    write_bytes(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: same folder, flushed to disk, then renamed over the old one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another folder with --out") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read strict JSON written by `write_json`.
+
+    Raises InputError on a missing file, on what is not JSON, and on NaN or Infinity.
+    """
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not JSON")
+
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such record; run `fathom measure` first") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as a record ({error}); measure again") from error

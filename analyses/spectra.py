@@ -1,0 +1,114 @@
+"""Shared linear algebra: entropies of spectra, factored products, and what chance gives.
+
+Axes in shape comments: layer, head, out, in, hidden, mode (index of a singular value).
+Everything is float64 unless said otherwise; every function takes leading batch axes.
+"""
+
+import math
+
+import torch
+
+EPS = torch.finfo(torch.float64).eps
+
+
+def spectral_entropy(sigma: torch.Tensor) -> torch.Tensor:
+    """Entropy of a spectrum, S = −Σ p ln p with p_i = σ_i²/Σσ², in nats.
+
+    Parameters
+    ----------
+    sigma : (..., mode) singular values, non-negative.
+
+    Returns
+    -------
+    (...) entropies in [0, ln mode]; NaN where the whole spectrum is zero.
+
+    >>> round(float(spectral_entropy(torch.ones(4, dtype=torch.float64))), 6) == round(math.log(4), 6)
+    True
+    """
+    return energy_entropy(sigma.square())
+
+
+def energy_entropy(energy: torch.Tensor) -> torch.Tensor:
+    """`spectral_entropy` from σ² directly; slightly negative rounding residues count as zero."""
+    energy = energy.clamp_min(0)
+    return torch.special.entr(energy / energy.sum(-1, keepdim=True)).sum(-1)
+
+
+def effective_rank(sigma: torch.Tensor) -> torch.Tensor:
+    """e^S of the spectral entropy, between 1 and the number of modes (Roy & Vetterli 2007)."""
+    return spectral_entropy(sigma).exp()
+
+
+def squared_singular_values(matrix: torch.Tensor) -> torch.Tensor:
+    """σ² of a (..., out, in) matrix, descending, through the Gram matrix of its smaller side.
+
+    The eigenvalues of the Gram matrix are σ² with an absolute error of about eps·σ₁²·side, so
+    that a σ below 1e-8·σ₁ is lost; entropies and energy shares do not notice.
+    """
+    wide = matrix.shape[-2] <= matrix.shape[-1]
+    gram = matrix @ matrix.mT if wide else matrix.mT @ matrix
+    return torch.linalg.eigvalsh(gram).flip(-1).clamp_min(0)
+
+
+def product_svd(left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Thin SVD of leftᵀ·right without forming it, from QR factors of both sides.
+
+    leftᵀ = Q_l R_l and rightᵀ = Q_r R_r give leftᵀ·right = Q_l (R_l R_rᵀ) Q_rᵀ, so that one small
+    SVD is enough; its errors are of order eps·σ₁ also for rank-deficient factors.
+
+    Parameters
+    ----------
+    left, right : (..., head_dim, hidden), float64. For a head, W_k and W_q.
+
+    Returns
+    -------
+    u : (..., hidden, mode), sigma : (..., mode) descending, vt : (..., mode, hidden), with
+        mode = min(head_dim, hidden).
+    """
+    q_left, r_left = torch.linalg.qr(left.mT)  # (..., hidden, mode), (..., mode, head_dim)
+    q_right, r_right = torch.linalg.qr(right.mT)
+    u, sigma, vt = torch.linalg.svd(r_left @ r_right.mT)
+    return q_left @ u, sigma, vt @ q_right.mT
+
+
+def symmetric_eigenvalues(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Signed eigenvalues of g + gᵀ for g = leftᵀ·right, off the null space, by falling magnitude.
+
+    With X = [right; left] and J = [[0, I], [I, 0]], g + gᵀ = Xᵀ J X. A thin QR of Xᵀ turns this
+    into the symmetric R J Rᵀ, which stays right to eps·λ_max for rank-deficient heads, where the
+    unsymmetric J X Xᵀ has complex eigenvalues and a Cholesky factor does not exist.
+
+    Parameters
+    ----------
+    left, right : (..., head_dim, hidden), float64.
+
+    Returns
+    -------
+    (..., 2·head_dim) eigenvalues, zero-padded where hidden < 2·head_dim.
+    """
+    head_dim = left.shape[-2]
+    stacked = torch.cat([right, left], dim=-2)  # (..., 2·head_dim, hidden)
+    r = torch.linalg.qr(stacked.mT, mode="r").R  # (..., min(hidden, 2·head_dim), 2·head_dim)
+    half = r[..., :head_dim] @ r[..., head_dim:].mT
+    eigenvalues = torch.linalg.eigvalsh(half + half.mT)
+    order = eigenvalues.abs().argsort(dim=-1, descending=True)
+    eigenvalues = eigenvalues.gather(-1, order)
+    return torch.nn.functional.pad(eigenvalues, (0, 2 * head_dim - eigenvalues.shape[-1]))
+
+
+def page_entropy(rows: int, columns: int) -> float:
+    """Expected spectral entropy of an iid matrix, S₀ = ln m − m/(2n), m ≤ n its sides, in nats.
+
+    Page (1993), Phys. Rev. Lett. 71, 1291, for large n; right to about 1 % from m = 32 on, for
+    entries without heavy tails.
+    """
+    small, large = sorted((rows, columns))
+    return math.log(small) - small / (2 * large)
+
+
+def haar(rows: int, columns: int, generator: torch.Generator) -> torch.Tensor:
+    """A (rows, columns) matrix with orthonormal columns, uniform over all such (rows ≥ columns)."""
+    gaussian = torch.randn(rows, columns, generator=generator, dtype=torch.float64)
+    q, r = torch.linalg.qr(gaussian)
+    # Without the signs, Q depends on the QR convention and is not uniform (Mezzadri 2007).
+    return q * r.diagonal().sign()

@@ -1,0 +1,1 @@
+"""Judge: gates over records, and the page that shows them."""
