@@ -7,6 +7,7 @@ memory-mapped handles that stay open count as resident memory for as long as the
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -103,6 +104,14 @@ class Checkpoint:
         require_finite(name, stored)
         value = stored.to(device=device, dtype=torch.float64)
         return value + self.architecture.gain_offset if family in GAINS else value
+
+    def parameters(self) -> int:
+        """Number of stored parameters, from the headers."""
+        count = 0
+        for path in sorted(set(self.files.values())):
+            with _open(path) as file:
+                count += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())
+        return count
 
     def head_blocks(self, family: str, layer: int, *, device: str = "cpu") -> torch.Tensor:
         """Rows of q_proj, k_proj or v_proj by head: (head or kv_head, head_dim, hidden), float64."""

@@ -1,0 +1,67 @@
+# make report   measure the reference model and render build/reference/report.html
+# make test     run the tests
+# A bare `make` prints help. Nothing but Python 3.11-3.13, make and a package index is needed.
+
+PYTHON ?= python3
+OUT ?= build
+SEED ?= 0
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+VENV := .venv
+READY := $(VENV)/.installed
+FATHOM := $(VENV)/bin/python -m checks.cli
+REFERENCE := checks/reference
+MEASURED := $(OUT)/.reference-measured
+SOURCES := $(wildcard analyses/* checks/*.py checks/claims/*.py $(REFERENCE)/*.json $(REFERENCE)/*.safetensors)
+OPTIONS := --seed $(SEED) $(if $(DEVICE),--device $(DEVICE)) $(if $(DTYPE),--dtype $(DTYPE)) \
+           $(if $(ATTENTION),--attention $(ATTENTION)) $(if $(CALIBRATION),--calibration "$(CALIBRATION)") $(ARGS)
+
+.DELETE_ON_ERROR:
+.PHONY: help report test reference-model clean
+
+help:
+	@echo 'make report                     measure the reference model, render $(OUT)/reference/report.html and $(OUT)/index.html'
+	@echo 'make report MODEL=…             the same for a folder, a hub id, or id@revision; joins the index'
+	@echo 'make report MODELS="… …"        the same for several; the index lists exactly these'
+	@echo '            DEVICE=auto|cpu|cuda|mps  DTYPE=float32|bfloat16|float16|float64|auto  ATTENTION=eager|sdpa'
+	@echo '            CALIBRATION=file  OUT=folder  SEED=0  ARGS="any other option of fathom run"'
+	@echo 'make test                       run the tests'
+	@echo 'make reference-model            train the reference model again, into $(OUT)/reference-model'
+	@echo 'make clean                      remove $(OUT)'
+
+# The stamp appears only after pip has succeeded, so a broken install is tried again.
+$(READY): requirements.lock
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else f"Fathom needs Python 3.11 to 3.13, {sys.executable} is {v[0]}.{v[1]}; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --requirement requirements.lock
+	@touch $@
+
+ifdef MODELS
+report: $(READY)
+	$(FATHOM) run $(MODELS) --out "$(OUT)" --exact-index $(OPTIONS)
+else ifdef MODEL
+report: $(READY)
+	$(FATHOM) run "$(MODEL)" --out "$(OUT)" $(OPTIONS)
+else
+report: $(MEASURED)
+	$(FATHOM) report "$(OUT)"
+endif
+
+# Other options mean other numbers, so they are part of what the stamp depends on. When an analysis
+# fails there is no stamp, but there is a manifest and a page that says what failed.
+$(MEASURED): $(SOURCES) $(MEASURED).options | $(READY)
+	$(FATHOM) measure $(REFERENCE) --out "$(OUT)" $(OPTIONS) && touch $@ || test -f "$(OUT)/reference/manifest.json"
+
+$(MEASURED).options: FORCE
+	@mkdir -p "$(OUT)"
+	@echo '$(OPTIONS)' | cmp --silent - $@ || echo '$(OPTIONS)' > $@
+FORCE:
+
+test: $(READY)
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+reference-model: $(READY)
+	$(VENV)/bin/python -m checks.reference.train --out "$(OUT)/reference-model" $(ARGS)
+
+clean:
+	rm -rf "$(OUT)"

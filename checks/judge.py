@@ -1,0 +1,94 @@
+"""From records to `gates.json`: every gate evaluated, every claim given its verdict.
+
+The verdict is a word for people. Until a claim's controls are run, it rests on the gate alone,
+and the page says so.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from analyses import records
+from analyses.errors import InputError
+from checks.claims import CLAIMS, INTEGRITY
+from checks.gate import Outcome, Status, evaluate
+
+VERDICTS = {
+    "holds": "The number meets its threshold, with the whole interval on the right side.",
+    "does not hold": "The number misses its threshold, with the whole interval on the wrong side.",
+    "uninformative": "A model that cannot have the property passes too, or one that has it goes unseen.",
+    "coordinate-dependent": "A change of parameters that leaves the model's function alone changes the answer.",
+    "undecided": "Too few layers or tokens, an interval across the threshold, or a margin within the noise.",
+    "not applicable": "The model has nothing that the claim speaks of.",
+    "error": "The analysis behind the claim failed.",
+}
+"""Each verdict's meaning in one sentence; `error` is no verdict on the claim but on the run."""
+
+_WORD: dict[Status, str] = {
+    "pass": "holds",
+    "fail": "does not hold",
+    "inconclusive": "undecided",
+    "skip": "not applicable",
+    "error": "error",
+}
+
+
+def read_records(folder: Path) -> dict[str, dict[str, Any]]:
+    """The analysis records that a model's folder holds, by analysis.
+
+    Raises InputError if there is none, or one of another schema version.
+    """
+    found = {name: records.read_json(path) for name in records.ANALYSES if (path := folder / f"{name}.json").exists()}
+    if not found:
+        raise InputError(f"{folder}: no records; run `fathom measure` first")
+    for name, record in found.items():
+        if (version := record.get("schema_version")) != records.SCHEMA_VERSION:
+            raise InputError(
+                f"{folder / name}.json: schema version {version}, this Fathom reads {records.SCHEMA_VERSION}; measure again"
+            )
+    return found
+
+
+def judge(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The content of `gates.json` from a model's records.
+
+    Keys: `model`; `integrity` and `claims`, lists of outcomes; `counts`, how many claims have each
+    verdict and how many integrity gates each status; `verdicts`, the meaning of each word.
+    """
+    integrity = [records.plain(evaluate(gate, found)) for gate in INTEGRITY]
+    claims = [_verdict(evaluate(gate, found)) for gate in CLAIMS]
+    return {
+        "schema_version": records.SCHEMA_VERSION,
+        "model": next(iter(found.values()))["model"],
+        "integrity": integrity,
+        "claims": claims,
+        "counts": {
+            "claims": Counter(claim["verdict"] for claim in claims),
+            "integrity": Counter(outcome["status"] for outcome in integrity),
+        },
+        "verdicts": VERDICTS,
+    }
+
+
+def _verdict(outcome: Outcome) -> dict[str, Any]:
+    return records.plain(outcome) | {
+        "verdict": _WORD[outcome.status],
+        "verdict_reason": outcome.reason,
+        "controls": None,
+    }
+
+
+def exit_code(judged: Mapping[str, Any], *, strict: bool) -> int:
+    """0 all ran and every integrity gate passed, 1 a gate failed, 2 an error, 3 nothing evaluated.
+
+    A failed claim counts only if strict. An integrity gate that was skipped with its analysis is
+    no failure; one that could not be decided is.
+    """
+    integrity = {outcome["status"] for outcome in judged["integrity"]}
+    claims = {claim["status"] for claim in judged["claims"]}
+    if "error" in integrity | claims:
+        return 2
+    if integrity | claims <= {"skip"}:
+        return 3
+    return int(bool(integrity & {"fail", "inconclusive"}) or (strict and "fail" in claims))
