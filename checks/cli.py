@@ -10,6 +10,7 @@ from pathlib import Path
 
 from analyses.errors import InputError
 
+REFERENCE = Path(__file__).parent / "reference"
 OK, GATE_FAILED, ERROR, NOTHING = 0, 1, 2, 3
 DTYPES = ("float32", "bfloat16", "float16", "float64", "auto")
 
@@ -35,14 +36,14 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
     run = verbs.add_parser("run", help="measure models, judge them, render their pages and one index")
-    run.add_argument("models", nargs="+", metavar="MODEL", help="folder, hub id, or id@revision")
+    run.add_argument("models", nargs="+", metavar="MODEL", help="folder, hub id, id@revision, or `reference`")
     run.add_argument("--exact-index", action="store_true", help="the index lists these models only, not all under --out")
     run.set_defaults(verb=_run)
     _measuring(run)
     _common(run)
 
     measure = verbs.add_parser("measure", help="records only")
-    measure.add_argument("models", nargs="+", metavar="MODEL", help="folder, hub id, or id@revision")
+    measure.add_argument("models", nargs="+", metavar="MODEL", help="folder, hub id, id@revision, or `reference`")
     measure.set_defaults(verb=_measure)
     _measuring(measure)
     _common(measure)
@@ -105,8 +106,10 @@ def _measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:
     )
     folders, code = [], OK
     for model in arguments.models:
+        # The shipped model has a name, since a folder inside site-packages is nothing to type.
+        source = str(REFERENCE) if model == REFERENCE.name and not Path(model).exists() else model
         try:
-            measured = measure(model, arguments.out, settings, say=_say(arguments), debug=arguments.debug)
+            measured = measure(source, arguments.out, settings, say=_say(arguments), debug=arguments.debug)
         except InputError as error:
             if arguments.debug or len(arguments.models) == 1:
                 raise

@@ -13,6 +13,7 @@ import torch
 
 from analyses import records
 from analyses.measure import Measured
+from checks import __version__
 
 PACKAGES = ("torch", "transformers", "numpy", "scipy", "jinja2", "safetensors", "tokenizers")
 
@@ -70,7 +71,7 @@ def command(measured: Measured) -> str:
 
 
 def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
+    versions = {"fathom": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         versions[package] = importlib.metadata.version(package)
     return versions

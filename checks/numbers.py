@@ -1,0 +1,92 @@
+"""How a number is written on the page: enough digits to read, enough to see which side of a limit.
+
+Pure text in, text out; the minus is the mathematical one, powers of ten are superscripts, and a
+number that was not measured is a dash with its words beside it, never a zero.
+"""
+
+import math
+from collections.abc import Sequence
+
+MISSING = "–"
+DIGITS = 3  # significant digits in prose and on axes
+MOST_DIGITS = 15  # what a float64 carries
+PLAIN_FROM, PLAIN_TO = 1e-3, 1e5  # outside, powers of ten are easier to read than zeros
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def number(value: float | None, digits: int = DIGITS) -> str:
+    """A number with this many significant digits; integers below 10⁵ in full, with thousands grouped.
+
+    >>> number(0.098765), number(24), number(-3.0e-12), number(8192), number(None)
+    ('0.0988', '24', '−3.00 × 10⁻¹²', '8,192', '–')
+    """
+    if value is None or isinstance(value, str) or not math.isfinite(value):
+        return MISSING
+    if value == 0:
+        return "0"
+    if isinstance(value, int) or (value == int(value) and abs(value) >= 10):
+        if abs(value) < 1e9:
+            return _sign(f"{int(value):,}")
+    if PLAIN_FROM <= abs(value) < PLAIN_TO:
+        decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+        return _sign(f"{value:,.{decimals}f}")
+    return scientific(value, digits)
+
+
+def scientific(value: float, digits: int = DIGITS) -> str:
+    """A finite number as mantissa and power of ten.
+
+    >>> scientific(12345.678, 3)
+    '1.23 × 10⁴'
+    """
+    mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+    return f"{_sign(mantissa)} × 10{str(int(exponent)).translate(_SUPERSCRIPT)}"
+
+
+def apart(observed: float | None, threshold: float | None, digits: int = DIGITS) -> tuple[str, str]:
+    """Both numbers, with digits added until they differ, so that no failure reads "0.100 of 0.1".
+
+    >>> apart(0.10004, 0.1), apart(0.3, 0.3), apart(None, 0.1)
+    (('0.10004', '0.10000'), ('0.300', '0.300'), ('–', '0.100'))
+    """
+    pair = number(observed, digits), number(threshold, digits)
+    if observed is None or threshold is None or observed == threshold:
+        return pair
+    while pair[0] == pair[1] and digits < MOST_DIGITS + 2:
+        digits += 1
+        pair = number(observed, digits), number(threshold, digits)
+    return pair
+
+
+def column(values: Sequence[float | None]) -> list[str]:
+    """One table column with the same decimals throughout, so that right-aligned points line up.
+
+    >>> column([0.5, 12.25, None])
+    ['0.50', '12.25', '–']
+    """
+    finite = [abs(v) for v in values if v is not None and math.isfinite(v)]
+    if all(isinstance(v, int) for v in values if v is not None):
+        return [number(v) for v in values]
+    largest, smallest = max(finite, default=0.0), min((v for v in finite if v), default=0.0)
+    if not largest or smallest < largest * 1e-4 or largest >= PLAIN_TO or smallest < PLAIN_FROM / 10:
+        return [number(v) for v in values]
+    decimals = min(6, max(0, DIGITS - math.floor(math.log10(largest))))
+    if largest >= 1:
+        decimals = max(decimals, 2)
+    return [MISSING if v is None or not math.isfinite(v) else _sign(f"{v:,.{decimals}f}") for v in values]
+
+
+def percent(fraction: float | None) -> str:
+    """A fraction as a percentage with two digits, or as many as it needs near 100.
+
+    >>> percent(0.1234), percent(0.004), percent(12.5)
+    ('12 %', '0.40 %', '1,250 %')
+    """
+    if fraction is None or not math.isfinite(fraction):
+        return MISSING
+    value = 100 * fraction
+    return f"{number(value, 2) if abs(value) < 10 else _sign(f'{value:,.0f}')} %"
+
+
+def _sign(text: str) -> str:
+    return text.replace("-", "−")
