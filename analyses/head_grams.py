@@ -264,6 +264,9 @@ def _absent(values: Mapping[str, Any], *, all_pairs: bool) -> dict[str, str]:
 def _notes(checkpoint: Checkpoint) -> list[str]:
     notes = [
         "g is the metric at relative distance 0; under rotary positions the metric at distance Δ is W_kᵀ R_Δ W_q.",
+        "g is taken from the stored projections; the gain of the norm before them is not folded in.",
+        "The published fro_sq is ‖W_k W_qᵀ‖², not ‖g‖² = ‖W_kᵀ W_q‖²: the gram's diagonal agrees with the latter only.",
+        "The published eigenvalues, of an unsymmetric matrix, turn complex on rank-deficient heads; here they are real.",
         "The published directions (V of W_k W_qᵀ pushed through W_q) are not singular vectors of g; the exact ones are.",
         "The order of heads is a free permutation of the parameters: the pairing by index is arbitrary, "
         "the best matching is what counts.",

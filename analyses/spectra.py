@@ -1,7 +1,7 @@
 """Shared linear algebra: entropies of spectra, factored products, and what chance gives.
 
 Axes in shape comments: layer, head, out, in, hidden, mode (index of a singular value).
-Everything is float64 unless said otherwise; every function takes leading batch axes.
+Everything is float64 unless said otherwise; functions of matrices and spectra take leading batch axes.
 """
 
 import math
@@ -42,8 +42,8 @@ def effective_rank(sigma: torch.Tensor) -> torch.Tensor:
 def squared_singular_values(matrix: torch.Tensor) -> torch.Tensor:
     """σ² of a (..., out, in) matrix, descending, through the Gram matrix of its smaller side.
 
-    The eigenvalues of the Gram matrix are σ² with an absolute error of about eps·σ₁²·side, so
-    that a σ below 1e-8·σ₁ is lost; entropies and energy shares do not notice.
+    The eigenvalues of the Gram matrix are σ² with an absolute error of at most about
+    (out + in)·eps·Σσ², so that a σ below 1e-8·σ₁ is lost; entropies and energy shares do not notice.
     """
     wide = matrix.shape[-2] <= matrix.shape[-1]
     gram = matrix @ matrix.mT if wide else matrix.mT @ matrix
@@ -54,11 +54,15 @@ def product_svd(left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, 
     """Thin SVD of leftᵀ·right without forming it, from QR factors of both sides.
 
     leftᵀ = Q_l R_l and rightᵀ = Q_r R_r give leftᵀ·right = Q_l (R_l R_rᵀ) Q_rᵀ, so that one small
-    SVD is enough; its errors are of order eps·σ₁ also for rank-deficient factors.
+    SVD is enough; its errors are of order eps·‖left‖·‖right‖ also for rank-deficient factors.
+
+    Measured on one core, per head: 12 ms at head_dim 128, hidden 1,024 and 27 ms at hidden 2,560, singular
+    values right to 2e-15·σ₁ and vectors orthonormal to 7e-15 for full, graded (1 … 1e-10) and deficient rank.
+    Square roots of the small Gram matrices take 14 and 28 ms and leave no orthonormal vectors below full rank.
 
     Parameters
     ----------
-    left, right : (..., head_dim, hidden), float64. For a head, W_k and W_q.
+    left, right : (..., head_dim, hidden), float64; their batch axes broadcast. For a head, W_k and W_q.
 
     Returns
     -------
@@ -75,8 +79,9 @@ def symmetric_eigenvalues(left: torch.Tensor, right: torch.Tensor) -> torch.Tens
     """Signed eigenvalues of g + gᵀ for g = leftᵀ·right, off the null space, by falling magnitude.
 
     With X = [right; left] and J = [[0, I], [I, 0]], g + gᵀ = Xᵀ J X. A thin QR of Xᵀ turns this
-    into the symmetric R J Rᵀ, which stays right to eps·λ_max for rank-deficient heads, where the
-    unsymmetric J X Xᵀ has complex eigenvalues and a Cholesky factor does not exist.
+    into the symmetric R J Rᵀ, which stays right to a few eps·λ_max for rank-deficient heads (5e-15
+    measured; a square root of X Xᵀ errs by 2e-8 there and is no faster), where the unsymmetric
+    J X Xᵀ has complex eigenvalues and a Cholesky factor does not exist.
 
     Parameters
     ----------
@@ -99,8 +104,9 @@ def symmetric_eigenvalues(left: torch.Tensor, right: torch.Tensor) -> torch.Tens
 def page_entropy(rows: int, columns: int) -> float:
     """Expected spectral entropy of an iid matrix, S₀ = ln m − m/(2n), m ≤ n its sides, in nats.
 
-    Page (1993), Phys. Rev. Lett. 71, 1291, for large n; right to about 1 % from m = 32 on, for
-    entries without heavy tails.
+    Page (1993), Phys. Rev. Lett. 71, 1291, for large n. For real entries without heavy tails it is too
+    high by about 0.4/m in square matrices (simulated, m = 16 to 256), less in oblong ones: the
+    effective rank by 1 % at m = 32. Below that use a simulation.
     """
     small, large = sorted((rows, columns))
     return math.log(small) - small / (2 * large)

@@ -1,0 +1,131 @@
+"""Gates of head_grams: what must hold of the per-head metric g = W_kᵀ W_q, and what is claimed of it."""
+
+from checks.gate import Condition, Gate
+
+# Every identity is relative to ‖W_k‖_F‖W_q‖_F, or its square, with which rounding scales.
+ROUNDING = 1e-11
+ROUNDING_SOURCE = (
+    "float64 rounding of sums over the hidden size, relative to ‖W_k‖‖W_q‖: at most (hidden + 8·head_dim)·eps, "
+    "4e-12 at hidden 16,384 and head dimension 256; a wrong head, index or factor moves it by about 1/head_dim"
+)
+PUBLISHED_NORM = (
+    "The published fro_sq is ‖W_k W_qᵀ‖², not ‖W_kᵀ W_q‖²: hardly correlated with it and at odds with the gram's own diagonal"
+)
+UNSYMMETRIC = "The published eigenvalues, of the unsymmetric J X Xᵀ, turn complex on rank-deficient heads"
+PUBLISHED_DIRECTIONS = (
+    "The published directions (V of W_k W_qᵀ pushed through W_q) are neither singular vectors of g nor orthogonal"
+)
+HEAD_ORDER = "The order of heads is a free permutation of the parameters: pairing equal indices, as published, is arbitrary"
+
+
+def _identity(name: str, claim: str, quantity: str, errata: str = "") -> Gate:
+    return Gate(
+        id=f"head_grams.{name}",
+        kind="integrity",
+        claim=claim,
+        conditions=(
+            Condition(
+                path=f"head_grams.identities.{name}", comparator="<=", threshold=ROUNDING, unit="", quantity=quantity
+            ),
+        ),
+        reason=ROUNDING_SOURCE,
+        errata=errata,
+    )
+
+
+INTEGRITY = (
+    _identity(
+        "gram_diagonal",
+        "The diagonal of every head's gram is ‖g‖², the sum of its squared singular values",
+        "worst |⟨g, g⟩ − Σσ²|",
+        PUBLISHED_NORM,
+    ),
+    _identity(
+        "cauchy_schwarz",
+        "No inner product of two head metrics exceeds the product of their norms",
+        "worst |⟨g, g'⟩| − ‖g‖‖g'‖",
+    ),
+    _identity(
+        "gram_psd",
+        "Every head's gram over layers is positive semi-definite",
+        "most negative eigenvalue",
+    ),
+    _identity(
+        "gram_symmetry",
+        "The inner product of two heads of one layer does not depend on their order",
+        "worst |⟨g, g'⟩ − ⟨g', g⟩|",
+    ),
+    _identity(
+        "sym_eigs_trace",
+        "The signed eigenvalues of g + gᵀ add up to 2 tr g",
+        "worst |Σλ − 2 tr g|",
+        UNSYMMETRIC,
+    ),
+    _identity(
+        "sym_eigs_square",
+        "The squared eigenvalues of g + gᵀ add up to 2‖g‖² + 2 tr g²",
+        "worst |Σλ² − 2‖g‖² − 2 tr g²|",
+        UNSYMMETRIC,
+    ),
+    _identity(
+        "top_direction",
+        "g stretches its first singular direction by its first singular value",
+        "worst |‖g v₁‖ − σ₁|",
+        PUBLISHED_DIRECTIONS,
+    ),
+)
+
+CLAIMS = (
+    Gate(
+        id="HG1",
+        kind="absence",
+        claim="Head metrics W_kᵀW_q of adjacent layers are unrelated in the stored coordinates, whatever the order of heads",
+        conditions=(
+            Condition(
+                path="head_grams.metrics.median_abs_similarity_matched",
+                comparator="<=",
+                threshold=0.05,
+                unit="",
+                quantity="median |similarity| of head metrics in adjacent layers, at the best matching of heads",
+            ),
+        ),
+        reason="a similarity of 0.05 is 0.25 % of shared energy; unrelated heads have a root mean square of 1/hidden, "
+        "and a best matching of a dozen heads about twice that, which stays below 0.05 from hidden size 64 on",
+        minimum={"pairs": 4},
+        errata=HEAD_ORDER,
+    ),
+    Gate(
+        id="HG2",
+        kind="presence",
+        claim="The top subspaces that heads read from, the leading right singular vectors of W_kᵀW_q, are shared by adjacent layers",
+        conditions=(
+            Condition(
+                path="head_grams.metrics.median_overlap_ratio",
+                comparator=">=",
+                threshold=3.0,
+                unit="× chance",
+                quantity="median overlap of top subspaces in adjacent layers at the best matching, over chance k/hidden",
+            ),
+        ),
+        reason="three times what unrelated subspaces share; the most there can be is hidden/k, at least 4 where this is judged",
+        minimum={"pairs": 4},
+        errata=f"{PUBLISHED_DIRECTIONS}. {HEAD_ORDER}",
+    ),
+    Gate(
+        id="HG3",
+        kind="absence",
+        claim="Heads' curvature is of mixed sign: g + gᵀ is neither positive nor negative for most heads",
+        conditions=(
+            Condition(
+                path="head_grams.metrics.mixed_sign_share",
+                comparator=">=",
+                threshold=0.8,
+                unit="",
+                quantity="share of heads with 0.2 to 0.8 of the energy of g + gᵀ in negative eigenvalues",
+            ),
+        ),
+        reason="a quarter of the other sign at least (0.2 to 0.8) for four heads in five; unrelated W_q and W_k give 0.5",
+        minimum={"heads": 32},
+        errata=UNSYMMETRIC,
+    ),
+)
