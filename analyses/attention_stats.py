@@ -13,14 +13,13 @@ from typing import Any
 import torch
 
 from analyses.attention_probe import AttentionProbe as AttentionProbe
-from analyses.attention_probe import HeadMeans
+from analyses.attention_probe import STATISTICS, HeadMeans
 from analyses.checkpoint import Checkpoint
 from analyses.errors import InputError
 from analyses.forward import ForwardFacts
 from analyses.records import SCHEMA_VERSION, Metric
 
 ANALYSIS = "attention_stats"
-STATISTICS = ("entropy", "entropy_fraction", "logit_std", "sink_share", "entropy_without_sink", "logit_std_without_sink")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
