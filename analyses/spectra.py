@@ -113,7 +113,12 @@ def page_entropy(rows: int, columns: int) -> float:
 
 
 def haar(rows: int, columns: int, generator: torch.Generator) -> torch.Tensor:
-    """A (rows, columns) matrix with orthonormal columns, uniform over all such (rows ≥ columns)."""
+    """A (rows, columns) matrix with orthonormal columns, uniform over all such.
+
+    Raises ValueError unless rows ≥ columns.
+    """
+    if rows < columns:
+        raise ValueError(f"{columns} orthonormal columns do not fit into {rows} dimensions")
     gaussian = torch.randn(rows, columns, generator=generator, dtype=torch.float64)
     q, r = torch.linalg.qr(gaussian)
     # Without the signs, Q depends on the QR convention and is not uniform (Mezzadri 2007).

@@ -5,7 +5,7 @@ from checks.gate import Condition, Gate
 # Every identity is relative to ‖W_k‖_F‖W_q‖_F, or its square, with which rounding scales.
 ROUNDING = 1e-11
 ROUNDING_SOURCE = (
-    "float64 rounding of sums over the hidden size, relative to ‖W_k‖‖W_q‖: at most (hidden + 8·head_dim)·eps, "
+    "float64 rounding of sums over the hidden size, relative to ‖W_k‖‖W_q‖: about (hidden + 8·head_dim)·eps, "
     "4e-12 at hidden 16,384 and head dimension 256; a wrong head, index or factor moves it by about 1/head_dim"
 )
 PUBLISHED_NORM = (
@@ -124,7 +124,7 @@ CLAIMS = (
                 quantity="share of heads with 0.2 to 0.8 of the energy of g + gᵀ in negative eigenvalues",
             ),
         ),
-        reason="a quarter of the other sign at least (0.2 to 0.8) for four heads in five; unrelated W_q and W_k give 0.5",
+        reason="at least a fifth of the energy on either sign, for four heads in five; unrelated W_q and W_k give one half",
         minimum={"heads": 32},
         errata=UNSYMMETRIC,
     ),
