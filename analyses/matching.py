@@ -8,34 +8,78 @@ maps cannot touch, units are matched by linear assignment, and matched units are
 A best matching looks good by construction: 256 unrelated neurons of 128 dimensions reach a mean
 cosine of 0.23 on the matrix they were matched on (0.14 if matched on three at once), well above
 any threshold for "unrelated". So a family is matched on the *other* matrices of its block and
-scored on the one held out, where chance gives 0 whatever the matching.
-
-Forms. Norm gains are folded into the matrices that read the residual stream, and under LayerNorm
-all directions are centred. A neuron is its gate row, up row and down column, each of unit length;
-up and down may change sign together. A head is its maps g = W_kᵀW_q (with q/k-norm gains) and
-W_oW_v, whose inner products need only d×d products: ⟨g, g'⟩ = Σ (W_kW_k'ᵀ)∘(W_qW_q'ᵀ).
+scored on the one held out. Chance then gives 0 for independent matrices. It gives a little more if
+a neuron's own gate, up and down are alike, because a match found by luck on one carries over to
+the others; so the same is done once more with the coordinates of one layer permuted and their
+signs drawn at random, all its matrices alike: its inner structure stays, its relation to the
+other layer goes.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
 from analyses.checkpoint import Checkpoint
+from analyses.units import ATTENTION, FEED_FORWARD, Factors, HeadFactors, head_factors, neuron_rows, unit_rows
 
-FEED_FORWARD = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}
-ROLES = ("gate", "up", "down", "qk", "vo")
 NEURONS = 4096  # of a wider layer, those with the longest first rows are matched into all of the next layer's
 
 
-def matched_cosines(checkpoint: Checkpoint, *, device: str) -> list[dict[str, float | None]]:
-    """Mean cosine of matched units per adjacent pair: role → value in [−1, 1], None if no unit lives.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatchedPair:
+    """Two adjacent layers; role → mean cosine of matched units, in [−1, 1], None if no unit is free of zeros.
 
-    Roles are those of ROLES that the architecture has: a lone matrix has nothing to be matched on.
+    Roles: gate, up, down (neurons), qk, vo (heads), as far as the architecture has them.
     """
-    streams = [s for s in (_neuron_pairs(checkpoint, device), _head_pairs(checkpoint, device)) if s is not None]
-    return [{role: value for part in parts for role, value in part.items()} for parts in zip(*streams, strict=True)]
+
+    cos: dict[str, float | None]
+    chance: dict[str, float | None]  # the same with one layer's coordinates scrambled
+
+
+@dataclass(frozen=True, slots=True)
+class Scramble:
+    """A signed permutation of the residual stream's coordinates."""
+
+    order: torch.Tensor  # (hidden,)
+    signs: torch.Tensor  # (hidden,) ±1
+
+    @classmethod
+    def draw(cls, hidden: int, seed: int, *, device: str) -> "Scramble":
+        rng = np.random.default_rng([seed, hidden])
+        order, signs = torch.from_numpy(rng.permutation(hidden)), torch.from_numpy(rng.choice([-1.0, 1.0], hidden))
+        return cls(order.to(device), signs.to(device))
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        return rows[..., self.order] * self.signs
+
+
+def matched_cosines(checkpoint: Checkpoint, *, seed: int, device: str) -> list[MatchedPair]:
+    """Mean cosine of matched units for each adjacent pair of layers, and its chance level.
+
+    Parameters
+    ----------
+    checkpoint : weights by family and layer.
+    seed : of the scrambled coordinates.
+    """
+    scramble = Scramble.draw(checkpoint.shape.hidden, seed, device=device)
+    roles = [role for role, family in FEED_FORWARD.items() if family in checkpoint.families]
+    streams = []
+    if {"up", "down"} <= set(roles):
+        streams.append(_neuron_pairs(checkpoint, roles, scramble, device))
+    if ATTENTION.issubset(checkpoint.families):
+        streams.append(_head_pairs(checkpoint, scramble, device))
+    if not streams:
+        return [MatchedPair(cos={}, chance={})] * (checkpoint.shape.layers - 1)
+    return [
+        MatchedPair(
+            cos={role: value for part in parts for role, value in part.cos.items()},
+            chance={role: value for part in parts for role, value in part.chance.items()},
+        )
+        for parts in zip(*streams, strict=True)
+    ]
 
 
 # --- one pair of blocks -------------------------------------------------------------------------
@@ -55,12 +99,24 @@ def score_neurons(cosines: Mapping[str, torch.Tensor]) -> dict[str, float | None
     """
     gate, up, down = cosines.get("gate"), cosines["up"], cosines["down"]
     found = gate if gate is not None else torch.zeros_like(up)
-    result = {"up": _held_out(found + down.abs(), up * down.sign()), "down": _held_out(found + up.abs(), down * up.sign())}
+    result = {
+        "up": _held_out(found + down.abs(), up * down.sign()),
+        "down": _held_out(found + up.abs(), down * up.sign()),
+    }
     return result if gate is None else {"gate": _held_out(up * down, gate)} | result
 
 
-def score_heads(qk: torch.Tensor, vo: torch.Tensor) -> dict[str, float | None]:
-    """Mean cosine of matched heads, from (head, head') cosines; each map is matched on the other."""
+def score_heads(a: HeadFactors, b: HeadFactors) -> dict[str, float | None]:
+    """Mean cosine of matched heads' maps g = W_kᵀW_q and W_oW_v; each is matched on the other.
+
+    Parameters
+    ----------
+    a, b : of two layers, ((W_k, W_q), (W_v, W_oᵀ)), see `head_factors`.
+    """
+    qk, qk_a, qk_b = product_cosines(a[0], b[0])
+    vo, vo_a, vo_b = product_cosines(a[1], b[1])
+    alive_a, alive_b = qk_a & vo_a, qk_b & vo_b
+    qk, vo = qk[alive_a][:, alive_b], vo[alive_a][:, alive_b]
     return {"qk": _held_out(vo, qk), "vo": _held_out(qk, vo)}
 
 
@@ -71,9 +127,7 @@ def _held_out(found: torch.Tensor, scored: torch.Tensor) -> float | None:
     return float(np.mean(scored.cpu().numpy()[rows, columns]))
 
 
-def product_cosines(
-    a: tuple[torch.Tensor, torch.Tensor], b: tuple[torch.Tensor, torch.Tensor]
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def product_cosines(a: Factors, b: Factors) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Cosines between the maps leftᵀ·right of two layers' heads, without forming a map.
 
     Parameters
@@ -101,84 +155,44 @@ def _product_norms(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     return (gram_left * (right @ right.mT)).sum((-2, -1)).clamp_min(0).sqrt()
 
 
-def unit_rows(rows: torch.Tensor) -> torch.Tensor:
-    """(neuron, hidden) rows scaled to unit length; a zero row stays zero."""
-    length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
-    return rows / length.where(length > 0, 1.0)
-
-
 # --- streaming over layers ----------------------------------------------------------------------
 
 
-def _neuron_pairs(checkpoint: Checkpoint, device: str) -> Iterator[dict[str, float | None]] | None:
-    roles = [role for role, family in FEED_FORWARD.items() if family in checkpoint.families]
-    return _stream_neurons(checkpoint, roles, device) if {"up", "down"} <= set(roles) else None
-
-
-def _stream_neurons(checkpoint: Checkpoint, roles: list[str], device: str) -> Iterator[dict[str, float | None]]:
+def _neuron_pairs(
+    checkpoint: Checkpoint, roles: Sequence[str], scramble: Scramble, device: str
+) -> Iterator[MatchedPair]:
     """Holds one matrix of the new layer and at most NEURONS units of the old."""
-    kept: dict[str, torch.Tensor] = {}  # role → (neuron, hidden) unit rows of the layer before
+    before: dict[str, torch.Tensor] = {}  # role → (neuron, hidden) unit rows of the layer before
     for layer in range(checkpoint.shape.layers):
-        cosines, chosen, alive = {}, None, True
-        new: dict[str, torch.Tensor] = {}
+        after, stored, scrambled = {}, {}, {}
+        alive, chosen = True, None
         for role in roles:
-            rows = _neuron_rows(checkpoint, role, layer, device)
+            rows = neuron_rows(checkpoint, role, layer, device)
             length = torch.linalg.vector_norm(rows, dim=-1)
             alive = alive & (length > 0)
             if chosen is None:
                 chosen = length.argsort(descending=True, stable=True)[:NEURONS]
             rows = unit_rows(rows)
-            if kept:
-                cosines[role] = kept[role] @ rows.mT
-            new[role] = rows[chosen]
-        if kept:
-            old = torch.stack([r.any(-1) for r in kept.values()]).all(0)
-            yield score_neurons({role: value[old][:, alive] for role, value in cosines.items()})
-        kept = new
+            if layer:
+                stored[role] = before[role] @ rows.mT
+                scrambled[role] = before[role] @ scramble(rows).mT
+            after[role] = rows[chosen]
+        if layer:
+            old = torch.stack([rows.any(-1) for rows in before.values()]).all(0)
+            yield MatchedPair(
+                cos=score_neurons({role: c[old][:, alive] for role, c in stored.items()}),
+                chance=score_neurons({role: c[old][:, alive] for role, c in scrambled.items()}),
+            )
+        before = after
 
 
-def _neuron_rows(checkpoint: Checkpoint, role: str, layer: int, device: str) -> torch.Tensor:
-    """(neuron, hidden): rows of gate and up as they read the stream, columns of down."""
-    weight = checkpoint.weight(FEED_FORWARD[role], layer, device=device)
-    if role == "down":
-        return centred(checkpoint, weight.mT)
-    return centred(checkpoint, weight * _gain(checkpoint, "post_attn_ln", layer, device))
-
-
-def _head_pairs(checkpoint: Checkpoint, device: str) -> Iterator[dict[str, float | None]] | None:
-    wanted = {"q_proj", "k_proj", "v_proj", "o_proj"}
-    return _stream_heads(checkpoint, device) if wanted <= set(checkpoint.families) else None
-
-
-def _stream_heads(checkpoint: Checkpoint, device: str) -> Iterator[dict[str, float | None]]:
-    before = None
-    for layer in range(checkpoint.shape.layers):
-        now = _head_factors(checkpoint, layer, device)
-        if before is not None:
-            qk, qk_old, qk_new = product_cosines(before[0], now[0])
-            vo, vo_old, vo_new = product_cosines(before[1], now[1])
-            old, new = qk_old & vo_old, qk_new & vo_new
-            yield score_heads(qk[old][:, new], vo[old][:, new])
-        before = now
-
-
-def _head_factors(
-    checkpoint: Checkpoint, layer: int, device: str
-) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
-    """((W_k, W_q), (W_v, W_oᵀ)) by head, (kv_head or head, head_dim, hidden), with all gains folded in."""
-    gain = _gain(checkpoint, "input_ln", layer, device)
-    q, k, v = (centred(checkpoint, checkpoint.head_blocks(f, layer, device=device) * gain) for f in ("q_proj", "k_proj", "v_proj"))
-    if checkpoint.has_qk_norm:
-        q = q * checkpoint.weight("q_norm", layer, device=device)[:, None]
-        k = k * checkpoint.weight("k_norm", layer, device=device)[:, None]
-    o = checkpoint.weight("o_proj", layer, device=device).mT.unflatten(0, (-1, checkpoint.shape.head_dim))
-    return (k, q), (v, centred(checkpoint, o))
-
-
-def _gain(checkpoint: Checkpoint, family: str, layer: int, device: str) -> torch.Tensor | float:
-    return checkpoint.weight(family, layer, device=device) if family in checkpoint.families else 1.0
-
-
-def centred(checkpoint: Checkpoint, rows: torch.Tensor) -> torch.Tensor:
-    """Rows (..., hidden) without their mean where the norm is a LayerNorm, which never sees it."""
-    return rows - rows.mean(-1, keepdim=True) if checkpoint.architecture.layer_norm else rows
+def _head_pairs(checkpoint: Checkpoint, scramble: Scramble, device: str) -> Iterator[MatchedPair]:
+    """Holds the attention matrices of two layers."""
+    before = head_factors(checkpoint, 0, device)
+    for layer in range(1, checkpoint.shape.layers):
+        after = head_factors(checkpoint, layer, device)
+        yield MatchedPair(
+            cos=score_heads(before, after),
+            chance=score_heads(before, tuple((scramble(left), scramble(right)) for left, right in after)),
+        )
+        before = after

@@ -18,8 +18,7 @@ import torch
 from analyses import spectra
 
 PAGE_SIDE = 32  # smallest side for Page's entropy; below, its 1/n corrections exceed 1 %
-HAAR_SELF_AVERAGING = 256  # side from which on one Haar draw moves the effective rank by < 0.1 %
-HAAR_DRAWS = 8  # below that side: the mean of eight is right to about 0.5 % at side 32
+HAAR_SIDE = 256  # one draw from this side on and 256/side below: the effective rank is then right to 0.5 %
 IDENTICAL = 64 * spectra.EPS  # a residual below this is rounding of the two divisions by a norm
 
 
@@ -156,7 +155,7 @@ class Rotations:
     @classmethod
     def draw(cls, rows: int, columns: int, generator: torch.Generator, *, device: str) -> "Rotations":
         small, large = sorted((rows, columns))
-        draws = 1 if small >= HAAR_SELF_AVERAGING else HAAR_DRAWS
+        draws = max(1, HAAR_SIDE // small)
         pairs = [
             (spectra.haar(small, small, generator), spectra.haar(large, small, generator)[:small]) for _ in range(draws)
         ]

@@ -40,7 +40,9 @@ def log_tracks(scales: Mapping[str, Sequence[float] | None]) -> tuple[dict[str, 
         if values is None:
             continue
         if min(values) <= 0:
-            excluded[family] = f"{family} is all zero in {sum(v <= 0 for v in values)} layers, so its log-scale is undefined"
+            excluded[family] = (
+                f"{family} is all zero in {sum(v <= 0 for v in values)} layers, so its log-scale is undefined"
+            )
         else:
             tracks[family] = np.log(np.asarray(values, dtype=np.float64))
     return tracks, excluded

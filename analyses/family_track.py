@@ -1,0 +1,146 @@
+"""How does one family go over depth, each layer against the next?
+
+Streams a family's tensors two at a time; each layer's singular values are computed once and serve
+both of its pairs. Every number that a tensor does not allow is None, with the reason beside it.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+
+from analyses.pairs import PAGE_SIDE, FamilyPair, Rotations, Unit, likeness, with_rank
+
+SPECTRAL = ("*eff_rank*", "resid_spec_entropy", "spectrum_error")  # what only a matrix has; patterns of fields
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FamilyTrack:
+    """One family over depth."""
+
+    norms: list[float]  # (layer,) ‖W_ℓ‖_F
+    pairs: list[FamilyPair]  # (pair,)
+    absent: dict[str, str]  # "pair.field" or "*.field" → why it is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FamilySummary:
+    """One family over the pairs where it is defined."""
+
+    pairs: int
+    mean_cos: float | None
+    median_cos: float | None
+    mean_resid: float | None
+    mean_scalar_resid: float | None
+    mean_null_resid: float | None
+    scalar_explained: float | None  # mean cos²
+    improve_frac: float | None  # as published: (mean resid − mean scalar_resid)/mean resid
+    median_pearson: float | None
+    median_z: float | None
+    median_eff_rank_ratio: float | None  # matrices only
+
+
+def follow(weights: Iterable[torch.Tensor], *, seed: Sequence[int]) -> FamilyTrack:
+    """Compare each of a family's tensors with the next, holding two at a time.
+
+    Parameters
+    ----------
+    weights : one tensor per layer, of one shape, float64; matrices (out, in) or gains (hidden,).
+    seed : integers that seed this family's shuffles and Haar draws.
+    """
+    generator = torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+    norms: list[float] = []
+    pairs: list[FamilyPair] = []
+    absent: dict[str, str] = {}
+    rotations, before, unit_before = None, None, None
+    for weight in weights:
+        is_matrix = weight.ndim == 2
+        norms.append(float(torch.linalg.vector_norm(weight)))
+        unit = Unit.of(weight) if is_matrix and norms[-1] > 0 else None
+        if is_matrix and rotations is None:
+            rotations = Rotations.draw(*weight.shape, generator, device=str(weight.device))
+        if before is not None:
+            pair = FamilyPair()
+            if norms[-2] > 0 and norms[-1] > 0:
+                pair = likeness(before, weight)
+                pair = with_rank(pair, unit_before, unit, rotations, generator) if is_matrix else pair
+            absent |= {f"{len(pairs)}.{field}": why for field, why in _absences(pair, weight.shape).items()}
+            pairs.append(pair)
+        before, unit_before = weight, unit
+    return FamilyTrack(norms=norms, pairs=pairs, absent=absent)
+
+
+def _absences(pair: FamilyPair, shape: Sequence[int]) -> dict[str, str]:
+    """Field pattern → why it is None, for one pair of tensors of this shape."""
+    if pair.cos is None:
+        return {"*": "one of the two tensors is all zero, so it has no direction"}
+    absent = {}
+    if pair.pearson is None:
+        absent |= dict.fromkeys(
+            ("pearson", "z"), "all entries of one tensor are equal, so every matching of entries gives this cosine"
+        )
+    if len(shape) == 1:
+        absent |= dict.fromkeys(SPECTRAL, "a gain is a vector and has no spectrum")
+    elif pair.resid_eff_rank is None:
+        absent |= dict.fromkeys(SPECTRAL, "the two matrices are identical up to scale, so no residual is left")
+    elif pair.eff_rank_page is None:
+        absent["eff_rank_page"] = (
+            f"Page's entropy is right to about 1 % from side {PAGE_SIDE} on; the smaller side is {min(shape)}"
+        )
+    return absent
+
+
+def _by_family(pairs: Sequence[FamilyPair], field: str) -> list[float]:
+    return [value for pair in pairs if (value := getattr(pair, field)) is not None]
+
+
+def summarise(pairs: Sequence[FamilyPair]) -> FamilySummary:
+    """Means and medians over the pairs where a number is defined; None where it is nowhere."""
+
+    def over_pairs(statistic: Callable[[list[float]], float], field: str) -> float | None:
+        values = _by_family(pairs, field)
+        return float(statistic(values)) if values else None
+
+    resid, scalar_resid = over_pairs(np.mean, "resid_norm"), over_pairs(np.mean, "scalar_resid")
+    return FamilySummary(
+        pairs=len(_by_family(pairs, "cos")),
+        mean_cos=over_pairs(np.mean, "cos"),
+        median_cos=over_pairs(np.median, "cos"),
+        mean_resid=resid,
+        mean_scalar_resid=scalar_resid,
+        mean_null_resid=over_pairs(np.mean, "null_resid"),
+        scalar_explained=over_pairs(np.mean, "scalar_explained"),
+        improve_frac=(resid - scalar_resid) / resid if resid else None,
+        median_pearson=over_pairs(np.median, "pearson"),
+        median_z=over_pairs(np.median, "z"),
+        median_eff_rank_ratio=over_pairs(np.median, "eff_rank_ratio"),
+    )
+
+
+def absent_pairs(family: str, track: FamilyTrack) -> dict[str, str]:
+    """A reason per pair and field, or one for all pairs where they share it."""
+    shared: dict[tuple[str, str], list[str]] = {}
+    for path, why in track.absent.items():
+        pair, _, field = path.partition(".")
+        shared.setdefault((field, why), []).append(pair)
+    return {
+        f"pair_results.{pair}.families.{family}.{field}": why
+        for (field, why), which in shared.items()
+        for pair in (["*"] if len(which) == len(track.pairs) else which)
+    }
+
+
+def absent_summary(family: str, summary: FamilySummary, is_gain: bool) -> dict[str, str]:
+    spectrum = "a gain is a vector and has no spectrum" if is_gain else "no pair of layers leaves a residual"
+    reasons = {
+        "improve_frac": "no pair of layers leaves a residual to be improved on",
+        "median_eff_rank_ratio": spectrum,
+        "median_pearson": "constant in at least one layer of every pair",
+        "median_z": "constant in at least one layer of every pair",
+    }
+    missing = [f.name for f in fields(summary) if getattr(summary, f.name) is None]
+    return {
+        f"summary.{family}.{name}": reasons.get(name, "all zero in at least one layer of every pair")
+        for name in missing
+    }

@@ -1,0 +1,221 @@
+"""How alike are adjacent layers, and what would chance give?"""
+
+from checks.gate import Condition, Gate
+
+_STORED = (
+    "The published script stopped at the stored coordinates: reordering one layer's neurons brings every cosine to "
+    "chance and leaves the model as it was."
+)
+_GAINS = (
+    "The published script compared gains with √2. That is no null for vectors of positive entries: unrelated gains have "
+    "a cosine of about 0.98 and a residual of about 0.2, as the permutation null says."
+)
+_IMPROVE = (
+    "The published improve_frac is upside down: it equals 1 − √((1+cos)/2), that is 0.293 for unrelated layers and 0 "
+    "for identical ones. The share explained by a scalar multiple, which its text promised, is cos²."
+)
+_SPECTRA = "The published script left the residual's spectrum null, because the SVD was too slow."
+_MISSING = "In the published script one family that a model lacks crashed the step that reads the scales."
+
+INTEGRITY = (
+    Gate(
+        id="null_residual.resid_direct",
+        kind="integrity",
+        claim="The residual's norm computed from the residual is √(2 − 2cos)",
+        conditions=(
+            Condition(
+                path="null_residual.identities.resid_direct",
+                comparator="<=",
+                threshold=1e-12,
+                unit="",
+                quantity="largest |resid² − (2 − 2cos)|",
+            ),
+        ),
+        reason=(
+            "Sums of N products in float64 err by less than N·eps·max, in practice by about √N·eps/8: "
+            "2e-13 at 10⁸ entries, so 1e-12 leaves room for the largest matrices"
+        ),
+    ),
+    Gate(
+        id="null_residual.scalar_resid",
+        kind="integrity",
+        claim="What the best scalar multiple explains and what it leaves add up to one",
+        conditions=(
+            Condition(
+                path="null_residual.identities.scalar_resid",
+                comparator="<=",
+                threshold=1e-12,
+                unit="",
+                quantity="largest |scalar_resid² + cos² − 1|",
+            ),
+        ),
+        reason="Pythagoras; the same rounding as for the residual's norm",
+    ),
+    Gate(
+        id="null_residual.pearson_z",
+        kind="integrity",
+        claim="The distance from the permutation null in standard deviations is Pearson's r times √(N−1)",
+        conditions=(
+            Condition(
+                path="null_residual.identities.pearson_z",
+                comparator="<=",
+                threshold=1e-12,
+                unit="",
+                quantity="largest |(cos − null_cos) − r·√(N−1)·null_sd|",
+            ),
+        ),
+        reason="Both sides are cosines of at most 1; the same rounding as for the residual's norm",
+    ),
+    Gate(
+        id="null_residual.spectrum_energy",
+        kind="integrity",
+        claim="The squared singular values of a residual add up to its squared norm",
+        conditions=(
+            Condition(
+                path="null_residual.identities.spectrum_energy",
+                comparator="<=",
+                threshold=1e-10,
+                unit="",
+                quantity="largest |Σσ² − ‖Δ‖²| relative to ‖Δ‖²",
+            ),
+        ),
+        reason=(
+            "Eigenvalues of a Gram matrix of side m err by at most m·eps·σ₁² each, their sum by m²·eps relative: "
+            "1e-10 at side 670 in the worst case, and 5e-16 as measured"
+        ),
+    ),
+)
+
+CLAIMS = (
+    Gate(
+        id="NR1",
+        kind="absence",
+        claim="Adjacent layers' projections are unrelated in their stored coordinates",
+        conditions=(
+            Condition(
+                path="null_residual.metrics.worst_median_abs_cos",
+                comparator="<=",
+                threshold=0.1,
+                unit="",
+                quantity="median over layer pairs of |cos|, worst matrix family, stored coordinates",
+            ),
+        ),
+        minimum={"pairs": 4},
+        reason=(
+            "A cosine of 0.1 is one percent of explained variance; chance gives 1/√N, "
+            "which is below 0.01 for any matrix of 10⁴ entries"
+        ),
+        errata=_STORED,
+    ),
+    Gate(
+        id="NR1m",
+        kind="absence",
+        claim="Adjacent layers' projections are unrelated also after the best matching of their neurons and heads",
+        conditions=(
+            Condition(
+                path="null_residual.metrics.worst_median_abs_cos_matched",
+                comparator="<=",
+                threshold=0.1,
+                unit="",
+                quantity="median over layer pairs of |mean cos of matched neurons or heads|, worst of gate, up, down, qk, vo",
+            ),
+        ),
+        minimum={"pairs": 4},
+        reason=(
+            "The same limit as in stored coordinates. Each matrix is scored on a matching found on the other matrices of "
+            "its block, so that chance gives about 0; scored on its own matching, chance alone would exceed the limit"
+        ),
+        errata=_STORED,
+    ),
+    Gate(
+        id="NR2",
+        kind="absence",
+        claim="A scalar multiple of one layer explains almost nothing of the next, in the stored coordinates",
+        conditions=(
+            Condition(
+                path="null_residual.metrics.worst_median_cos_sq",
+                comparator="<=",
+                threshold=0.05,
+                unit="",
+                quantity="median over layer pairs of cos², the share of the next layer explained, worst matrix family",
+            ),
+        ),
+        minimum={"pairs": 4},
+        reason="Five percent of the energy is the usual limit of 'almost nothing'; chance gives 1/N",
+        errata=_IMPROVE,
+    ),
+    Gate(
+        id="NR3",
+        kind="absence",
+        claim="The residual between adjacent layers is as full-rank as the two matrices' own spectra allow",
+        conditions=(
+            Condition(
+                path="null_residual.metrics.worst_eff_rank_ratio",
+                comparator=">=",
+                threshold=0.8,
+                unit="",
+                quantity="median over layer pairs of effective rank / its Haar null, worst matrix family",
+            ),
+        ),
+        minimum={"pairs": 4, "side": 32},
+        reason=(
+            "Unrelated singular vectors give 1, known to 0.5 % from the seeded draws; a residual that fills less than "
+            "four fifths of what the two spectra allow has shared directions"
+        ),
+        errata=_SPECTRA,
+    ),
+    Gate(
+        id="NR4",
+        kind="schedule",
+        claim="The scales of all families move along one mode over depth",
+        conditions=(
+            Condition(
+                path="null_residual.metrics.first_mode_standardised",
+                comparator=">=",
+                threshold=0.8,
+                unit="",
+                quantity="share of the first mode of the standardised log-scale tracks",
+            ),
+            Condition(
+                path="null_residual.metrics.first_mode_above_parallel",
+                comparator=">",
+                threshold=0.0,
+                unit="",
+                quantity="that share less the 95 % level of parallel analysis",
+            ),
+        ),
+        minimum={"layers": 12},
+        reason=(
+            "Four fifths of the variance in one mode leaves no room for a second of comparable size; tracks are "
+            "standardised because one loud family alone reaches 0.94"
+        ),
+        errata=_MISSING,
+    ),
+    Gate(
+        id="NR5",
+        kind="presence",
+        claim="The norm gains of adjacent layers share a pattern over features",
+        conditions=(
+            Condition(
+                path="null_residual.metrics.worst_gain_pearson",
+                comparator=">=",
+                threshold=0.3,
+                unit="",
+                quantity="median over layer pairs of Pearson's r between gains, worst gain family",
+            ),
+            Condition(
+                path="null_residual.metrics.worst_gain_z",
+                comparator=">=",
+                threshold=3.0,
+                unit="sd",
+                quantity="median over layer pairs of the distance from a random matching of features, worst gain family",
+            ),
+        ),
+        minimum={"pairs": 4},
+        reason=(
+            "r = 0.3 is nine percent of the variance, the customary 'medium' association; 3 standard deviations of the "
+            "permutation null keep short gains (a head's q and k norms) from passing by chance"
+        ),
+        errata=_GAINS,
+    ),
+)
