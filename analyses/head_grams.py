@@ -160,9 +160,10 @@ def _published(facts: HeadMetrics, gram: np.ndarray, dead: np.ndarray) -> dict[s
     live = ~dead
     exact, published = facts.fro_sq.numpy()[live], facts.fro_sq_published.numpy()[live]
     own = np.einsum("llh->lh", gram)[live]
+    varied = min(len(np.unique(exact)), len(np.unique(published))) > 1
     return {
         "fro_sq_ratio": median(published / exact),
-        "fro_sq_pearson": float(np.corrcoef(published, exact)[0, 1]) if np.ptp(published) and np.ptp(exact) else None,
+        "fro_sq_pearson": float(np.corrcoef(published, exact)[0, 1]) if varied else None,
         "self_similarity": median(own / published),
         "direction_abs_cos": mean(facts.published_abs_cos.numpy()[live]),
         "direction_crosstalk": median(facts.published_crosstalk.numpy()[live]),
