@@ -1,0 +1,154 @@
+"""What must hold of every fit, and the claims that gains and temperatures follow a schedule."""
+
+from checks.gate import Condition, Gate
+
+_NOT_A_TEMPERATURE = (
+    "T ∝ 1/γ is no temperature: with q/k norms a uniform factor of the input norm cancels in the logits, and without "
+    "them logits scale as γ². Multiplying the gain of layer ℓ by 2^⌊ℓ/3⌋ and dividing the projections that read it by "
+    "the same factor leaves the model's function unchanged and makes this fit report a perfect exponential cooling."
+)
+
+INTEGRITY: tuple[Gate, ...] = (
+    Gate(
+        id="schedule_fit.akaike_weights_sum",
+        kind="integrity",
+        claim="The Akaike weights of the forms compared on one track sum to 1.",
+        conditions=(
+            Condition(
+                path="schedule_fit.identities.akaike_weights_sum",
+                comparator="<=",
+                threshold=1e-14,
+                unit="",
+                quantity="distance of the sum from 1",
+            ),
+        ),
+        reason="Six quotients by their own sum, each rounded once: at most 6 × 1.1e-16 in the terms and as much in adding.",
+    ),
+    Gate(
+        id="schedule_fit.nested_rss",
+        kind="integrity",
+        claim="A form fits no worse than the special cases that it contains.",
+        conditions=(
+            Condition(
+                path="schedule_fit.identities.nested_rss",
+                comparator="<=",
+                threshold=1e-8,
+                unit="",
+                quantity="excess residual square sum, relative to the centred square sum of ln y",
+            ),
+        ),
+        reason="Each search starts from its special cases. What is left is rounding: ln y is right to 1e-15, against a "
+        "range of at least 1e-6 in a track that is not called constant, so 1e-9 in the ratio, and a factor of ten.",
+    ),
+    Gate(
+        id="schedule_fit.line_residuals",
+        kind="integrity",
+        claim="For the forms that are lines of ln y, explained and residual square sums add up to the total.",
+        conditions=(
+            Condition(
+                path="schedule_fit.identities.line_residuals",
+                comparator="<=",
+                threshold=1e-8,
+                unit="",
+                quantity="gap between total and the two parts, relative to the total",
+            ),
+        ),
+        reason="Residuals of a least-squares line are orthogonal to it; rounding as for nested forms.",
+    ),
+)
+
+CLAIMS: tuple[Gate, ...] = (
+    Gate(
+        id="SF1",
+        kind="schedule",
+        claim="The norm of the input gain, as stored, follows a smooth schedule over depth.",
+        conditions=(
+            Condition(
+                path="schedule_fit.metrics.input_gain_one_piece_r2",
+                comparator=">=",
+                threshold=0.9,
+                unit="",
+                quantity="R² of the best one-piece form, of the logarithm",
+            ),
+            Condition(
+                path="schedule_fit.metrics.input_gain_two_piece_p",
+                comparator=">",
+                threshold=0.05,
+                unit="",
+                quantity="probability that noise or drift favours two pieces as much",
+            ),
+        ),
+        reason="A schedule should leave at most a tenth of the variance of the log track unexplained; 0.05 is the usual "
+        "level for preferring the form with a break.",
+        minimum={"layers": 12},
+        errata="The published two-piece form won on 300 of 300 tracks of pure noise: no penalty for its parameters, "
+        "segments of two points, break off by one. Here forms are compared by AICc on one scale, and two pieces must "
+        "beat what white noise and random walks give them.",
+    ),
+    Gate(
+        id="SF2",
+        kind="schedule",
+        claim="The attention temperature as published, the inverse norm of the input gain, cools exponentially with depth.",
+        conditions=(
+            Condition(
+                path="schedule_fit.metrics.published_kirkpatrick_r2",
+                comparator=">=",
+                threshold=0.9,
+                unit="",
+                quantity="R² of T₀·α^ℓ, in linear space",
+            ),
+            Condition(
+                path="schedule_fit.metrics.published_kirkpatrick_alpha",
+                comparator="<",
+                threshold=1.0,
+                unit="per layer",
+                quantity="cooling rate α of the published temperature",
+            ),
+        ),
+        reason="As published: R² of at least 0.9, and a factor below 1, since a rising temperature is no cooling.",
+        minimum={"layers": 12},
+        errata=_NOT_A_TEMPERATURE,
+    ),
+    Gate(
+        id="SF3",
+        kind="schedule",
+        claim="The measured attention temperature, the inverse spread of a layer's logits, falls with depth.",
+        conditions=(
+            Condition(
+                path="schedule_fit.metrics.measured_temperature_spearman",
+                comparator="<=",
+                threshold=-0.5,
+                unit="",
+                quantity="rank correlation of the measured temperature with depth",
+                interval_bound=0.0,
+            ),
+        ),
+        reason="Half of a perfect ranking is a trend that one sees; the interval must exclude no trend at all.",
+        minimum={"layers": 12},
+        errata=_NOT_A_TEMPERATURE,
+    ),
+    Gate(
+        id="SF4",
+        kind="schedule",
+        claim="The measured attention temperature cools exponentially with depth rather than linearly or logarithmically.",
+        conditions=(
+            Condition(
+                path="schedule_fit.metrics.measured_kirkpatrick_alpha",
+                comparator="<",
+                threshold=1.0,
+                unit="per layer",
+                quantity="cooling rate α of the measured temperature",
+            ),
+            Condition(
+                path="schedule_fit.metrics.measured_kirkpatrick_weight",
+                comparator=">=",
+                threshold=0.9,
+                unit="",
+                quantity="Akaike weight of the exponential law",
+            ),
+        ),
+        reason="A weight of 0.9 is odds of nine to one against all other laws together, the constant among them.",
+        minimum={"layers": 12},
+        errata=_NOT_A_TEMPERATURE,
+    ),
+)
