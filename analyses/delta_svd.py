@@ -1,0 +1,361 @@
+"""What does a layer write into the residual stream?
+
+δ_ℓ = h_{ℓ+1} − h_ℓ on the calibration text, the first token of each sequence dropped. The hidden
+states are those that enter the decoder layers and the final norm: the library's last hidden state
+is *after* that norm, so that the published last δ was no layer's write; it is kept beside the right
+one in `published_last`. `writes` measures one layer, `phases` compares runs of layers.
+
+A layer's states are reduced to a few numbers and DIRECTIONS directions before the next layer is
+done, so that the memory does not grow with depth.
+"""
+
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import torch
+
+from analyses.checkpoint import Checkpoint
+from analyses.errors import InputError
+from analyses.forward import ForwardFacts, LayerStates, Probe
+from analyses.intervals import bootstrap, spearman
+from analyses.phases import BASIS_RANK, PhaseTest, capture, capture_left_out, intra_cross, phase_ranges, phase_test
+from analyses.records import SCHEMA_VERSION, Metric
+from analyses.writes import DIRECTIONS, LayerWrite, Spectrum, layer_write
+
+ANALYSIS = "delta_svd"
+NO_TEST = "a layer has no top direction, or no distance in depth has pairs both inside and across phases"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """One layer's write: published keys first, the corrected ones after them."""
+
+    frob: float  # ‖δ‖_F
+    token_norm_mean: float  # ‖δ_t‖ over tokens
+    token_norm_std: float  # ddof 0
+    h_norm_mean: float  # ‖h_t‖ of the layer's input
+    rel_step_mean: float | None  # ‖δ_t‖/‖h_t‖
+    rel_step_std: float | None  # ddof 0
+    cos_delta_h_mean: float | None  # cos(δ_t, h_t), −1 to 1
+    parallel_frac: float | None  # mean |cos(δ_t, h_t)|, 0 to 1
+    singvals: list[float] | None  # ten largest of δ
+    eff_rank: float | None  # e^S of δ's spectrum
+    top1_frac: float | None  # σ₁²/Σσ², 0 to 1
+    top3_frac: float | None
+    top10_frac: float | None
+    centred: Spectrum | None  # of δ with its mean over tokens removed
+    unit_rows: Spectrum | None  # of δ with every token's write scaled to length 1
+    without_outliers: Spectrum | None  # of δ without the largest feature dimensions
+    mean_share: float | None  # energy share of the mean write
+    top_token_share: float | None  # energy share of the largest token
+    outlier_dims: list[int]  # the dimensions left out in `without_outliers`
+    outlier_share: float | None  # their energy share
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """A run of layers and what their top directions share."""
+
+    first: int
+    last: int  # inclusive
+    intra: float | None  # mean |cos| of pairs inside, published directions
+    cross: float | None  # mean |cos| with layers outside
+    intra_centred: float | None  # the same for centred directions
+    cross_centred: float | None
+    # [layer of the phase] share of its top direction in the phase's basis; None for a layer without one
+    capture: list[float | None]  # basis contains the layer, as published
+    capture_chance: float  # of the published capture for random directions, about min(1, 8/(N·k))
+    capture_left_out: list[float | None] | None  # basis of the phase's other layers
+    capture_left_out_centred: list[float | None] | None
+    capture_left_out_chance: float | None  # basis rank / hidden
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeltaSvd:
+    """Writes of all layers."""
+
+    analysis: str = ANALYSIS
+    schema_version: int = SCHEMA_VERSION
+    model: str
+    dtype: str  # of the forward pass; statistics are float64
+    num_layers: int
+    hidden: int
+    tokens: int  # rows of each δ
+    calibration: ForwardFacts
+    layers: list[Layer]
+    abs_cos: list[list[float | None]]  # [layer][layer] |cos| of top directions of δ, as published
+    abs_cos_centred: list[list[float | None]]  # of centred δ
+    phases: dict[str, Phase | None]  # A … tail; None where no layer falls in
+    phase_test: PhaseTest  # of the published directions
+    phase_test_centred: PhaseTest
+    published_last: dict[str, float | None]  # of the published last δ, taken after the final norm
+    metrics: dict[str, Metric]
+    identities: dict[str, Metric]
+    absent: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+class DeltaProbe(Probe):
+    """Reduces every layer's states to a `LayerWrite`, its top directions and its identities' errors."""
+
+    def __init__(self, *, layer_norm: bool):
+        self.layer_norm = layer_norm  # adding c·1 to a write is then an exact symmetry: centre over features
+        self.writes: dict[int, LayerWrite] = {}
+        self.directions: dict[int, torch.Tensor] = {}  # (mode, hidden)
+        self.centred: dict[int, torch.Tensor] = {}
+        self.chain_error: dict[int, float] = {}  # max |output − next input| / max |h|
+        self.branch_error: dict[int, float] = {}  # max |δ − attention − feed-forward| / max |h|
+        self.published_last: LayerWrite | None = None
+        self._after: torch.Tensor | None = None
+
+    def begin(self, real: torch.Tensor) -> None:
+        position = torch.arange(real.shape[1]).expand_as(real)
+        self.later = position[real] > 0  # (token,)
+        if not self.later.any():
+            raise InputError("every sequence of the text is a single token; delta_svd drops each sequence's first")
+
+    def final(self, before: torch.Tensor, after: torch.Tensor) -> None:
+        self._after = after
+
+    def layer(self, layer: int, states: LayerStates) -> None:
+        hidden, next_input = _float64(states.hidden), _float64(states.next_input)
+        attention, feed_forward = _float64(states.attention), _float64(states.feed_forward)
+        if not next_input.isfinite().all():
+            raise InputError(f"layer {layer}: hidden states are not finite; use a wider --dtype")
+        delta = next_input - hidden
+        # The stream between the branches is a hidden state too; its rounding is in δ.
+        stream = max(float(x.abs().max()) for x in (hidden, hidden + attention, next_input))
+        scale = stream if stream > 0 else 1.0
+        self.chain_error[layer] = float((_float64(states.output) - next_input).abs().max()) / scale
+        self.branch_error[layer] = float((delta - attention - feed_forward).abs().max()) / scale
+        del attention, feed_forward
+        h, delta = self._rows(hidden), self._rows(delta)
+        self.writes[layer], directions, centred = layer_write(h, delta)
+        self.directions[layer], self.centred[layer] = directions.cpu(), centred.cpu()
+        if self._after is not None:  # the final norm has run, so this layer is the last
+            published = _float64(self._after).to(hidden.device) - hidden
+            self.published_last = layer_write(h, self._rows(published))[0]
+            self._after = None
+
+    def _rows(self, x: torch.Tensor) -> torch.Tensor:
+        x = x[self.later.to(x.device)]
+        return x - x.mean(1, keepdim=True) if self.layer_norm else x
+
+
+def measure(
+    checkpoint: Checkpoint, probe: DeltaProbe, facts: ForwardFacts, *, seed: int, device: str
+) -> tuple[DeltaSvd, dict[str, torch.Tensor]]:
+    """Assemble what the probe saw into the record, with the comparisons between layers.
+
+    Parameters
+    ----------
+    probe, facts : from `forward.run`.
+    seed : of the bootstraps over layers and of the sampled segmentations.
+    device : unused, the layers were reduced where they ran.
+
+    Returns
+    -------
+    The record, and the arrays for delta_svd.safetensors: `directions` and `directions_centred`,
+    float32 (layer, mode, hidden), unit rows by falling energy, zero where the rank is smaller.
+
+    Raises
+    ------
+    What the probe raised during the pass.
+    """
+    if probe.failure is not None:
+        raise probe.failure
+    depth = checkpoint.shape.layers
+    writes = [probe.writes[layer] for layer in range(depth)]
+    directions = torch.stack([probe.directions[layer] for layer in range(depth)])  # (layer, mode, hidden)
+    centred = torch.stack([probe.centred[layer] for layer in range(depth)])
+    cos, cos_centred = _abs_cos(directions), _abs_cos(centred)
+    ranges = phase_ranges(depth)
+    phases = {
+        name: _phase(phase, cos, cos_centred, directions.numpy(), centred.numpy()) if phase else None
+        for name, phase in ranges.items()
+    }
+    tests = {"published": _test(cos, ranges, seed), "centred": _test(cos_centred, ranges, seed)}
+    tokens = int(probe.later.sum())
+    record = DeltaSvd(
+        model=checkpoint.name,
+        dtype=facts.dtype,
+        num_layers=depth,
+        hidden=checkpoint.shape.hidden,
+        tokens=tokens,
+        calibration=facts,
+        layers=[_layer(write) for write in writes],
+        abs_cos=cos.tolist(),
+        abs_cos_centred=cos_centred.tolist(),
+        phases=phases,
+        phase_test=tests["published"],
+        phase_test_centred=tests["centred"],
+        published_last=_published_last(probe.published_last),
+        metrics=_metrics(writes, cos_centred, tests, tokens / checkpoint.shape.hidden, seed),
+        identities=_identities(probe, depth),
+        absent=_absent(writes, phases),
+        notes=_notes(checkpoint, facts),
+    )
+    return record, {"directions": directions.float(), "directions_centred": centred.float()}
+
+
+def _float64(x: torch.Tensor) -> torch.Tensor:
+    return (x.cpu() if x.device.type == "mps" else x).double()  # mps has no float64
+
+
+def _abs_cos(directions: torch.Tensor) -> np.ndarray:
+    """(layer, layer) |cos| of top directions; NaN for a layer that has none."""
+    top = directions[:, 0]
+    cos = (top @ top.T).abs().clamp_max(1).numpy()
+    none = (top == 0).all(1).numpy()
+    cos[none] = np.nan
+    cos[:, none] = np.nan
+    return cos
+
+
+def _test(similarity: np.ndarray, ranges: dict[str, range], seed: int) -> PhaseTest:
+    if np.isnan(similarity).any():
+        return PhaseTest(difference=None, p=None, segmentations=0)
+    return phase_test(similarity, ranges, seed=seed)
+
+
+def _phase(
+    phase: range, cos: np.ndarray, cos_centred: np.ndarray, directions: np.ndarray, centred: np.ndarray
+) -> Phase:
+    own = slice(phase.start, phase.stop)
+    intra, cross = intra_cross(cos, phase)
+    intra_centred, cross_centred = intra_cross(cos_centred, phase)
+    left_out, left_out_centred = capture_left_out(directions[own]), capture_left_out(centred[own])
+    return Phase(
+        first=phase.start,
+        last=phase.stop - 1,
+        intra=intra,
+        cross=cross,
+        intra_centred=intra_centred,
+        cross_centred=cross_centred,
+        capture=_where_any(capture(directions[own]), directions[own]),
+        capture_chance=min(1.0, BASIS_RANK / (len(phase) * DIRECTIONS)),
+        capture_left_out=_where_any(left_out[0], directions[own]) if left_out else None,
+        capture_left_out_centred=_where_any(left_out_centred[0], centred[own]) if left_out_centred else None,
+        capture_left_out_chance=left_out[1] if left_out else None,
+    )
+
+
+def _where_any(shares: np.ndarray, directions: np.ndarray) -> list[float | None]:
+    """The shares of layers that have a top direction, None for the others."""
+    exists = (directions[:, 0] != 0).any(1).tolist()
+    return [min(share, 1.0) if known else None for share, known in zip(shares.tolist(), exists, strict=True)]
+
+
+def _layer(write: LayerWrite) -> Layer:
+    size, spectrum = write.size, write.spectrum
+    names = ("singvals", "eff_rank", "top1_frac", "top3_frac", "top10_frac")
+    return Layer(
+        **asdict(size),
+        **{name: getattr(spectrum, name) if spectrum else None for name in names},
+        centred=write.centred,
+        unit_rows=write.unit_rows,
+        without_outliers=write.without_outliers,
+        mean_share=write.mean_share,
+        top_token_share=write.top_token_share,
+        outlier_dims=write.outlier_dims,
+        outlier_share=write.outlier_share,
+    )
+
+
+def _published_last(write: LayerWrite | None) -> dict[str, float | None]:
+    assert write is not None, "the final norm was not seen"
+    names = ("frob", "rel_step_mean", "cos_delta_h_mean", "parallel_frac")
+    return {name: getattr(write.size, name) for name in names} | {
+        "top1_frac": write.spectrum.top1_frac if write.spectrum else None
+    }
+
+
+def _metrics(
+    writes: list[LayerWrite], cos_centred: np.ndarray, tests: dict[str, PhaseTest], per_dimension: float, seed: int
+) -> dict[str, Metric]:
+    size = {"tokens_per_dimension": per_dimension}
+
+    def median(values: list[float | None], unit: str) -> Metric:
+        known = np.array([value for value in values if value is not None and np.isfinite(value)])
+        if not known.size:
+            return Metric(value=None, reason=f"undefined in all {unit}", n=size)
+        interval = bootstrap(lambda drawn: np.median(known[drawn], axis=1), len(known), seed=seed)
+        method = f"median over {unit}, 90 % percentile bootstrap over {unit}"
+        return Metric(value=float(np.median(known)), interval=interval, n={unit: len(known)} | size, method=method)
+
+    def top1(spectra: list[Spectrum | None]) -> Metric:
+        return median([spectrum.top1_frac if spectrum else None for spectrum in spectra], "layers")
+
+    def p_value(test: PhaseTest) -> Metric:
+        n = {"segmentations": test.segmentations}
+        method = "distance-matched intra − cross |cos| against random contiguous segmentations, one-sided"
+        return Metric(value=test.p, n=n, method=method, reason=NO_TEST if test.p is None else None)
+
+    return {
+        "median_top1_frac": top1([write.spectrum for write in writes]),
+        "median_top1_frac_unit_rows": top1([write.unit_rows for write in writes]),
+        "median_top1_frac_centred": top1([write.centred for write in writes]),
+        "median_top1_frac_without_outliers": top1([write.without_outliers for write in writes]),
+        "median_adjacent_abs_cos_centred": median(np.diagonal(cos_centred, 1).tolist(), "pairs"),
+        "phase_p": p_value(tests["centred"]),
+        "phase_p_published": p_value(tests["published"]),
+        "rel_step_spearman": _trend([write.size.rel_step_mean for write in writes]),
+    }
+
+
+def _trend(steps: list[float | None]) -> Metric:
+    layers = {"layers": len(steps)}
+    if None in steps:
+        return Metric(value=None, n=layers, reason=f"layer {steps.index(None)} reads a zero hidden state everywhere")
+    rho, interval = spearman(np.arange(len(steps)), np.array(steps))
+    reason = "the track is constant or too short" if rho is None else None
+    method = "Spearman's ρ of mean ‖δ‖/‖h‖ with depth, 90 % interval by Fisher's z"
+    return Metric(value=rho, interval=interval, n=layers, method=method, reason=reason)
+
+
+def _identities(probe: DeltaProbe, depth: int) -> dict[str, Metric]:
+    def worst(errors: dict[int, float], method: str) -> Metric:
+        layer = max(range(depth), key=errors.__getitem__)
+        return Metric(value=errors[layer], n={"layers": depth}, where=f"layer {layer}", method=method)
+
+    energy = {layer: write.energy_error for layer, write in probe.writes.items()}
+    return {
+        "layer_chain": worst(probe.chain_error, "max |output of a layer − input of the next| / max |h|; worst layer"),
+        "branch_sum": worst(probe.branch_error, "max |δ − attention branch − feed-forward branch| / max |h|; worst layer"),
+        "top1_energy": worst(energy, "|σ₁² − top1_frac·‖δ‖²| / ‖δ‖²; worst layer"),
+    }
+
+
+def _absent(writes: list[LayerWrite], phases: dict[str, Phase | None]) -> dict[str, str]:
+    absent = {f"phases.{name}": "no layer falls in this phase at this depth" for name, p in phases.items() if p is None}
+    for name, phase in phases.items():
+        if phase is not None and phase.first == phase.last:
+            for key in ("intra", "intra_centred", "capture_left_out*"):
+                absent[f"phases.{name}.{key}"] = "a single layer has no other layer in its phase"
+    for layer, write in enumerate(writes):
+        if write.spectrum is None:
+            nothing = "the layer writes nothing on this text"
+            absent |= {f"layers.{layer}.*": nothing, f"abs_cos.{layer}.*": nothing, f"abs_cos.*.{layer}": nothing}
+        if write.centred is None:
+            same = "the layer writes the same to every token"
+            absent |= {f"layers.{layer}.centred": same} | {
+                key: same for key in (f"abs_cos_centred.{layer}.*", f"abs_cos_centred.*.{layer}")
+            }
+        if write.without_outliers is None:
+            absent[f"layers.{layer}.without_outliers"] = "the layer writes to the left-out feature dimensions only"
+        if write.size.rel_step_mean is None:
+            for key in ("rel_step_*", "cos_delta_h_mean", "parallel_frac"):
+                absent[f"layers.{layer}.{key}"] = "the layer's input is zero everywhere"
+    if any(write.spectrum is None or write.centred is None for write in writes):
+        absent["phases.*"] = "a layer of the phase, or all others, have no top direction"
+        absent["published_last.*"] = "the layer's input is zero, or equal to the final norm's output"
+    absent["phase_test*"] = NO_TEST
+    return absent
+
+
+def _notes(checkpoint: Checkpoint, facts: ForwardFacts) -> list[str]:
+    mark = "was the beginning-of-sequence mark" if facts.bos else "was an ordinary token, not a beginning-of-sequence mark"
+    notes = [f"The first token of each sequence is left out; it {mark}."]
+    if checkpoint.architecture.layer_norm:
+        notes.append("Hidden states and writes are centred over features, since this model's LayerNorm ignores their mean.")
+    return notes + facts.notes()

@@ -1,0 +1,149 @@
+"""Do layers of one phase of depth write into a shared subspace, more than neighbours do anyway?
+
+Phases are contiguous runs of layers, so layers of one phase are also close in depth, and close
+layers are alike in any drifting stack. The comparison therefore matches pairs on their distance
+|ℓ − ℓ'|, and its null is other contiguous segmentations with as many phases.
+"""
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+PHASES = ("A", "B", "C", "D", "E", "tail")
+PUBLISHED_DEPTH = 64  # the depth at which the phases were published
+PUBLISHED_STARTS = (0, 7, 10, 32, 47, 59)  # first layer of each phase there
+FRACTIONS = (0.0, 0.11, 0.15, 0.5, 0.75, 0.92)  # of the depth, at every other depth
+BASIS_RANK = 8  # dimension of a phase's shared basis
+SEGMENTATIONS = 2000  # a p-value of 0.05 then has a Monte Carlo error of 0.005
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseTest:
+    """Distance-matched intra − cross of one segmentation against others."""
+
+    difference: float | None  # mean intra − mean cross similarity at equal distance; None if no distance has both
+    p: float | None  # share of segmentations that separate at least as well, this one counted
+    segmentations: int  # other segmentations compared, all distinct
+
+
+def phase_ranges(layers: int) -> dict[str, range]:
+    """Layers of each phase; empty ranges where a shallow model has no layer for one.
+
+    The published ranges at 64 layers; else phases start at ⌊fraction·layers + ½⌋.
+
+    >>> phase_ranges(64)["B"], phase_ranges(24)["C"]
+    (range(7, 10), range(4, 12))
+    """
+    if layers == PUBLISHED_DEPTH:
+        starts = PUBLISHED_STARTS
+    else:
+        starts = tuple(math.floor(fraction * layers + 0.5) for fraction in FRACTIONS)
+    return {name: range(a, b) for name, a, b in zip(PHASES, starts, (*starts[1:], layers), strict=True)}
+
+
+def intra_cross(similarity: np.ndarray, phase: range) -> tuple[float | None, float | None]:
+    """Mean similarity of pairs inside a phase, and of its layers with all others, as published.
+
+    similarity : (layer, layer), symmetric. None where there is no such pair.
+    """
+    inside = np.zeros(len(similarity), dtype=bool)
+    inside[list(phase)] = True
+    block = similarity[np.ix_(inside, inside)]
+    intra = block[np.triu_indices(len(block), 1)]
+    cross = similarity[np.ix_(inside, ~inside)]
+    return (float(intra.mean()) if intra.size else None), (float(cross.mean()) if cross.size else None)
+
+
+def capture(directions: np.ndarray) -> np.ndarray:
+    """Share of each layer's top direction in a basis that contains it, as published.
+
+    The basis holds the leading BASIS_RANK right singular vectors of all layers' directions stacked.
+    With N layers of k directions chance is about 8/(N·k), and the result is 1 where N·k ≤ 8.
+
+    directions : (layer, mode, hidden), unit rows (or zero rows where a layer has fewer).
+    """
+    basis = _basis(directions)
+    return ((directions[:, 0] @ basis.T) ** 2).sum(-1)
+
+
+def capture_left_out(directions: np.ndarray) -> tuple[np.ndarray, float] | None:
+    """Share of each layer's top direction in the basis of the phase's *other* layers, and chance.
+
+    Chance is (basis rank)/hidden, that of a direction drawn at random; None for a single layer.
+    """
+    if len(directions) < 2:
+        return None
+    shares, ranks = [], []
+    for layer, own in enumerate(directions):
+        basis = _basis(np.delete(directions, layer, 0))
+        shares.append(float(((basis @ own[0]) ** 2).sum()))
+        ranks.append(len(basis))
+    return np.array(shares), float(np.mean(ranks)) / directions.shape[-1]
+
+
+def _basis(directions: np.ndarray) -> np.ndarray:
+    """(≤ BASIS_RANK, hidden) orthonormal rows that hold most of the stacked directions."""
+    stacked = directions.reshape(-1, directions.shape[-1])
+    _, sigma, rows = np.linalg.svd(stacked, full_matrices=False)
+    rank = int((sigma > 1e-8 * sigma[0]).sum()) if sigma[0] > 0 else 0  # zero rows add nothing
+    return rows[: min(rank, BASIS_RANK)]
+
+
+def phase_test(similarity: np.ndarray, phases: dict[str, range], *, seed: int) -> PhaseTest:
+    """Distance-matched intra − cross of the given phases, and its p-value.
+
+    At each distance that has pairs of both kinds, mean intra − mean cross; averaged over distances
+    with the weight n_i·n_c/(n_i + n_c), the inverse variance of such a difference. Segmentations
+    differ in how many pairs they can compare, so they are ranked by the difference times the root
+    of the total weight, which has the same variance for all of them when nothing is shared.
+
+    Parameters
+    ----------
+    similarity : (layer, layer), symmetric.
+    phases : contiguous ranges that cover all layers; empty ones are left out.
+    seed : of the sample, where more than SEGMENTATIONS exist.
+    """
+    layers = len(similarity)
+    own = tuple(phase.start for phase in phases.values() if len(phase) and phase.start > 0)
+    others = _segmentations(layers, own, seed)
+    labels = np.array([_labels(layers, starts) for starts in [own, *others]])  # (segmentation, layer)
+    row, column = np.triu_indices(layers, 1)
+    distance = np.eye(layers - 1)[column - row - 1]  # (pair, distance), one-hot
+    intra = (labels[:, row] == labels[:, column]).astype(float)  # (segmentation, pair)
+    values = similarity[row, column]
+    n_intra, n_all = intra @ distance, distance.sum(0)  # (segmentation, distance), (distance,)
+    n_cross = n_all - n_intra
+    sum_intra = (intra * values) @ distance
+    sum_cross = values @ distance - sum_intra
+    with np.errstate(invalid="ignore", divide="ignore"):
+        gap = np.where((n_intra > 0) & (n_cross > 0), sum_intra / n_intra - sum_cross / n_cross, 0)
+    weight = n_intra * n_cross / n_all
+    total = weight.sum(1)  # (segmentation,)
+    comparable = total > 0
+    if not comparable[0]:
+        return PhaseTest(difference=None, p=None, segmentations=0)
+    total, difference = total[comparable], (gap * weight).sum(1)[comparable] / total[comparable]
+    score = difference * np.sqrt(total)
+    above = int((score[1:] >= score[0] - 1e-12).sum())  # a tie is no separation; rounding is no tie-break
+    n = len(score) - 1
+    return PhaseTest(difference=float(difference[0]), p=(1 + above) / (1 + n), segmentations=n)
+
+
+def _labels(layers: int, starts: tuple[int, ...]) -> np.ndarray:
+    """(layer,) number of the segment that a layer is in; `starts` are those after the first."""
+    return np.searchsorted(np.array(starts), np.arange(layers), side="right")
+
+
+def _segmentations(layers: int, own: tuple[int, ...], seed: int) -> list[tuple[int, ...]]:
+    """Distinct contiguous segmentations other than `own`, with as many parts: all, or a sample."""
+    if math.comb(layers - 1, len(own)) <= SEGMENTATIONS + 1:
+        return [starts for starts in itertools.combinations(range(1, layers), len(own)) if starts != own]
+    rng = np.random.default_rng(seed)
+    found: dict[tuple[int, ...], None] = {}  # an ordered set
+    while len(found) < SEGMENTATIONS:
+        starts = tuple(sorted((rng.choice(layers - 1, len(own), replace=False) + 1).tolist()))
+        if starts != own:
+            found[starts] = None
+    return list(found)

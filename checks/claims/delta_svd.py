@@ -1,0 +1,159 @@
+"""Gates of delta_svd: DS1 to DS5 and the identities of the residual stream."""
+
+from checks.gate import Condition, Gate
+
+_RESIDUAL = {"float32": 1e-5, "float64": 1e-12, "bfloat16": 2**-7, "float16": 2**-10}
+_RESIDUAL_REASON = (
+    "the stream is rounded twice in a layer, half a unit in the last place of max |h| each: 2⁻⁷ in bfloat16, 2⁻¹⁰ in "
+    "float16, 1.2e-7 in float32; float32 and float64 are given a margin for models that scale their branches"
+)
+
+INTEGRITY = (
+    Gate(
+        id="delta_svd.layer_chain",
+        kind="integrity",
+        claim="Each layer's output is the next layer's input, and the last one's is the final norm's",
+        conditions=(
+            Condition(
+                path="delta_svd.identities.layer_chain",
+                comparator="<=",
+                threshold=_RESIDUAL,
+                unit="",
+                quantity="worst |difference| / max |h|",
+            ),
+        ),
+        reason=_RESIDUAL_REASON,
+        errata="The library's last hidden state is after the final norm, so the published last write was not a layer's.",
+    ),
+    Gate(
+        id="delta_svd.branch_sum",
+        kind="integrity",
+        claim="Each layer's write is the sum of what its attention and feed-forward branches add",
+        conditions=(
+            Condition(
+                path="delta_svd.identities.branch_sum",
+                comparator="<=",
+                threshold=_RESIDUAL,
+                unit="",
+                quantity="worst |δ − attention − feed-forward| / max |h|",
+            ),
+        ),
+        reason=_RESIDUAL_REASON,
+    ),
+    Gate(
+        id="delta_svd.top1_energy",
+        kind="integrity",
+        claim="The first squared singular value of each write is its top-1 share of the squared Frobenius norm",
+        conditions=(
+            Condition(
+                path="delta_svd.identities.top1_energy",
+                comparator="<=",
+                threshold=1e-10,
+                unit="",
+                quantity="worst |σ₁² − top1_frac·‖δ‖²| / ‖δ‖²",
+            ),
+        ),
+        reason="float64 rounding of a Gram matrix's trace grows as eps × side, 2e-16 × 16,384 = 4e-12 for the largest models",
+    ),
+)
+
+_ENOUGH_TOKENS = {"tokens_per_dimension": 2.0}
+_MEAN = "The top direction of an uncentred write is mostly the mean write, the same for every token."
+
+CLAIMS = (
+    Gate(
+        id="DS1",
+        kind="presence",
+        claim="A layer writes essentially one direction: half the energy of its write, token sizes counted or not",
+        conditions=(
+            Condition(
+                path="delta_svd.metrics.median_top1_frac",
+                comparator=">=",
+                threshold=0.5,
+                unit="",
+                quantity="median over layers of the write's top-1 energy share",
+            ),
+            Condition(
+                path="delta_svd.metrics.median_top1_frac_unit_rows",
+                comparator=">=",
+                threshold=0.5,
+                unit="",
+                quantity="the same with every token's write scaled to length 1",
+            ),
+        ),
+        reason="one direction that holds half the energy outweighs all others together; with unit rows too, since one "
+        "massive token could carry it alone; fewer than two tokens a dimension inflate the share",
+        minimum=_ENOUGH_TOKENS,
+        errata=_MEAN,
+    ),
+    Gate(
+        id="DS2",
+        kind="presence",
+        claim="A layer writes essentially one direction also when its mean write over tokens is removed",
+        conditions=(
+            Condition(
+                path="delta_svd.metrics.median_top1_frac_centred",
+                comparator=">=",
+                threshold=0.5,
+                unit="",
+                quantity="median over layers of the centred write's top-1 energy share",
+            ),
+        ),
+        reason="as DS1: one direction that outweighs all others together",
+        minimum=_ENOUGH_TOKENS,
+        errata=_MEAN,
+    ),
+    Gate(
+        id="DS3",
+        kind="absence",
+        claim="Adjacent layers write different directions: the top directions of their centred writes are nearly orthogonal",
+        conditions=(
+            Condition(
+                path="delta_svd.metrics.median_adjacent_abs_cos_centred",
+                comparator="<=",
+                threshold=0.3,
+                unit="",
+                quantity="median over adjacent layers of |cos| between top directions of centred writes",
+            ),
+        ),
+        reason="|cos| = 0.3 is 9 % of shared energy; two random directions in 128 dimensions have 0.07",
+        minimum=_ENOUGH_TOKENS,
+        errata=_MEAN,
+    ),
+    Gate(
+        id="DS4",
+        kind="presence",
+        claim="Top directions of centred writes are more alike inside the published phases than across them, at equal distance in depth",
+        conditions=(
+            Condition(
+                path="delta_svd.metrics.phase_p",
+                comparator="<=",
+                threshold=0.05,
+                unit="",
+                quantity="share of random contiguous segmentations that separate at least as well",
+            ),
+        ),
+        reason="the usual 5 % level; neighbours are alike in any drifting stack, so pairs are matched on their distance",
+        minimum={"segmentations": 100},
+        errata="The published capture scored a layer against a basis that contains it: its chance level is about 1/N for a "
+        "phase of N layers, not 8/D, and a single-layer phase got 1.0 by fiat.",
+    ),
+    Gate(
+        id="DS5",
+        kind="schedule",
+        claim="Relative steps ‖δ‖/‖h‖ shrink with depth",
+        conditions=(
+            Condition(
+                path="delta_svd.metrics.rel_step_spearman",
+                comparator="<=",
+                threshold=-0.5,
+                unit="",
+                quantity="Spearman's ρ of the mean relative step with depth",
+                interval_bound=0.0,
+            ),
+        ),
+        reason="a falling trend that at least half of the rank variation follows, and that sampling cannot have made",
+        minimum={"layers": 12},
+        errata="The published last step was taken after the final norm and is no layer's.",
+    ),
+)
