@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
-from analyses.pairs import PAGE_SIDE, FamilyPair, Rotations, Unit, likeness, with_rank
+from analyses.pairs import IDENTICAL, PAGE_SIDE, FamilyPair, Rotations, Unit, likeness, with_rank
 
 SPECTRAL = ("*eff_rank*", "resid_spec_entropy", "spectrum_error")  # what only a matrix has; patterns of fields
 
@@ -91,7 +91,7 @@ def _absences(pair: FamilyPair, shape: Sequence[int]) -> dict[str, str]:
     return absent
 
 
-def _by_family(pairs: Sequence[FamilyPair], field: str) -> list[float]:
+def _defined(pairs: Sequence[FamilyPair], field: str) -> list[float]:
     return [value for pair in pairs if (value := getattr(pair, field)) is not None]
 
 
@@ -99,19 +99,20 @@ def summarise(pairs: Sequence[FamilyPair]) -> FamilySummary:
     """Means and medians over the pairs where a number is defined; None where it is nowhere."""
 
     def over_pairs(statistic: Callable[[list[float]], float], field: str) -> float | None:
-        values = _by_family(pairs, field)
+        values = _defined(pairs, field)
         return float(statistic(values)) if values else None
 
     resid, scalar_resid = over_pairs(np.mean, "resid_norm"), over_pairs(np.mean, "scalar_resid")
     return FamilySummary(
-        pairs=len(_by_family(pairs, "cos")),
+        pairs=len(_defined(pairs, "cos")),
         mean_cos=over_pairs(np.mean, "cos"),
         median_cos=over_pairs(np.median, "cos"),
         mean_resid=resid,
         mean_scalar_resid=scalar_resid,
         mean_null_resid=over_pairs(np.mean, "null_resid"),
         scalar_explained=over_pairs(np.mean, "scalar_explained"),
-        improve_frac=(resid - scalar_resid) / resid if resid else None,
+        # Below IDENTICAL both means are rounding, and their ratio says nothing.
+        improve_frac=(resid - scalar_resid) / resid if resid is not None and resid > IDENTICAL else None,
         median_pearson=over_pairs(np.median, "pearson"),
         median_z=over_pairs(np.median, "z"),
         median_eff_rank_ratio=over_pairs(np.median, "eff_rank_ratio"),

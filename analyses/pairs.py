@@ -97,7 +97,7 @@ def with_rank(
 
     Parameters
     ----------
-    a, b : the two matrices with their singular values.
+    a, b : the two matrices with their singular values; more than one entry.
     rotations : Haar draws for this shape, from `Rotations.draw`.
     generator : CPU generator of the entry shuffle.
 

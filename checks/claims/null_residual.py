@@ -7,8 +7,8 @@ _STORED = (
     "chance and leaves the model as it was."
 )
 _GAINS = (
-    "The published script compared gains with √2. That is no null for vectors of positive entries: unrelated gains have "
-    "a cosine of about 0.98 and a residual of about 0.2, as the permutation null says."
+    "The published script compared gains with √2. That is no null for vectors of positive entries: unrelated gains "
+    "have a cosine of about 0.98 and a residual of about 0.2, as the permutation null says."
 )
 _IMPROVE = (
     "The published improve_frac is upside down: it equals 1 − √((1+cos)/2), that is 0.293 for unrelated layers and 0 "
@@ -117,13 +117,13 @@ CLAIMS = (
                 comparator="<=",
                 threshold=0.1,
                 unit="",
-                quantity="median over layer pairs of |mean cos of matched neurons or heads|, worst of gate, up, down, qk, vo",
+                quantity="median over layer pairs of |mean cos of matched units|, worst of gate, up, down, qk and vo",
             ),
         ),
         minimum={"pairs": 4},
         reason=(
-            "The same limit as in stored coordinates. Each matrix is scored on a matching found on the other matrices of "
-            "its block, so that chance gives about 0; scored on its own matching, chance alone would exceed the limit"
+            "The same limit as in stored coordinates. Each matrix is scored on a matching found on the other matrices "
+            "of its block, so that chance gives about 0; scored on its own matching, chance alone would exceed the limit"
         ),
         errata=_STORED,
     ),
@@ -208,7 +208,7 @@ CLAIMS = (
                 comparator=">=",
                 threshold=3.0,
                 unit="sd",
-                quantity="median over layer pairs of the distance from a random matching of features, worst gain family",
+                quantity="median over layer pairs of the distance from random matchings of features, worst gain family",
             ),
         ),
         minimum={"pairs": 4},
