@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from analyses.errors import InputError
 from analyses.forward import AttentionInputs, Probe
 
 BLOCK_ENTRIES = 1 << 22  # logits held at a time, 32 MiB as float64; a single head may exceed it
@@ -44,6 +45,9 @@ class AttentionProbe(Probe):
         self.real = real
 
     def attention(self, layer: int, inputs: AttentionInputs) -> None:
+        for name, states in (("queries", inputs.query), ("keys", inputs.key)):
+            if not states.transpose(1, 2)[self.real.to(states.device)].isfinite().all():
+                raise InputError(f"layer {layer}: {name} are not finite; use a wider --dtype")
         self.layers[layer] = head_means(inputs, self.real)
 
 

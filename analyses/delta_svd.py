@@ -174,7 +174,7 @@ def measure(
         name: _phase(phase, cos, cos_centred, directions.numpy(), centred.numpy()) if phase else None
         for name, phase in ranges.items()
     }
-    tests = {"published": _test(cos, ranges, seed), "centred": _test(cos_centred, ranges, seed)}
+    tests = {"phase_test": _test(cos, ranges, seed), "phase_test_centred": _test(cos_centred, ranges, seed)}
     tokens = int(probe.later.sum())
     record = DeltaSvd(
         model=checkpoint.name,
@@ -187,12 +187,11 @@ def measure(
         abs_cos=cos.tolist(),
         abs_cos_centred=cos_centred.tolist(),
         phases=phases,
-        phase_test=tests["published"],
-        phase_test_centred=tests["centred"],
+        **tests,
         published_last=_published_last(probe.published_last),
         metrics=_metrics(writes, cos_centred, tests, tokens / checkpoint.shape.hidden, seed),
         identities=_identities(probe, depth),
-        absent=_absent(writes, phases),
+        absent=_absent(writes, phases, tests),
         notes=_notes(checkpoint, facts),
     )
     return record, {"directions": directions.float(), "directions_centred": centred.float()}
@@ -297,8 +296,8 @@ def _metrics(
         "median_top1_frac_centred": top1([write.centred for write in writes]),
         "median_top1_frac_without_outliers": top1([write.without_outliers for write in writes]),
         "median_adjacent_abs_cos_centred": median(np.diagonal(cos_centred, 1).tolist(), "pairs"),
-        "phase_p": p_value(tests["centred"]),
-        "phase_p_published": p_value(tests["published"]),
+        "phase_p": p_value(tests["phase_test_centred"]),
+        "phase_p_published": p_value(tests["phase_test"]),
         "rel_step_spearman": _trend([write.size.rel_step_mean for write in writes]),
     }
 
@@ -326,7 +325,9 @@ def _identities(probe: DeltaProbe, depth: int) -> dict[str, Metric]:
     }
 
 
-def _absent(writes: list[LayerWrite], phases: dict[str, Phase | None]) -> dict[str, str]:
+def _absent(
+    writes: list[LayerWrite], phases: dict[str, Phase | None], tests: dict[str, PhaseTest]
+) -> dict[str, str]:
     absent = {f"phases.{name}": "no layer falls in this phase at this depth" for name, p in phases.items() if p is None}
     for name, phase in phases.items():
         if phase is not None and phase.first == phase.last:
@@ -349,8 +350,7 @@ def _absent(writes: list[LayerWrite], phases: dict[str, Phase | None]) -> dict[s
     if any(write.spectrum is None or write.centred is None for write in writes):
         absent["phases.*"] = "a layer of the phase, or all others, have no top direction"
         absent["published_last.*"] = "the layer's input is zero, or equal to the final norm's output"
-    absent["phase_test*"] = NO_TEST
-    return absent
+    return absent | {key: NO_TEST for key, test in tests.items() if test.p is None}
 
 
 def _notes(checkpoint: Checkpoint, facts: ForwardFacts) -> list[str]:
