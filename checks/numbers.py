@@ -43,19 +43,32 @@ def scientific(value: float, digits: int = DIGITS) -> str:
     return f"{_sign(mantissa)} × 10{str(int(exponent)).translate(_SUPERSCRIPT)}"
 
 
+def stated(threshold: float | None) -> str:
+    """A limit as it was stated: all its digits, no zeros after them.
+
+    >>> stated(0.1), stated(3), stated(1e-12), stated(0.3048)
+    ('0.1', '3', '1 × 10⁻¹²', '0.3048')
+    """
+    if threshold is None or not math.isfinite(threshold):
+        return MISSING
+    for digits in range(1, MOST_DIGITS + 3):
+        if float(f"{threshold:.{digits - 1}e}") == threshold:
+            return number(threshold, digits)
+    raise AssertionError(f"{threshold!r} has more digits than a float64")
+
+
 def apart(observed: float | None, threshold: float | None, digits: int = DIGITS) -> tuple[str, str]:
-    """Both numbers, with digits added until they differ, so that no failure reads "0.100 of 0.1".
+    """Both numbers, the observed one with digits added until it differs, so that no failure reads "0.100 of 0.1".
 
     >>> apart(0.10004, 0.1), apart(0.3, 0.3), apart(None, 0.1)
-    (('0.10004', '0.10000'), ('0.300', '0.300'), ('–', '0.100'))
+    (('0.10004', '0.1'), ('0.300', '0.3'), ('–', '0.1'))
     """
-    pair = number(observed, digits), number(threshold, digits)
-    if observed is None or threshold is None or observed == threshold:
-        return pair
-    while pair[0] == pair[1] and digits < MOST_DIGITS + 2:
-        digits += 1
-        pair = number(observed, digits), number(threshold, digits)
-    return pair
+    seen = number(observed, digits)
+    if observed is not None and threshold is not None and observed != threshold:
+        while seen == number(threshold, digits) and digits < MOST_DIGITS + 2:
+            digits += 1
+            seen = number(observed, digits)
+    return seen, stated(threshold)
 
 
 def column(values: Sequence[float | None]) -> list[str]:

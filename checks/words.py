@@ -1,0 +1,120 @@
+"""Verdicts in sentences: the answer at the top of a page, a margin, what would change it.
+
+Plain outcomes in (the dicts of `gates.json`), English out. Counts and distances are formed here, so
+that a template never has to.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from checks.numbers import number, percent
+
+VERDICTS = ("error", "does not hold", "coordinate-dependent", "uninformative", "undecided", "holds", "not applicable")
+"""In the order in which a reader should see them: what went wrong first."""
+
+CONTROLS = ("control", "coordinates", "noise")
+NOT_RUN = "not run"
+CAUTION = (
+    "No controls have been run on these claims. Until they are, “holds” means only that the number meets its threshold: "
+    "an untrained model may pass too, and another choice of coordinates may give another answer."
+)
+PARTLY = (
+    "Some controls have not been run. Where the table says “not run”, “holds” means only that the number meets its threshold."
+)
+ANSWERS = {"pass": "yes", "fail": "no", "inconclusive": "undecided", "skip": "not asked", "error": "failed"}
+
+_PHRASES = {
+    "does not hold": ("1 does not", "{} do not"),
+    "coordinate-dependent": ("1 depends on the choice of coordinates", "{} depend on the choice of coordinates"),
+    "uninformative": ("1 says nothing, because its control passes or fails with it", "{} say nothing, because their controls pass or fail with them"),
+    "undecided": ("1 is undecided", "{} are undecided"),
+    "not applicable": ("1 does not apply to this model", "{} do not apply to this model"),
+    "error": ("1 could not be evaluated, because its analysis failed", "{} could not be evaluated, because their analyses failed"),
+}
+
+
+def answer(verdicts: Sequence[str]) -> str:
+    """All claims in one sentence.
+
+    >>> answer(["holds", "holds", "does not hold", "undecided"])
+    '2 of 4 claims hold; 1 does not; 1 is undecided.'
+    """
+    counts = Counter(verdicts)
+    if not verdicts:
+        return "No claim was evaluated."
+    total = f"{len(verdicts)} claim{'s' if len(verdicts) > 1 else ''}"
+    parts = [f"{counts['holds'] or 'None'} of {total} hold{'s' if counts['holds'] == 1 else ''}" if counts["holds"] else f"None of {total} holds"]
+    parts += [phrases[counts[v] > 1].format(counts[v]) for v, phrases in _PHRASES.items() if counts[v]]
+    return "; ".join(parts) + "."
+
+
+def caution(claims: Sequence[Mapping[str, Any]]) -> str:
+    """What a reader must know about controls that were not run; "" where all were."""
+    run = [bool(claim["controls"] and claim["controls"].get(name)) for claim in claims for name in CONTROLS]
+    if all(run):
+        return ""
+    return PARTLY if any(run) else CAUTION
+
+
+def margin(finding: Mapping[str, Any]) -> str:
+    """How far a number is from its limit, and what move of the limit would change the answer."""
+    if finding["margin"] is None:
+        return ""
+    distance, unit = abs(finding["margin"]), f" {finding['unit']}" if finding["unit"] else ""
+    where = f" (in {finding['where']})" if finding["where"] else ""
+    if distance == 0:
+        return f"Exactly at the limit{where}."
+    side = "inside" if finding["margin"] > 0 else "outside"
+    said = f"{number(distance)}{unit} {side} the limit{where}"
+    if finding["status"] == "inconclusive" and finding["reason"]:
+        return f"{said}; {finding['reason']}."
+    if not finding["threshold"] or finding["status"] not in ("pass", "fail"):
+        return f"{said}."
+    return f"{said}; the answer changes if the limit moves by {percent(flips_at(finding) / abs(finding['threshold']))}."
+
+
+def flips_at(finding: Mapping[str, Any]) -> float:
+    """Least move of the limit after which the answer is no longer what it is.
+
+    The limit then reaches the nearest end of the interval, or the number itself where the interval
+    is held against another bound or there is none.
+    """
+    ends = [finding["observed"]]
+    if finding["interval"] and finding["interval_bound"] in (None, finding["threshold"]):
+        ends += finding["interval"]
+    return min(abs(finding["threshold"] - end) for end in ends)
+
+
+def counted(findings: Sequence[Mapping[str, Any]], minimum: Mapping[str, float]) -> str:
+    """What was counted and how many the claim needs: "23 pairs (needs 4); 24 layers"."""
+    counts: dict[str, float] = {}
+    for finding in findings:
+        for name, count in finding["n"].items():
+            counts[name] = min(count, counts.get(name, count))
+    parts = []
+    for name in [*(m for m in minimum if m not in counts), *counts]:
+        needed = f" (needs {number(minimum[name])})" if name in minimum else ""
+        parts.append(f"{number(counts.get(name, 0))} {name.replace('_', ' ')}{needed}")
+    return "; ".join(parts)
+
+
+def integrity(outcomes: Sequence[Mapping[str, Any]]) -> str:
+    """All identities in one sentence, with the one closest to its tolerance."""
+    asked = [o for o in outcomes if o["status"] != "skip"]
+    if not asked:
+        return "No identity was checked."
+    held = sum(o["status"] == "pass" for o in asked)
+    ratios = [
+        (abs(f["observed"]) / f["threshold"], f)
+        for o in asked
+        for f in o["findings"]
+        if f["observed"] is not None and f["threshold"]
+    ]
+    sentence = f"{held} of {len(asked)} identities hold"
+    if ratios:
+        worst = max(ratios, key=lambda pair: pair[0])[1]
+        sentence += f"; the worst violation is {number(worst['observed'], 2)} of the {number(worst['threshold'], 2)} allowed ({worst['quantity']})"
+    if skipped := len(outcomes) - len(asked):
+        sentence += f"; {skipped} {'was' if skipped == 1 else 'were'} not asked"
+    return sentence + "."
