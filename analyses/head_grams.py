@@ -254,7 +254,7 @@ def _absent(values: Mapping[str, Any], *, all_pairs: bool) -> dict[str, str]:
         "similarity": zero,
         "similarity_matched": zero,
         "mean_abs_similarity": zero,
-        "mean_abs_similarity_matched": zero if all_pairs else "only adjacent layers are matched in a model of this size",
+        "mean_abs_similarity_matched": zero if all_pairs else "a model of this size is matched in adjacent layers only",
         "similarity_chance": zero,
         "published": "every head's g is zero, or all have the same norm",
         "curvature": "g + gᵀ is zero",
@@ -267,8 +267,8 @@ def _notes(checkpoint: Checkpoint) -> list[str]:
         "g is the metric at relative distance 0; under rotary positions the metric at distance Δ is W_kᵀ R_Δ W_q.",
         "g is taken from the stored projections; the gain of the norm before them is not folded in.",
         "The published fro_sq is ‖W_k W_qᵀ‖², not ‖g‖² = ‖W_kᵀ W_q‖²: the gram's diagonal agrees with the latter only.",
-        "The published eigenvalues, of an unsymmetric matrix, turn complex on rank-deficient heads; here they are real.",
-        "The published directions (V of W_k W_qᵀ pushed through W_q) are not singular vectors of g; the exact ones are.",
+        "The published eigenvalues, of an unsymmetric matrix, turn complex on rank-deficient heads; these are real.",
+        "The published directions (V of W_k W_qᵀ pushed through W_q) are not singular vectors of g; these are.",
         "The order of heads is a free permutation of the parameters: the pairing by index is arbitrary, "
         "the best matching is what counts.",
     ]

@@ -91,11 +91,29 @@ def test_a_planted_shared_metric_is_found_whatever_the_order_and_the_rotation_of
     layers, order = planted(3, cosine=0.5)
     record, _ = measured(layers)
     assert record.matching[0].tolist() == order.tolist()
-    # Mixing both sides at √0.5 gives g' = 0.5·g + noise: sampling error of a similarity is about 1/√hidden·√(head_dim).
+    # Mixing both sides at √0.5 gives g' = 0.5·g + noise; sampling error about √(head_dim/hidden)/2 = 0.08.
     np.testing.assert_allclose(record.similarity_matched[0], 0.5, rtol=0, atol=0.1)
     assert record.metrics["median_abs_similarity_index"].value < 0.1
+    assert record.similarity_chance < 0.1
     # A shared subspace shows too: cosine² of 0.5 in the mean, against a chance of 6/256.
     assert record.metrics["median_overlap_ratio"].value > 0.3 / record.overlap_chance
+
+
+def test_a_planted_opposite_metric_is_found_with_its_sign():
+    layers, order = planted(3, cosine=0.5)
+    layers[1].queries.neg_()
+    record, _ = measured(layers)
+    assert record.matching[0].tolist() == order.tolist()
+    np.testing.assert_allclose(record.similarity_matched[0], -0.5, rtol=0, atol=0.1)  # sampling error, as above
+
+
+def test_chance_forgets_what_layers_share_in_sign_and_between_queries_and_keys():
+    hidden = 64
+    rows = [gaussian(i, heads=8, kv_heads=8, head_dim=6, hidden=hidden).keys.abs() for i in range(9)]
+    record, _ = measured([Heads(r, r) for r in rows])  # symmetric g with positive entries: similarities near 1
+    assert record.metrics["median_abs_similarity_matched"].value > 0.5
+    # Root mean square 1/hidden for each of 64 pairs; the best matching of 8 reaches about twice that.
+    assert record.similarity_chance < 3 / hidden
 
 
 def test_unrelated_layers_are_as_alike_as_scrambled_ones():
@@ -104,7 +122,8 @@ def test_unrelated_layers_are_as_alike_as_scrambled_ones():
     low, high = value.interval
     # Both are medians over the same 88 heads of the same law; the interval is the sampling error of one.
     assert abs(value.value - record.similarity_chance) < 2 * (high - low)
-    assert record.overlap_chance_matched == pytest.approx(record.overlap_chance, rel=0.15)  # 88 overlaps, 10 % spread each
+    # 88 overlaps of 10 % spread each
+    assert record.overlap_chance_matched == pytest.approx(record.overlap_chance, rel=0.15)
 
 
 def test_equal_layers_overlap_fully_and_layers_on_disjoint_coordinates_not_at_all():
@@ -123,9 +142,10 @@ def test_equal_layers_overlap_fully_and_layers_on_disjoint_coordinates_not_at_al
 def test_the_share_of_mixed_heads_counts_those_whose_curvature_is_neither_near_zero_nor_near_one():
     layers = [gaussian(i, heads=4, kv_heads=4, hidden=200) for i in range(4)]
     for layer in layers:
-        layer.queries[0] = layer.keys[0]  # curvature 0; the other three are near one half
+        layer.queries[0] = layer.keys[0]  # curvature 0
+        layer.queries[1] = -layer.keys[1]  # curvature 1; the other two are near one half
     share = measured(layers)[0].metrics["mixed_sign_share"]
-    assert (share.value, share.interval) == (0.75, (0.75, 0.75))
+    assert (share.value, share.interval) == (0.5, (0.5, 0.5))
     assert share.n == {"heads": 16, "layers": 4}
 
 
@@ -143,7 +163,8 @@ def test_a_joint_rotation_of_queries_and_keys_leaves_every_fact_of_a_head(seed, 
     a, b = head_metrics(before, top), head_metrics(after, top)
     bound = rounding(before, before)
     for name in ("singvals", "fro_sq", "fro_sq_published", "trace", "trace_of_square", "stretch"):
-        torch.testing.assert_close(getattr(b, name), getattr(a, name), rtol=0, atol=bound, msg=lambda m, n=name: f"{n}: {m}")
+        found, expected = getattr(b, name), getattr(a, name)
+        torch.testing.assert_close(found, expected, rtol=0, atol=bound, msg=lambda m, n=name: f"{n}: {m}")
     # Eigenvalues of nearly equal magnitude may change places.
     torch.testing.assert_close(b.sym_eigs.sort().values, a.sym_eigs.sort().values, rtol=0, atol=bound)
     torch.testing.assert_close(inner_products(after, after), inner_products(before, before), rtol=0, atol=bound)

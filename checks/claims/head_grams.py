@@ -9,13 +9,13 @@ ROUNDING_SOURCE = (
     "4e-12 at hidden 16,384 and head dimension 256; a wrong head, index or factor moves it by about 1/head_dim"
 )
 PUBLISHED_NORM = (
-    "The published fro_sq is ‖W_k W_qᵀ‖², not ‖W_kᵀ W_q‖²: hardly correlated with it and at odds with the gram's own diagonal"
+    "The published fro_sq is ‖W_k W_qᵀ‖², not ‖W_kᵀ W_q‖²: another quantity, at odds with the gram's own diagonal"
 )
 UNSYMMETRIC = "The published eigenvalues, of the unsymmetric J X Xᵀ, turn complex on rank-deficient heads"
 PUBLISHED_DIRECTIONS = (
     "The published directions (V of W_k W_qᵀ pushed through W_q) are neither singular vectors of g nor orthogonal"
 )
-HEAD_ORDER = "The order of heads is a free permutation of the parameters: pairing equal indices, as published, is arbitrary"
+HEAD_ORDER = "The order of heads is a free permutation of the parameters: pairing equal indices is arbitrary"
 
 
 def _identity(name: str, claim: str, quantity: str, errata: str = "") -> Gate:
@@ -79,7 +79,7 @@ CLAIMS = (
     Gate(
         id="HG1",
         kind="absence",
-        claim="Head metrics W_kᵀW_q of adjacent layers are unrelated in the stored coordinates, whatever the order of heads",
+        claim="Head metrics W_kᵀW_q of adjacent layers are unrelated in the stored coordinates, in any order of heads",
         conditions=(
             Condition(
                 path="head_grams.metrics.median_abs_similarity_matched",
@@ -97,17 +97,17 @@ CLAIMS = (
     Gate(
         id="HG2",
         kind="presence",
-        claim="The top subspaces that heads read from, the leading right singular vectors of W_kᵀW_q, are shared by adjacent layers",
+        claim="Heads of adjacent layers share the top subspaces of W_kᵀW_q, spanned by right singular vectors",
         conditions=(
             Condition(
                 path="head_grams.metrics.median_overlap_ratio",
                 comparator=">=",
                 threshold=3.0,
                 unit="× chance",
-                quantity="median overlap of top subspaces in adjacent layers at the best matching, over chance k/hidden",
+                quantity="median overlap of adjacent layers' top subspaces at the best matching, over chance k/hidden",
             ),
         ),
-        reason="three times what unrelated subspaces share; the most there can be is hidden/k, at least 4 where this is judged",
+        reason="three times what unrelated subspaces share; at most hidden/k is possible, 4 or more where judged",
         minimum={"pairs": 4},
         errata=f"{PUBLISHED_DIRECTIONS}. {HEAD_ORDER}",
     ),
@@ -124,7 +124,7 @@ CLAIMS = (
                 quantity="share of heads with 0.2 to 0.8 of the energy of g + gᵀ in negative eigenvalues",
             ),
         ),
-        reason="at least a fifth of the energy on either sign, for four heads in five; unrelated W_q and W_k give one half",
+        reason="a fifth of the energy at least on either sign, for four heads in five; unrelated W_q, W_k give a half",
         minimum={"heads": 32},
         errata=UNSYMMETRIC,
     ),
