@@ -143,7 +143,7 @@ def _segmentations(layers: int, own: tuple[int, ...], seed: int) -> list[tuple[i
     rng = np.random.default_rng(seed)
     found: dict[tuple[int, ...], None] = {}  # an ordered set
     while len(found) < SEGMENTATIONS:
-        starts = tuple(sorted((rng.choice(layers - 1, len(own), replace=False) + 1).tolist()))
-        if starts != own:
-            found[starts] = None
-    return list(found)
+        drawn = rng.random((SEGMENTATIONS, layers - 1)).argsort(1)[:, : len(own)] + 1
+        found |= dict.fromkeys(map(tuple, np.sort(drawn, 1).tolist()))
+        found.pop(own, None)
+    return list(found)[:SEGMENTATIONS]
