@@ -1,0 +1,116 @@
+"""What must hold of every correlation, and the claims that a head's spectrum predicts its attention."""
+
+from checks.gate import Condition, Gate
+
+_DEPTH = (
+    "The pooled correlation can have the opposite sign of every layer's own, and thirds of the depth do not protect. Its "
+    "chance level must keep the drift over depth: freely permuting heads rejects 63 to 100 % of unrelated drifting tracks. "
+)
+_COORDINATES = (
+    "Under q/k norms W_q times 2^⌊ℓ/3⌋ alone leaves the model's function unchanged and moves r from 0.01 to 0.95. Without "
+    "them a larger head metric lowers the entropy by arithmetic, on shuffled weights too."
+)
+
+INTEGRITY: tuple[Gate, ...] = (
+    Gate(
+        id="head_geometry.anisotropy_rank_eff",
+        kind="integrity",
+        claim="A spectrum's anisotropy times its effective rank Σσ/σmax is the number of its singular values.",
+        conditions=(
+            Condition(
+                path="head_geometry.identities.anisotropy_rank_eff",
+                comparator="<=",
+                threshold=1e-14,
+                unit="",
+                quantity="relative distance of the product from the number of singular values",
+            ),
+        ),
+        reason="The same sum divides and is divided: four roundings of 1.1e-16 each, with room.",
+        errata="Because of this identity the published regression, on both, is collinear (variance inflation over 100).",
+    ),
+    Gate(
+        id="head_geometry.r_decomposition",
+        kind="integrity",
+        claim="Every pooled correlation is the sum of its within-layer and its between-layer part.",
+        conditions=(
+            Condition(
+                path="head_geometry.identities.r_decomposition",
+                comparator="<=",
+                threshold=1e-6,
+                unit="",
+                quantity="distance of the pooled r from the sum of its parts",
+            ),
+        ),
+        reason="Sums of squares add up to rounding, 1e-16 times the number of heads; a part that holds less than 1e-13 of "
+        "the variance is called empty, which leaves out at most its root, 3e-7.",
+    ),
+)
+
+CLAIMS: tuple[Gate, ...] = (
+    Gate(
+        id="HE1",
+        kind="association",
+        claim="A descriptor of the stored head metric's spectrum predicts a head's attention entropy.",
+        conditions=(
+            Condition(
+                path="head_geometry.metrics.best_abs_r",
+                comparator=">=",
+                threshold=0.5,
+                unit="",
+                quantity="|r| of the best of seven descriptors with entropy, over all heads",
+            ),
+            Condition(
+                path="head_geometry.metrics.best_abs_r_shift_p",
+                comparator="<=",
+                threshold=0.05,
+                unit="",
+                quantity="probability that rearranged layers give as large a best of seven",
+            ),
+        ),
+        reason="0.5 is a quarter of the variance explained. With ten layers the least p of the 2L arrangements is 0.05.",
+        minimum={"layers": 10},
+        errata=_DEPTH + _COORDINATES,
+    ),
+    Gate(
+        id="HE2",
+        kind="association",
+        claim="That descriptor of the stored head metric's spectrum predicts entropy also among the heads of one layer.",
+        conditions=(
+            Condition(
+                path="head_geometry.metrics.within_r_signed",
+                comparator=">=",
+                threshold=0.3,
+                unit="",
+                quantity="within-layer r, positive where its sign is that of the pooled r",
+            ),
+            Condition(
+                path="head_geometry.metrics.within_r_p",
+                comparator="<=",
+                threshold=0.05,
+                unit="",
+                quantity="probability that heads permuted inside layers give as large a within-layer |r|",
+            ),
+        ),
+        reason="0.3 is a tenth of the variance inside layers; with 60 degrees of freedom chance reaches 0.25 once in 20.",
+        minimum={"within_degrees": 60},
+        errata=_DEPTH + _COORDINATES,
+    ),
+    Gate(
+        id="HE3",
+        kind="association",
+        claim="A regression on descriptors of the stored head metric's spectrum explains entropy in layers that it has not seen.",
+        conditions=(
+            Condition(
+                path="head_geometry.metrics.r2_out_of_sample",
+                comparator=">=",
+                threshold=0.25,
+                unit="",
+                quantity="R² of entropy on σmax, spectral entropy and effective rank, with whole layers as folds",
+            ),
+        ),
+        reason="The share of variance that |r| of 0.5 explains, now for layers left out of the fit.",
+        minimum={"layers": 10, "heads": 50},
+        errata="The published regression also has the anisotropy, which is d divided by the effective rank: its "
+        "coefficients are not determined (variance inflation over 100), and its R² was taken in the sample. " + _COORDINATES,
+    ),
+)
