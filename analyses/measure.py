@@ -188,6 +188,30 @@ def _forward(
     checkpoint: Checkpoint, text: calibration.Calibration, settings: Settings, say: Callable[[str], None], debug: bool
 ) -> _Passes:
     """Run the model once for all the probes that the selected analyses need."""
+    wanted = {"attention_stats", "delta_svd"} & set(settings.only)
+    if not wanted:
+        return _Passes(skipped="no forward pass was asked for")
+    passes = _Passes(attention=attention_stats.AttentionProbe(), delta=delta_svd.DeltaProbe())
+    start = time.perf_counter()
+    try:
+        passes.facts = forward.run(
+            checkpoint,
+            text,
+            [passes.attention, passes.delta],
+            dtype=settings.dtype,
+            device=settings.device,
+            attention=settings.attention,
+            trust_remote_code=settings.trust_remote_code,
+        )
+    except forward.NoTokenizer as error:
+        passes.skipped = str(error)
+    except Exception as error:  # the weight analyses must still run; the records say what happened
+        passes.failure = error
+        if debug:
+            traceback.print_exc()
+    passes.seconds = round(time.perf_counter() - start, 3)
+    say(f"{checkpoint.name}: forward pass {passes.skipped or passes.failure or f'{passes.seconds:.1f} s'}")
+    return passes
 
 
 def _clear(folder: Path, names: Sequence[str]) -> None:

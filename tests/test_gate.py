@@ -117,7 +117,7 @@ def test_every_claim_of_the_specification_is_there_once_and_in_order():
 
 @every_gate
 def test_a_gate_speaks_in_sentences_and_says_why_its_threshold(gate):
-    assert gate.claim.endswith(".") and gate.claim[0].isupper(), gate.claim
+    assert gate.claim[-1] != "." and gate.claim[0].isupper() and " " in gate.claim, gate.claim
     assert len(gate.reason) > 20
     assert (gate.kind == "integrity") == (gate in INTEGRITY)
 
