@@ -124,9 +124,13 @@ def _tick_label(value: float, step: float) -> str:
     if abs(value) < step / 2:
         return "0"
     if not 1e-4 <= step < 1e5:
-        return scientific(value, 2 if step < 1e-4 and abs(value) >= 9.5 * step else 1)
+        return scientific(value, 1 + _exponent(abs(value)) - _exponent(step))
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     return f"{value:,.{decimals}f}".replace("-", "−")
+
+
+def _exponent(value: float) -> int:
+    return math.floor(math.log10(value) + 1e-9)
 
 
 def _power_label(value: float) -> str:

@@ -18,7 +18,7 @@ Anchor = Literal["start", "middle", "end"]
 Shape = Literal["circle", "square", "diamond", "triangle", "cross", "ring", "dot"]
 SHAPES: tuple[Shape, ...] = ("circle", "square", "diamond", "triangle", "cross", "ring", "dot")
 
-NARROW, MEDIUM = 300, 460  # widths of a panel: three or two beside each other on a wide page
+QUARTER, THIRD, HALF = 219.0, 301.0, 466.0  # widths of a panel: four, three or two beside each other on a wide page
 CHARACTER = 6.9  # mean advance of a 12 px character of the system fonts, on the generous side
 LINE = 14.0  # least distance between two lines of labels
 TOP, BOTTOM, SIDE = 8.0, 40.0, 12.0  # margins; the left one follows the tick labels
@@ -70,6 +70,7 @@ class Panel:
     lines: tuple[Path, ...] = ()
     marks: tuple[Mark, ...] = ()
     keys: tuple[Path, ...] = ()  # swatches of a legend
+    legend: tuple["Key", ...] = ()
     below: tuple["Panel", ...] = ()  # drawn under this one, on the same horizontal axis
 
 
@@ -107,7 +108,12 @@ class Figure:
     panels: tuple[Panel, ...]
     keys: tuple[Key, ...] = ()
     tables: tuple[Table, ...] = ()
-    size: Literal["narrow", "medium"] = "medium"
+    size: Literal["quarter", "third", "half"] = "half"
+
+    @property
+    def solo(self) -> bool:
+        """Whether there is room for the caption beside the only panel."""
+        return len(self.panels) == 1 and self.size == "half"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -116,9 +122,10 @@ class Plot:
 
     x: Axis
     y: Axis
-    width: float = MEDIUM
+    width: float = HALF
     height: float = 250.0
     room: float = 0.0  # characters kept free at the right for direct labels
+    margin: float = 0.0  # least left margin, so that panels under each other share their horizontal axis
     areas: list[Path] = field(default_factory=list)
     lines: list[Path] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
@@ -128,7 +135,14 @@ class Plot:
     @property
     def frame(self) -> tuple[float, float, float, float]:
         widest = max((len(t.label) for t in self.y.ticks), default=1)
-        return 10 + CHARACTER * widest, TOP, self.width - SIDE - CHARACTER * self.room, self.height - BOTTOM
+        left = max(self.margin, 10 + CHARACTER * widest)
+        bottom = BOTTOM - LINE * self._terse
+        return left, TOP, self.width - SIDE - CHARACTER * self.room, self.height - bottom
+
+    @property
+    def _terse(self) -> bool:
+        """In small panels the axis' name stands before its first tick instead of on a line of its own."""
+        return self.width <= THIRD and " " not in self.x.label
 
     def point(self, x: Value, y: Value) -> tuple[float, float] | None:
         """Coordinates of a data point; None where either value is missing or outside its axis."""
@@ -201,7 +215,12 @@ class Plot:
         x_ticks = [Text(x=self._place(self.x.at(t.value), 0)[0], y=bottom + 15, text=t.label, anchor="middle") for t in self.x.ticks]
         y_ticks = [Text(x=left - 6, y=self._place(0, self.y.at(t.value))[1] + 4, text=t.label, anchor="end") for t in self.y.ticks]
         grid = "".join(f"M{left:.1f} {t.y - 4:.1f}H{right:.1f}" for t in y_ticks)
-        words = [Text(x=right, y=bottom + 33, text=self.x.label, anchor="end", tone="axis"), *self.words]
+        words = list(self.words)
+        if self._terse and x_ticks:
+            first = x_ticks[0]
+            x_ticks[0] = Text(x=max(left - 4, first.x - CHARACTER * len(self.x.label)), y=first.y, text=f"{self.x.label} {first.text}", anchor="start")
+        else:
+            words.append(Text(x=right, y=bottom + 33, text=self.x.label, anchor="end", tone="axis"))
         heights = spread([y for _, y, _, _ in self.labels], LINE, top + 4, bottom)
         words += [Text(x=right + 7, y=y + 4, text=text) for y, (_, _, text, _) in zip(heights, self.labels, strict=True)]
         leaders = [
@@ -212,7 +231,7 @@ class Plot:
         return Panel(
             width=self.width, height=self.height, title=title, measure=self.y.label, desc=desc,
             frame=tuple(round(v, 1) for v in self.frame),
-            x_ticks=tuple(thin(x_ticks)), y_ticks=tuple(y_ticks), grid=grid, words=tuple(_rounded(words)),
+            x_ticks=tuple(thin(_rounded(x_ticks))), y_ticks=tuple(y_ticks), grid=grid, words=tuple(_rounded(words)),
             areas=tuple(self.areas), lines=(*self.lines, *leaders), marks=tuple(self.marks),
             below=below,
         )
@@ -252,15 +271,17 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> l
     >>> spread([10, 11, 50], 10, 0, 100)
     [5.5, 15.5, 50]
     """
-    order = sorted(range(len(positions)), key=lambda i: positions[i])
+
+    def inside(centre: float, count: int) -> float:
+        half = gap * (count - 1) / 2
+        return min(max(centre, low + half), max(high - half, low + half))
+
     pools: list[tuple[list[int], float]] = []  # members, centre
-    for i in order:
-        members, centre = [i], positions[i]
-        while pools and centre - gap * (len(members) - 1) / 2 < pools[-1][1] + gap * (len(pools[-1][0]) - 1) / 2 + gap:
+    for i in sorted(range(len(positions)), key=lambda i: positions[i]):
+        members, centre = [i], inside(positions[i], 1)
+        while pools and centre - pools[-1][1] < gap * (len(members) + len(pools[-1][0])) / 2 - 1e-9:
             members = pools.pop()[0] + members
-            centre = sum(positions[j] for j in members) / len(members)
-        half = gap * (len(members) - 1) / 2
-        centre = min(max(centre, low + half), max(high - half, low + half))
+            centre = inside(sum(positions[j] for j in members) / len(members), len(members))
         pools.append((members, centre))
     placed = [0.0] * len(positions)
     for members, centre in pools:
@@ -273,10 +294,16 @@ def thin(ticks: Sequence[Text]) -> list[Text]:
     """Drop tick labels that would touch the one before."""
     kept: list[Text] = []
     for tick in ticks:
-        half = CHARACTER * len(tick.text) / 2
-        if not kept or tick.x - half > kept[-1].x + CHARACTER * len(kept[-1].text) / 2 + 4:
+        if not kept or _ends(tick)[0] > _ends(kept[-1])[1] + 4:
             kept.append(tick)
     return kept
+
+
+def _ends(text: Text) -> tuple[float, float]:
+    """Estimated horizontal extent of a word."""
+    width = CHARACTER * len(text.text)
+    left = text.x - {"start": 0.0, "middle": width / 2, "end": width}[text.anchor]
+    return left, left + width
 
 
 def tips(names: Iterable[str], values: Iterable[Value], unit: str = "") -> list[str]:

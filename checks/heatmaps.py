@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from checks.figures import CHARACTER, MEDIUM, Panel, Path, Text, Value, rectangle, thin
+from checks.figures import CHARACTER, HALF, Panel, Path, Text, Value, rectangle, thin
 
 CELLS = 4000  # most cells in one panel
 SEQUENTIAL, DIVERGING = 16, 15  # tones in the style sheet
@@ -56,8 +56,9 @@ def heatmap(
     rows: str,
     columns: str,
     tip: Callable[[str, str, str], str],
-    width: float = MEDIUM,
+    width: float = HALF,
     borders: Sequence[float] = (),
+    lower: bool = False,
     first: tuple[int, int] = (0, 0),
 ) -> Panel:
     """Cells row by row from the top.
@@ -68,8 +69,11 @@ def heatmap(
     rows, columns : names of the axes, such as "layer" and "head".
     tip : (row name, column name, number) → tooltip.
     borders : rows and columns before which a rule is drawn (phases).
+    lower : draw the part below the diagonal only; the rest of a symmetric matrix says nothing new.
     first : number of the first row and column.
     """
+    if lower:
+        values = [[value if j < i else None for j, value in enumerate(row)] for i, row in enumerate(values)]
     rows_given, columns_given = len(values), len(values[0])
     values, (row_step, column_step) = shrink(values)
     height_cells, width_cells = len(values), len(values[0])
@@ -101,9 +105,11 @@ def heatmap(
     ]
     words = [Text(x=round(max(right, left + 70), 1), y=round(bottom + 32, 1), text=columns, anchor="end", tone="axis")]
     keys, key_words = _legend(classes, left, max(right, min(width - 12, left + 300)), bottom + 46)
-    rules = "".join(
-        f"M{left:.1f} {top + cell_h * b / row_step:.1f}H{right:.1f}M{left + cell_w * b / column_step:.1f} {top}V{bottom:.1f}" for b in borders
-    )
+    rules = ""
+    for border in borders:
+        across, down = left + cell_w * border / column_step, top + cell_h * border / row_step
+        end, start = (across, down) if lower else (right, top)
+        rules += f"M{left:.1f} {down:.1f}H{end:.1f}M{across:.1f} {start:.1f}V{bottom:.1f}"
     return Panel(
         width=width, height=round(bottom + 46 + SWATCH + 20, 1), title=title,
         measure=f"{measure}; {rows} downwards" + (f", mean over blocks of {row_step} × {column_step}" if row_step * column_step > 1 else ""),
@@ -133,11 +139,6 @@ def shrink(values: Sequence[Sequence[Value]]) -> tuple[list[list[Value]], tuple[
         return sum(block) / len(block) if block else None
 
     return [[mean(i, j) for j in range(0, width, column_step)] for i in range(0, height, row_step)], (row_step, column_step)
-
-
-def triangle(matrix: Sequence[Sequence[Value]]) -> list[list[Value]]:
-    """The part below the diagonal of a symmetric matrix; the rest says nothing new."""
-    return [[value if j < i else None for j, value in enumerate(row)] for i, row in enumerate(matrix)]
 
 
 def _edges(low: float, high: float) -> tuple[float, ...]:

@@ -28,7 +28,8 @@ def number(value: float | None, digits: int = DIGITS) -> str:
         if abs(value) < 1e9:
             return _sign(f"{int(value):,}")
     if PLAIN_FROM <= abs(value) < PLAIN_TO:
-        decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+        exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])  # of the rounded number: 0.9996 is 1.00
+        decimals = max(0, digits - 1 - exponent)
         return _sign(f"{value:,.{decimals}f}")
     return scientific(value, digits)
 

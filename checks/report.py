@@ -229,10 +229,10 @@ def _origin(manifest: Mapping[str, Any]) -> list[str]:
 def _provenance(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The manifest as tables: one for its plain values, one for every mapping in it."""
     plain = {k: v for k, v in manifest.items() if not isinstance(v, Mapping) and k != "schema_version"}
-    tables = [{"title": "Run", "rows": _rows(plain)}]
+    tables = [{"title": "Run", "rows": _rows(plain), "wide": True}]
     for key, value in manifest.items():
         if isinstance(value, Mapping) and value and key != "absent":
-            tables.append({"title": TITLES.get(key, key.replace("_", " ").capitalize()), "rows": _rows(value)})
+            tables.append({"title": TITLES.get(key, key.replace("_", " ").capitalize()), "rows": _rows(value), "wide": key == "files"})
     return tables
 
 

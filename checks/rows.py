@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from checks.axes import Axis
-from checks.figures import CHARACTER, MEDIUM, Mark, Panel, Path, Shape, Text, Value, rectangle, thin
+from checks.figures import CHARACTER, HALF, Key, Mark, Panel, Path, Shape, Text, Value, rectangle, thin
 from checks.numbers import number, percent
 
 ROW = 26.0  # height of a row
@@ -30,7 +30,8 @@ def stacked(
     measure: str,
     desc: str,
     beside: Mapping[str, str],
-    width: float = MEDIUM,
+    legend: tuple[Key, ...] = (),
+    width: float = HALF,
 ) -> Panel:
     """Bars from 0 to the sum of a row's shares.
 
@@ -50,7 +51,7 @@ def stacked(
                 areas.append(Path(d=rectangle(round(x0, 1), round(top, 1), round(x1, 1), round(top + BAR, 1)), tone=f"{series[key].tone} bar", tip=tip))
                 start += share
         words.append(Text(x=round(right + 7, 1), y=round(top + BAR / 2 + 4, 1), text=beside[row]))
-    return _panel(list(shares), x, left, right, width, title=title, measure=measure, desc=desc, areas=areas, words=words)
+    return _panel(list(shares), x, left, right, width, title=title, measure=measure, desc=desc, areas=areas, words=words, legend=legend)
 
 
 def dots(
@@ -61,7 +62,7 @@ def dots(
     title: str,
     measure: str,
     desc: str,
-    width: float = MEDIUM,
+    width: float = HALF,
     levels: Sequence[float] = (),
 ) -> Panel:
     """A dot for each series in each row, with its interval as a line; series lie under each other in the row.
@@ -104,7 +105,7 @@ def _margins(rows: Mapping[str, object], beside: Sequence[str], width: float) ->
 
 def _panel(
     rows: Sequence[str], x: Axis, left: float, right: float, width: float, *, title: str, measure: str, desc: str,
-    areas: Sequence[Path] = (), lines: Sequence[Path] = (), marks: Sequence[Mark] = (), words: Sequence[Text] = (), pitch: float = ROW,
+    areas: Sequence[Path] = (), lines: Sequence[Path] = (), marks: Sequence[Mark] = (), words: Sequence[Text] = (), legend: tuple[Key, ...] = (), pitch: float = ROW,
 ) -> Panel:
     bottom = round(TOP + pitch * len(rows), 1)
     ticks = [(t, round(left + x.clamp(t.value) * (right - left), 1)) for t in x.ticks]
@@ -116,5 +117,5 @@ def _panel(
         ),
         grid="".join(f"M{at:g} {TOP:g}V{bottom:g}" for _, at in ticks),
         words=(Text(x=right, y=bottom + 32, text=x.label, anchor="end", tone="axis"), *words),
-        areas=tuple(areas), lines=tuple(lines), marks=tuple(marks),
+        areas=tuple(areas), lines=tuple(lines), marks=tuple(marks), legend=legend,
     )

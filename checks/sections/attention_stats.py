@@ -81,7 +81,7 @@ def _spread(record: Record) -> Figure:
         ),
         panels=(_spread_panel(spread, columns), warm),
         keys=(
-            Key(name="one head", tone="s5", kind="mark"),
+            Key(name="one head", tone="s5 faint", kind="mark", shape="dot"),
             Key(name="median over heads", tone="s0"),
             Key(name="median, first key left out", tone="s1", kind="dash"),
         ),
@@ -94,7 +94,7 @@ def _spread_panel(spread: Sequence[Sequence[Value]], columns: dict[str, list[Val
     y = axes.linear([*_flat(spread), *columns["median, first key left out"]], label="standard deviation of the logits (nats)", include=(0.0,))
     plot = Plot(x=axes.layers(count), y=y, height=260)
     for layer, row in enumerate(spread):
-        plot.points([layer] * len(row), row, "s5", tips=tips([f"layer {layer}, head {h}" for h in range(len(row))], row))
+        plot.points([layer] * len(row), row, "s5 faint", shape="dot", tips=tips([f"layer {layer}, head {h}" for h in range(len(row))], row))
     plot.line(range(count), columns["median, first key left out"], "s1", dash=True)
     plot.line(range(count), columns["median"], "s0")
     found = f"The median spread goes from {number(columns['median'][0])} in the first layer to {number(columns['median'][-1])} in the last."

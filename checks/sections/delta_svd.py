@@ -4,8 +4,8 @@ import statistics
 from collections.abc import Sequence
 
 from checks import axes
-from checks.figures import NARROW, Figure, Key, Panel, Plot, Value, tips
-from checks.heatmaps import heatmap, sequential, triangle
+from checks.figures import THIRD, Figure, Key, Panel, Plot, Value, tips
+from checks.heatmaps import heatmap, sequential
 from checks.numbers import number
 from checks.section import Comparison, Record, Section, layer_names, table
 
@@ -23,7 +23,7 @@ def _track(record: Record, key: str, part: str | None = None) -> list[Value]:
 
 
 def _lines(count: int, tracks: dict[str, tuple[list[Value], str, bool]], y: axes.Axis, title: str, desc: str) -> Panel:
-    plot = Plot(x=axes.layers(count), y=y, width=NARROW, height=200)
+    plot = Plot(x=axes.layers(count), y=y, width=THIRD, height=200)
     for name, (track, tone, dash) in tracks.items():
         plot.line(range(count), track, tone, dash=dash)
         plot.points(range(count), track, tone, shape="dot", tips=tips([f"{name}, layer {n}" for n in range(count)], track))
@@ -52,7 +52,7 @@ def _depth(record: Record) -> Figure:
         ),
         _lines(
             count, {"relative step": (step, "s0", False)},
-            axes.linear(step, label="mean of ‖δ‖ / ‖h‖ over tokens", include=(0.0,)), "Step size",
+            axes.logarithmic(step, label="mean of ‖δ‖ / ‖h‖ over tokens (log axis)"), "Step size",
             f"The median layer moves a token by {number(medians['step'])} of its length.",
         ),
     )
@@ -75,7 +75,7 @@ def _depth(record: Record) -> Figure:
             Key(name="largest dimensions left out", tone="s7", kind="dash"),
         ),
         tables=(table("Writes by layer", "layer", layer_names(count), columns),),
-        size="narrow",
+        size="third",
     )
 
 
@@ -88,7 +88,7 @@ def _directions(record: Record) -> Figure:
         found = f"{title}: adjacent layers’ top directions have a median |cos| of {number(_median(adjacent))}. Rules mark the published phases."
         panels.append(
             heatmap(
-                triangle(matrix), sequential(0.0, 1.0), title=title, measure="|cos| of top directions", desc=found, rows="layer", columns="layer",
+                matrix, sequential(0.0, 1.0), title=title, measure="|cos| of top directions", desc=found, rows="layer", columns="layer", lower=True,
                 tip=lambda i, j, v: f"layers {i} and {j}: {v}", borders=borders,
             )
         )
@@ -162,7 +162,7 @@ def _scree(record: Record) -> Figure:
     panels = []
     for layer, (published, centred) in shares.items():
         modes = axes.layers(10, label="mode", first=1)
-        plot = Plot(x=modes, y=y, width=NARROW, height=160)
+        plot = Plot(x=modes, y=y, width=THIRD, height=160)
         for track, tone, dash in ((published, "s1", True), (centred, "s0", False)):
             ranks = list(range(1, len(track) + 1))
             plot.line(ranks, track, tone, dash=dash)
@@ -174,7 +174,7 @@ def _scree(record: Record) -> Figure:
         caption="The ten leading directions of a layer’s write, in a few layers over depth.",
         panels=tuple(panels),
         keys=(Key(name="mean removed", tone="s0"), Key(name="as published", tone="s1", kind="dash")),
-        size="narrow",
+        size="third",
     )
 
 

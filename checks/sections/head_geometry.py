@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 
 from checks import axes
-from checks.figures import Figure, Key, Panel, Plot, Shape, Value
+from checks.figures import Figure, Key, Panel, Plot, Shape, Table, Value
 from checks.heatmaps import SEQUENTIAL
 from checks.numbers import number
 from checks.rows import Series, dots
@@ -32,7 +32,7 @@ BINS = 20
 
 def figures(record: Record) -> dict[str, Figure]:
     found = record["tables"][VERSION][OUTCOME]
-    return {"scatter": _scatter(record, found), "parts": _parts(found), "null": _null(found)} if found else {}
+    return {"scatter": _scatter(record, found), "parts": _parts(found)} if found else {}
 
 
 def _scatter(record: Record, found: Record) -> Figure:
@@ -125,13 +125,15 @@ def _parts(found: Record) -> Figure:
         id="head_geometry-parts",
         caption=(
             "Correlation with entropy of every descriptor, over all heads, inside layers, and between the means of layers, with 90 % intervals by "
-            "resampling whole layers. Without an association all three lie around zero."
+            "resampling whole layers; without an association all three lie around zero. Beside it: what the best of seven reaches by chance, with whole "
+            "layers of the descriptors shifted and reversed against those of the entropy, which keeps the drift over depth on both sides."
         ),
         panels=(
             dots(values, PARTS, x=axes.fixed(-1, 1, label="Pearson r with entropy"), title="Seven descriptors of a spectrum", measure="of g = W_kᵀ W_q", desc=said, levels=(0.0,)),
+            _null(found),
         ),
         keys=tuple(Key(name=s.name, tone=s.tone, kind="mark", shape=s.shape) for s in PARTS.values()),
-        tables=(table("Correlation with entropy", "descriptor", list(values), columns), *_regression_tables(found)),
+        tables=(table("Correlation with entropy", "descriptor", list(values), columns), *_regression_tables(found), _null_table(found)),
     )
 
 
@@ -149,28 +151,25 @@ def _regression_tables(found: Record) -> list:
     return tables
 
 
-def _null(found: Record) -> Figure:
+def _null(found: Record) -> Panel:
     null, observed = found["shift_null"], found["best_abs_r"]
     counts = [0] * BINS
     for value in null:
         counts[min(BINS - 1, int(value * BINS))] += 1
     y = axes.fixed(0, 1.1 * max(counts), label="rearrangements of whole layers")
-    plot = Plot(x=axes.fixed(0, 1, label="largest |r| of the seven"), y=y, height=210)
+    plot = Plot(x=axes.fixed(0, 1, label="largest |r| of the seven"), y=y, height=280)
     for i, count in enumerate(counts):
         if count:
             plot.bar(i / BINS, (i + 1) / BINS, 0, count, "s7 bar", f"{i / BINS:.2f} to {(i + 1) / BINS:.2f}: {count}")
     plot.border(observed, "s1 strong")
     plot.beside(observed, y.high * 0.93, f"observed {number(observed)}")
     said = f"{number(found['best_shift_p'])} of all arrangements reach the observed {number(observed)}."
-    return Figure(
-        id="head_geometry-null",
-        caption=(
-            "What the best of seven reaches by chance: layers of the descriptors are shifted and reversed against those of the entropy, which keeps "
-            "the drift over depth on both sides. " + said
-        ),
-        panels=(plot.panel("Chance of the best of seven", said),),
-        tables=(table("Largest |r| by rearrangement, ascending", "rank", [str(i + 1) for i in range(len(null))], {"|r|": null}),),
-    )
+    return plot.panel("Chance of the best of seven", said)
+
+
+def _null_table(found: Record) -> Table:
+    null = found["shift_null"]
+    return table("Largest |r| of the seven by rearrangement, ascending", "rank", [str(i + 1) for i in range(len(null))], {"|r|": null})
 
 
 def facts(record: Record) -> dict[str, str]:

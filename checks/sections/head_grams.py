@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from checks import axes
 from checks.figures import Figure, Key, Panel, Plot, Value, tips
-from checks.heatmaps import heatmap, sequential, triangle
+from checks.heatmaps import heatmap, sequential
 from checks.numbers import number, percent
 from checks.section import Comparison, Record, Section, layer_names, pair_names, table
 
@@ -35,7 +35,7 @@ def _similarity(record: Record) -> Figure:
         found = f"{title}: the median over pairs of layers is {number(_median(values))}, the largest {number(max(values, default=None))}."
         panels.append(
             heatmap(
-                triangle(matrix), classes, title=title, measure="mean over heads of |similarity|", desc=found, rows="layer", columns="layer",
+                matrix, classes, title=title, measure="mean over heads of |similarity|", desc=found, rows="layer", columns="layer", lower=True,
                 tip=lambda i, j, v: f"layers {i} and {j}: {v}",
             )
         )

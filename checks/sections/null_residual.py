@@ -5,8 +5,8 @@ import statistics
 
 from analyses.architectures import FAMILIES, GAINS, MATRICES
 from checks import axes
-from checks.figures import NARROW, Figure, Key, Panel, Plot, Value, tips
-from checks.numbers import number, percent
+from checks.figures import QUARTER, Figure, Key, Panel, Plot, Value, tips
+from checks.numbers import number
 from checks.section import Comparison, Record, Section, layer_names, pair_names, table
 
 BAND = 2  # standard deviations on either side of chance that are shaded
@@ -45,7 +45,7 @@ def _cosine(record: Record) -> Figure:
         y = axes.linear(shown, label="cosine with the next layer", include=(0.0,) if group is MATRICES else ())
         for family in members:
             cos, (low, high) = _column(record, family, "cos"), _band(record, family)
-            plot = Plot(x=axes.layers(count), y=y, width=NARROW, height=170)
+            plot = Plot(x=axes.layers(count), y=y, width=QUARTER, height=170)
             plot.band(range(count), low, high, "chance", tip=f"chance: mean ± {BAND} standard deviations")
             plot.line(range(count), cos, "s0")
             plot.points(range(count), cos, "s0", shape="dot", tips=tips([f"layers {n}" for n in names], cos))
@@ -62,7 +62,7 @@ def _cosine(record: Record) -> Figure:
             table("Cosine by pair of layers", "layers", names, {f: _column(record, f, "cos") for f in families}),
             table("Its chance level (mean under a random matching of entries)", "layers", names, {f: _column(record, f, "null_cos") for f in families}),
         ),
-        size="narrow",
+        size="quarter",
     )
 
 
@@ -92,7 +92,7 @@ def _matched(record: Record) -> Figure | None:
     y = axes.linear([v for t in (*tracks.values(), *nulls.values()) for v in t], label="mean cosine of matched units", include=(0.0,))
     panels = []
     for role, track in tracks.items():
-        plot = Plot(x=axes.layers(count), y=y, width=NARROW, height=150)
+        plot = Plot(x=axes.layers(count), y=y, width=QUARTER, height=150)
         plot.level(0, "zero", dash=False)
         plot.line(range(count), nulls[role], "s1", dash=True)
         plot.line(range(count), track, "s0")
@@ -109,7 +109,7 @@ def _matched(record: Record) -> Figure | None:
         panels=tuple(panels),
         keys=(Key(name="measured", tone="s0"), Key(name="chance", tone="s1", kind="dash")),
         tables=(table("Mean cosine of matched units", "layers", names, columns),),
-        size="narrow",
+        size="quarter",
     )
 
 
@@ -120,7 +120,7 @@ def _rank(record: Record) -> Figure:
     for family in families:
         side = record["sides"][family]
         observed, haar, shuffled = (_column(record, family, k) for k in ("resid_eff_rank", "eff_rank_haar", "eff_rank_shuffled"))
-        plot = Plot(x=axes.layers(count), y=axes.fixed(0, side * 1.04, label=f"effective rank, of {side} at most"), width=NARROW, height=170)
+        plot = Plot(x=axes.layers(count), y=axes.fixed(0, side * 1.04, label=f"effective rank, of {side} at most"), width=QUARTER, height=170)
         plot.line(range(count), shuffled, "s7", dash=True)
         plot.line(range(count), haar, "s1", dash=True)
         plot.line(range(count), observed, "s0")
@@ -145,7 +145,7 @@ def _rank(record: Record) -> Figure:
             Key(name="chance: entries shuffled", tone="s7", kind="dash"),
         ),
         tables=(table("Effective rank of the residual, and its Haar chance level", "layers", names, columns),),
-        size="narrow",
+        size="quarter",
     )
 
 
@@ -156,7 +156,7 @@ def _scales(record: Record) -> Figure:
     y = axes.logarithmic([v for t in relative.values() for v in t], label="‖W‖ / its geometric mean (log axis)")
     panels = []
     for family, track in relative.items():
-        plot = Plot(x=axes.layers(count), y=y, width=NARROW, height=140)
+        plot = Plot(x=axes.layers(count), y=y, width=QUARTER, height=140)
         plot.level(1, "zero", dash=False)
         plot.line(range(count), track, "s0")
         said = [f"layer {n}: ‖W‖ {number(tracks[family][n], 4)}, relative" for n in range(count)]
@@ -167,7 +167,7 @@ def _scales(record: Record) -> Figure:
         caption="The norm of every family over depth, relative to its own mean, all on one vertical axis.",
         panels=tuple(panels),
         tables=(table("Frobenius norm by layer", "layer", layer_names(count), tracks),),
-        size="narrow",
+        size="quarter",
     )
 
 
@@ -226,33 +226,35 @@ def facts(record: Record) -> dict[str, str]:
 
 
 def published(record: Record) -> list[Comparison]:
-    rows = []
-    for family, s in record["summary"].items():
-        if s["improve_frac"] is not None and family in ("q_proj", "down_proj", "input_ln"):
-            rows.append(
-                Comparison(
-                    quantity=f"{family}: share that a scalar multiple explains",
-                    published=f"improve_frac = {number(s['improve_frac'])}, which is 0.293 for unrelated layers and 0 for identical ones",
-                    corrected=f"mean cos² = {number(s['scalar_explained'])} ({percent(s['scalar_explained'])})",
-                )
+    summary = record["summary"]
+    rows = [
+        Comparison(
+            quantity=f"{family}: share of a layer that a scalar multiple of the one before explains",
+            published=f"improve_frac = {number(summary[family]['improve_frac'])}; it is 0.293 for unrelated layers and 0 for identical ones",
+            corrected=f"mean cos² = {number(summary[family]['scalar_explained'])}",
+        )
+        for family in ("q_proj", "down_proj", "input_ln")
+        if family in summary and summary[family]["improve_frac"] is not None
+    ]
+    gains = [f for f in GAINS if f in summary and summary[f]["mean_resid"] is not None]
+    if gains:
+        rows.append(
+            Comparison(
+                quantity="Residual of norm gains, against chance",
+                published=", ".join(f"{f} {number(summary[f]['mean_resid'])}" for f in gains) + f"; all against √2 = {number(math.sqrt(2))}",
+                corrected="against "
+                + ", ".join(f"{f} {number(summary[f]['mean_null_resid'])}" for f in gains)
+                + ": gains are positive, so unrelated ones are alike already",
             )
-    for family, s in record["summary"].items():
-        if family in GAINS and s["mean_resid"] is not None:
-            rows.append(
-                Comparison(
-                    quantity=f"{family}: residual against chance",
-                    published=f"{number(s['mean_resid'])} against √2 = {number(math.sqrt(2))}",
-                    corrected=f"{number(s['mean_resid'])} against {number(s['mean_null_resid'])}: gains are positive, so unrelated ones are already alike",
-                )
-            )
-    rows.append(
+        )
+    return [
+        *rows,
         Comparison(
             quantity="Effective rank of the residual",
             published="left empty, because the singular values took too long",
-            corrected="computed exactly for every pair, from the symmetric eigenvalues of the smaller Gram matrix",
-        )
-    )
-    return rows
+            corrected="exact for every pair, from the symmetric eigenvalues of the smaller Gram matrix",
+        ),
+    ]
 
 
 SECTION = Section(

@@ -4,8 +4,9 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 
+from analyses.architectures import FAMILIES
 from checks import axes
-from checks.figures import NARROW, Figure, Key, Panel, Plot, Value, tips
+from checks.figures import QUARTER, Figure, Key, Panel, Plot, Value, tips
 from checks.numbers import number, percent
 from checks.rows import Series, share_words, stacked
 from checks.section import Comparison, Record, Section, layer_names, table
@@ -32,7 +33,8 @@ def figures(record: Record) -> dict[str, Figure]:
 
 
 def _fitted(tracks: Mapping[str, Record]) -> dict[str, Record]:
-    return {name: track for name, track in tracks.items() if track["status"] == "fitted"}
+    order = [*FAMILIES, *TEMPERATURES]
+    return {name: tracks[name] for name in order if name in tracks and tracks[name]["status"] == "fitted"}
 
 
 def best_published(track: Record) -> str:
@@ -80,12 +82,12 @@ def _with_residuals(title: str, track: Record) -> Panel:
     fitted, older = track["corrected"][best]["fitted"], track["fits"][old]["fitted"]
     count = len(values)
     residuals = [math.log(v / f) for v, f in zip(values, fitted, strict=True)]
-    rest = Plot(x=axes.layers(count), y=axes.linear(residuals, label="ln(track / best form)", include=(0.0,), count=3), height=120)
+    rest = Plot(x=axes.layers(count), y=axes.linear(residuals, label="ln(track / best form)", include=(0.0,), count=4), height=125, margin=52)
     rest.level(0, "zero", dash=False)
     rest.points(range(count), residuals, "s6", shape="dot", tips=tips([f"layer {n}" for n in range(count)], residuals))
     said = track["corrected"][best]
     below = rest.panel("Residuals", f"Root mean square {number(said['rmse_log'])}, largest {number(said['largest_residual'])} in layer {said['largest_residual_layer']}.")
-    plot = Plot(x=axes.layers(count), y=axes.linear([*values, *fitted, *older], label=f"best: {FORMS[best].name}, {said['formula']}; published: {FORMS[old].name}"), height=230)
+    plot = Plot(x=axes.layers(count), y=axes.linear([*values, *fitted, *older], label=f"best: {FORMS[best].name}, {said['formula']}; published: {FORMS[old].name}"), height=230, margin=52)
     plot.line(range(count), older, "s1", dash=True)
     plot.line(range(count), fitted, "s0")
     plot.points(range(count), values, "s6", shape="dot", tips=tips([f"layer {n}" for n in range(count)], values))
@@ -120,7 +122,7 @@ def _families(record: Record) -> Figure | None:
     for name, track in tracks.items():
         count, best = len(track["track"]), track["best_form"]
         fitted = track["corrected"][best]["fitted"]
-        plot = Plot(x=axes.layers(count), y=axes.linear([*track["track"], *fitted], label=f"‖W‖; best: {FORMS[best].name}", count=4), width=NARROW, height=150)
+        plot = Plot(x=axes.layers(count), y=axes.linear([*track["track"], *fitted], label=f"‖W‖; best: {FORMS[best].name}", count=4), width=QUARTER, height=150)
         plot.line(range(count), fitted, "s0")
         plot.points(range(count), track["track"], "s6", shape="dot", tips=tips([f"layer {n}" for n in range(count)], track["track"]))
         panels.append(plot.panel(name, f"{name}: {FORMS[best].name} fits best, R² {number(track['corrected'][best]['r2_log'])} on the log scale."))
@@ -130,24 +132,25 @@ def _families(record: Record) -> Figure | None:
         panels=tuple(panels),
         keys=(Key(name="track", tone="s6", kind="mark"), Key(name="best form", tone="s0")),
         tables=(table("Frobenius norm by layer", "layer", layer_names(record["num_layers"]), {n: t["track"] for n, t in tracks.items()}),),
-        size="narrow",
+        size="quarter",
     )
 
 
 def _weights(record: Record) -> Figure | None:
     temperatures = {TEMPERATURES[n]: t for n, t in _fitted(record["temperature"]).items()}
-    panels, used = [], {}
+    panels, used = [], []
     for tracks, forms, title in ((_fitted(record["families"]), ONE, "Norms"), (temperatures, LAWS, "Temperatures")):
         if not tracks:
             continue
         shares = {name: {f: t["corrected"][f]["weight"] for f in forms if f in t["corrected"]} for name, t in tracks.items()}
         top = {name: max(parts, key=lambda f: parts[f] or 0.0) for name, parts in shares.items()}
-        used |= {f: FORMS[f] for f in forms}
+        used += [f for f in forms if f not in used]
         found = "; ".join(f"{name}: {share_words(shares[name], top[name], FORMS[top[name]].name)}" for name in shares)
         panels.append(
             stacked(
                 shares, FORMS, x=axes.fixed(0, 1, label="Akaike weight"), title=title, measure="weight of each form among all that were fitted",
                 desc=found, beside={name: percent(shares[name][top[name]]) for name in shares},
+                legend=tuple(Key(name=FORMS[f].name, tone=f"{FORMS[f].tone} bar", kind="area") for f in forms),
             )
         )
     if not panels:
@@ -159,7 +162,6 @@ def _weights(record: Record) -> Figure | None:
         id="schedule_fit-weights",
         caption="How much of the evidence goes to each form, by AICc; the number beside a bar is the largest weight. A bar of one colour is a decision, a bar of many is none.",
         panels=tuple(panels),
-        keys=tuple(Key(name=s.name, tone=f"{s.tone} bar", kind="area") for s in dict.fromkeys(used.values())),
         tables=(table("Akaike weights", "track", names, columns),),
     )
 

@@ -1,0 +1,114 @@
+"""Synthetic outcomes, manifest and small records from which a page can be rendered, for tests of the page."""
+
+from pathlib import Path
+from typing import Any
+
+from analyses import records
+
+COUNT = 3  # layers of the synthetic records
+
+
+def finding(observed: float | None = 0.034, threshold: float | None = 0.1, comparator: str = "<=", **given: Any) -> dict[str, Any]:
+    margin = None
+    if observed is not None and threshold is not None:
+        margin = threshold - observed if comparator.startswith("<") else observed - threshold
+    return {
+        "path": "attention_stats.metrics.x",
+        "quantity": "largest median |cos|",
+        "status": "pass",
+        "observed": observed,
+        "interval": None,
+        "comparator": comparator,
+        "threshold": threshold,
+        "interval_bound": None,
+        "margin": margin,
+        "unit": "",
+        "n": {"pairs": 4},
+        "where": None,
+        "reason": None,
+    } | given
+
+
+def outcome(id: str, verdict: str = "holds", **given: Any) -> dict[str, Any]:
+    status = {"holds": "pass", "does not hold": "fail", "not applicable": "skip", "error": "error"}.get(verdict, "inconclusive")
+    return {
+        "id": id,
+        "kind": "absence",
+        "analysis": "attention_stats",
+        "claim": f"claim number {id} is a sentence",
+        "status": status,
+        "reason": None,
+        "findings": [finding(status=status)],
+        "minimum": {"pairs": 4},
+        "why": "a tenth of full alignment",
+        "errata": "",
+        "verdict": verdict,
+        "verdict_reason": None,
+        "controls": None,
+    } | given
+
+
+def attention_record(layers: int = COUNT, heads: int = 2, **given: Any) -> dict[str, Any]:
+    """A record of `attention_stats` with plausible numbers."""
+    spread = [[0.5 + layer + head / 10 for head in range(heads)] for layer in range(layers)]
+    dynamic = [
+        {
+            "mean_attention_entropy_per_head": row,
+            "entropy_fraction_per_head": [min(1.0, v / 10) for v in row],
+            "mean_logit_std_per_head": row,
+            "sink_share_per_head": [0.1] * heads,
+            "entropy_without_sink_per_head": row,
+            "logit_std_without_sink_per_head": row,
+        }
+        for row in spread
+    ]
+    return {
+        "analysis": "attention_stats",
+        "schema_version": 1,
+        "model": "m",
+        "dtype": "float32",
+        "num_layers": layers,
+        "num_heads": heads,
+        "head_dim": 2,
+        "static": [{"metric_singvals_per_head": [[2.0, 1.0]] * heads, "singvals_per_head": [[3.0, 1.0]] * heads}] * layers,
+        "dynamic": dynamic,
+        "temperature": [1 / row[0] for row in spread],
+        "calibration": {"calibration": "text", "tokens": 100},
+        "queries": 100,
+        "metrics": {},
+        "identities": {},
+        "absent": {},
+        "notes": ["a note"],
+    } | given
+
+
+def manifest(model: str = "m", **given: Any) -> dict[str, Any]:
+    return {
+        "schema_version": 1,
+        "model": model,
+        "files": {"model.safetensors": "ab" * 32},
+        "architecture": {"model_type": "llama", "layers": COUNT, "heads": 2, "hidden": 16, "parameters": 4_022_468_096, "stored_dtype": "bfloat16"},
+        "command": f"fathom run {model}",
+        "date": "2026-01-02 03:04 UTC",
+        "timings": {"attention_stats": 1.5},
+    } | given
+
+
+def gates(claims: list[dict[str, Any]], integrity: list[dict[str, Any]] = (), model: str = "m") -> dict[str, Any]:
+    return {
+        "schema_version": 1,
+        "model": model,
+        "counts": {},
+        "verdicts": {"holds": "The number meets its threshold."},
+        "integrity": list(integrity),
+        "claims": claims,
+    }
+
+
+def write_folder(folder: Path, judged: dict[str, Any], described: dict[str, Any], **found: dict[str, Any]) -> Path:
+    """Write a model's folder as a run leaves it; `found` maps an analysis to its record."""
+    records.write_json(folder / "gates.json", judged)
+    records.write_json(folder / "manifest.json", described)
+    for name, record in found.items():
+        records.write_json(folder / f"{name}.json", record)
+    return folder
