@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -59,6 +59,7 @@ class Shape:
 class Checkpoint:
     """Weights by (family, layer), with the facts of the config. Made by `open_checkpoint`."""
 
+    altered: ClassVar[bool] = False  # True where `tensor` gives other values than the files hold
     name: str  # as given, without the revision and without the folders above
     folder: Path
     revision: str | None  # resolved commit of a hub model; None for a folder

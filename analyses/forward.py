@@ -319,7 +319,23 @@ def _load(
     # The library fills what is missing with random numbers and goes on.
     if missing := sorted(k for k in loading["missing_keys"] if k.startswith(model.base_model_prefix + ".")):
         raise InputError(f"{checkpoint.folder}: {len(missing)} weights are missing, first {missing[0]}")
+    if checkpoint.altered:
+        _alter(model, checkpoint)
     return (model if spread else model.to(device)).eval()
+
+
+@torch.no_grad()
+def _alter(model: transformers.PreTrainedModel, checkpoint: Checkpoint) -> None:
+    """Overwrite the parameters with what the checkpoint gives; a tied head follows its embedding."""
+    layers = range(checkpoint.shape.layers)
+    pending = {checkpoint._name(family, layer) for family in checkpoint.families for layer in layers}
+    for name, parameter in model.named_parameters():
+        on_disk = name if name in checkpoint.files else name.removeprefix(model.base_model_prefix + ".")
+        if on_disk in checkpoint.files:
+            parameter.copy_(checkpoint.tensor(on_disk))
+            pending.discard(on_disk)
+    if pending:
+        raise InputError(f"{checkpoint.name}: the library keeps {min(pending)} under another name; it cannot be altered")
 
 
 def _first_line(error: Exception) -> str:

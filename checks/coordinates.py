@@ -1,0 +1,45 @@
+"""Which changes of parameters leave a model's function alone?
+
+What a claim says of a model must not change under them; what does speaks of the parametrisation. Each
+map has `name`, `sentence`, `lossless`, `undefined(checkpoint) -> reason | None`,
+`tolerance(checkpoint)` and `apply(checkpoint, seed) -> TwinCheckpoint`; so has a composition.
+"""
+
+from checks.exact_map import Composition, CoordinateMap
+from checks.exact_map import compose as compose  # one import for who makes twins
+from checks.gain_maps import FOLD_GAINS, RAMP_INPUT_GAIN, RESCALE_GAINS, SCALE_INPUT_GAIN
+from checks.head_maps import MIX_VALUES, PERMUTE_GROUPS, PERMUTE_HEADS, PERMUTE_VALUES
+from checks.neuron_maps import PERMUTE_NEURONS, SCALE_NEURONS
+from checks.plane_maps import ROTATE_PLANES, SCALE_HEADS, SCALE_PLANES, TURN_PLANES
+from checks.stream_maps import PERMUTE_STREAM, ROTATE_STREAM
+
+LOSSLESS: tuple[CoordinateMap, ...] = (
+    RESCALE_GAINS,
+    SCALE_INPUT_GAIN,
+    PERMUTE_VALUES,
+    TURN_PLANES,
+    SCALE_PLANES,
+    SCALE_HEADS,
+    SCALE_NEURONS,
+    PERMUTE_NEURONS,
+    PERMUTE_HEADS,
+    PERMUTE_GROUPS,
+    PERMUTE_STREAM,
+)
+"""Exact in the stored dtype, and free of any pattern over depth."""
+
+MAPS: tuple[CoordinateMap | Composition, ...] = (
+    *LOSSLESS,
+    RAMP_INPUT_GAIN,
+    FOLD_GAINS,
+    MIX_VALUES,
+    ROTATE_PLANES,
+    ROTATE_STREAM,
+)
+
+SCRAMBLE = Composition(
+    name="scramble",
+    sentence="Every exact map that loses nothing in storage and is defined for the model, one after the other.",
+    parts=LOSSLESS,
+    partial=True,
+)

@@ -1,0 +1,154 @@
+"""Models with one property destroyed: what must a claim about trained weights not say of these?
+
+A twin is a checkpoint whose tensors are a pure function of another checkpoint's tensors, a seed
+and the tensor's name. It is never a second copy on disk: each tensor is made when it is asked for,
+so that every analysis runs on it unchanged, streamed, in the same bytes each time. A twin of a
+twin is a twin; `save` writes one out for whoever wants the files.
+
+Values keep the stored dtype wherever it holds them exactly and come out in float64 otherwise, so
+that a twin is never spoilt by rounding.
+
+Shuffled and freshly initialised twins are here, planted ones in `checks.planted`, exact changes of
+coordinates in `checks.coordinates`.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import torch
+from safetensors.torch import save_file
+
+from analyses.checkpoint import HUB_FILES, Checkpoint
+from checks.roles import EMBEDDING, Role, role_of, unknown_tensors
+
+STANDARD_DEVIATION = 0.02  # the library's initializer_range where a config has none, or 0
+
+
+class Change(Protocol):
+    """What turns a checkpoint into a twin."""
+
+    name: str
+
+    def change(self, twin: "TwinCheckpoint", role: Role, value: torch.Tensor) -> torch.Tensor:
+        """The twin's tensor in place of `value`, the base's as stored; `value` itself may be returned."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwinCheckpoint(Checkpoint):
+    """A checkpoint whose tensors are made from another's on demand. Made by `make_twin`."""
+
+    altered: ClassVar[bool] = True
+    base: Checkpoint  # a checkpoint on disk, or another twin
+    changed_by: Change
+    seed: int
+    memory: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)  # of chained plants
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """One tensor of the twin, by its name on disk; what has no role is passed through."""
+        stored = self.base.tensor(name)
+        role = role_of(self, name)
+        if role is None:
+            return stored
+        return held(self.changed_by.change(self, role, stored), stored.dtype)
+
+    def draw(self, *key: object) -> torch.Generator:
+        """A generator for this change and key, the same in every process and for every order of reading."""
+        return generator(self.seed, self.changed_by.name, *key)
+
+
+def make_twin(base: Checkpoint, changed_by: Change, seed: int) -> TwinCheckpoint:
+    facts = {f.name: getattr(base, f.name) for f in fields(Checkpoint)}
+    facts["name"] = f"{base.name} ({changed_by.name}, seed {seed})"
+    return TwinCheckpoint(**facts, base=base, changed_by=changed_by, seed=seed)
+
+
+def generator(seed: int, *key: object) -> torch.Generator:
+    """A CPU generator seeded by sha256 of the seed and the key: Python's own hash changes between processes."""
+    digest = hashlib.sha256(":".join(map(str, (seed, *key))).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def held(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The values in `dtype` where it holds each of them exactly, else in float64."""
+    narrow = value.to(dtype)
+    return narrow if torch.equal(narrow.double(), value.double()) else value.double()
+
+
+def save(twin: Checkpoint, folder: Path) -> Path:
+    """Write a twin in Hugging Face's layout, shard by shard, with the base's config and tokenizer.
+
+    Returns the folder. Tensors keep the dtype in which the twin gives them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for shard in sorted(set(twin.files.values())):
+        names = sorted(name for name, path in twin.files.items() if path == shard)
+        save_file({name: twin.tensor(name).contiguous() for name in names}, folder / shard.name, {"format": "pt"})
+    for pattern in HUB_FILES:
+        for path in sorted(twin.folder.glob(pattern)):
+            if path.suffix != ".safetensors":
+                shutil.copyfile(path, folder / path.name)
+    return folder
+
+
+# --- kinds of twin ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Twin:
+    """One way of destroying or planting a property."""
+
+    name: str
+    preserves: str  # for the page
+    destroys: str
+    change: Callable[[TwinCheckpoint, Role, torch.Tensor], torch.Tensor]
+    size: float | None = None  # of a planted effect, stated beforehand
+    precondition: Callable[[Checkpoint], str | None] = lambda checkpoint: None
+
+    def undefined(self, checkpoint: Checkpoint) -> str | None:
+        """Why this twin cannot be made of the checkpoint; None where it can."""
+        if unknown := unknown_tensors(checkpoint):
+            return f"the role of tensor {unknown[0]} is not known here"
+        return self.precondition(checkpoint)
+
+    def apply(self, checkpoint: Checkpoint, seed: int) -> TwinCheckpoint:
+        """The twin; raises ValueError where `undefined` gives a reason."""
+        if reason := self.undefined(checkpoint):
+            raise ValueError(f"{self.name}: {reason}")
+        return make_twin(checkpoint, self, seed)
+
+
+def _shuffle(twin: TwinCheckpoint, role: Role, value: torch.Tensor) -> torch.Tensor:
+    order = torch.randperm(value.numel(), generator=twin.draw(role.part, role.layer, role.bias))
+    return value.flatten()[order].view(value.shape)
+
+
+def _initialise(twin: TwinCheckpoint, role: Role, value: torch.Tensor) -> torch.Tensor:
+    """As the library's own classes do for these architectures: one normal distribution for all matrices."""
+    if role.bias:
+        return torch.zeros_like(value)
+    if role.is_gain:
+        return torch.full_like(value, 1 - twin.architecture.gain_offset)
+    deviation = twin.config.get("initializer_range") or STANDARD_DEVIATION
+    drawn = deviation * torch.randn(value.shape, generator=twin.draw(role.part, role.layer), dtype=torch.float32)
+    padding = twin.config.get("pad_token_id")
+    if role.part == EMBEDDING and padding is not None:
+        drawn[padding] = 0
+    return drawn.to(value.dtype)
+
+
+SHUFFLED = Twin(
+    name="shuffled",
+    preserves="every tensor's set of entries, hence norms, means and tails",
+    destroys="every relation between entries: spectra, heads, what layers share, and the model's function",
+    change=_shuffle,
+)
+INITIALISED = Twin(
+    name="initialised",
+    preserves="the architecture, its sizes and the scale of its initialisation",
+    destroys="everything that training made",
+    change=_initialise,
+)
