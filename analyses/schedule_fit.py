@@ -18,7 +18,7 @@ from scipy import stats
 from analyses.fitting import aicc, fit_all
 from analyses.forms import COOLING_LAWS, ONE_PIECE
 from analyses.intervals import LEVEL
-from analyses.published_fits import published_laws, r_squared
+from analyses.published_fits import r_squared
 from analyses.records import SCHEMA_VERSION, Metric
 from analyses.tracks import TWO_PIECE, CorrectedFit, Track, deviation, fit_track
 from analyses.two_pieces import white_noise_tracks
@@ -77,40 +77,37 @@ def measure(
     ScheduleFit. A track that is absent, too short, not positive or constant is reported as such with its reason;
     its metrics then have no value.
     """
-    gain = scales.get(GAIN)
-    positive = gain is not None and None not in gain and min(gain, default=0) > 0
-    ratio = (gain[0] / np.asarray(gain, float)).tolist() if positive else None
-    no_gain = "the model has no input norm with a positive gain in every layer"
-    measured = {
+    fits = {
         f"families.{name}": fit_track(track, ONE_PIECE, seed=seed, missing="the model lacks this family")
-        for name, track in scales.items()
-    } | {
-        "temperature.published": fit_track(ratio, COOLING_LAWS, seed=seed, missing=no_gain),
-        "temperature.measured": fit_track(
-            temperature, COOLING_LAWS, seed=seed, missing=no_temperature or "no temperature was measured"
-        ),
+        for name, track in ({GAIN: None} | dict(scales)).items()
     }
-    tracks = {path: track for path, (track, _) in measured.items()}
-    absent = {f"{path}.{key}": why for path, (_, reasons) in measured.items() for key, why in reasons.items()}
-    unfit = {path: absent.get(f"{path}.*") for path in tracks} | {
-        f"families.{GAIN}": absent.get(f"families.{GAIN}.*", None if GAIN in scales else no_gain)
-    }
-    given = {f"families.{GAIN}": positive, "temperature.published": positive, "temperature.measured": temperature is not None}
+    gain, no_gain = fits[f"families.{GAIN}"]
+    ratio = None if gain.status == "absent" else (gain.track[0] / np.asarray(gain.track)).tolist()
+    fits["temperature.published"] = fit_track(ratio, COOLING_LAWS, seed=seed, missing=no_gain.get("*", ""))
+    fits["temperature.measured"] = fit_track(
+        temperature, COOLING_LAWS, seed=seed, missing=no_temperature or "no temperature was measured"
+    )
+    has_gain, has_temperature = scales.get(GAIN) is not None, temperature is not None
     metrics: dict[str, Metric] = {}
     for path, names, judge in _JUDGES:
-        if tracks.get(path) is None or tracks[path].status != "fitted":
-            metrics |= {name: Metric(value=None, reason=unfit[path], applies=given[path]) for name in names}
+        track, reasons = fits[path]
+        if track.status == "fitted":
+            metrics |= dict(zip(names, judge(track, seed), strict=True))
         else:
-            metrics |= dict(zip(names, judge(tracks[path], seed), strict=True))
+            applies = has_temperature if path == "temperature.measured" else has_gain
+            metrics |= {name: Metric(value=None, reason=reasons["*"], applies=applies) for name in names}
+    tracks: dict[str, dict[str, Track]] = {"families": {}, "temperature": {}}
+    for path, (track, _) in fits.items():
+        section, name = path.split(".")
+        tracks[section][name] = track
     return ScheduleFit(
         model=model,
         dtype=dtype,
-        num_layers=max((len(t.track) for t in tracks.values() if t.track), default=0),
-        families={name: tracks[f"families.{name}"] for name in scales},
-        temperature={kind: tracks[f"temperature.{kind}"] for kind in ("published", "measured")},
+        num_layers=max((len(track.track) for track, _ in fits.values() if track.track), default=0),
+        **tracks,
         metrics=metrics,
-        identities=_identities([t for t in tracks.values() if t.status == "fitted"]),
-        absent=absent,
+        identities=_identities([track for track, _ in fits.values() if track.status == "fitted"]),
+        absent={f"{path}.{key}": why for path, (_, reasons) in fits.items() for key, why in reasons.items()},
         notes=[
             "Corrected fits are least squares of the logarithm and are compared by AICc. Two pieces count only where "
             "their advantage exceeds what white noise and random walks give.",
@@ -128,13 +125,14 @@ def _input_gain(track: Track, seed: int) -> tuple[Metric, Metric]:
     best = track.corrected[track.best_one_piece]
     curve = np.log(best.fitted)
     simulated = white_noise_tracks(curve, deviation(best, len(curve)), RESAMPLES, np.random.default_rng([seed, 2]))
-    fits = fit_all(simulated, ONE_PIECE)
-    scores = np.stack([aicc(fits[form.name].rss, len(curve), form.parameters) for form in ONE_PIECE])
-    chosen = np.nanargmin(np.where(np.isnan(scores), np.inf, scores), axis=0)
-    r2 = np.stack([r_squared(simulated, fits[form.name].curve) for form in ONE_PIECE])
+    refits = fit_all(simulated, ONE_PIECE)
+    scores = np.stack([aicc(refits[form.name].rss, len(curve), form.parameters) for form in ONE_PIECE])
+    r2 = np.stack([r_squared(simulated, refits[form.name].curve) for form in ONE_PIECE])  # (form, track)
+    chosen = np.nan_to_num(scores, nan=np.inf).argmin(0)
+    low, high = np.quantile(r2[chosen, np.arange(RESAMPLES)], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     smooth = Metric(
         value=best.r2_log,
-        interval=_quantiles(r2[chosen, np.arange(RESAMPLES)]),
+        interval=(float(low), float(high)),
         n=n,
         where=track.best_one_piece,
         method=f"R² of ln y of the one-piece form with the least AICc; parametric bootstrap, {RESAMPLES} tracks",
@@ -150,21 +148,13 @@ def _input_gain(track: Track, seed: int) -> tuple[Metric, Metric]:
 
 
 def _published_temperature(track: Track, seed: int) -> tuple[Metric, Metric]:
-    """SF2: the published exponential cooling."""
-    law = track.fits["kirkpatrick"]
-    log = np.log(law.fitted)
-    fit = track.corrected["kirkpatrick"]  # the same line of ln y
-    simulated = white_noise_tracks(log, deviation(fit, len(log)), RESAMPLES, np.random.default_rng([seed, 3]))
-    curves = np.exp(fit_all(simulated, COOLING_LAWS[1:2])["kirkpatrick"].curve)
-    return (
-        Metric(
-            value=law.r2,
-            interval=_quantiles(r_squared(np.exp(simulated), curves)),
-            n={"layers": len(log)},
-            method=f"line of ln T, R² of T; parametric bootstrap, {RESAMPLES} tracks",
-        ),
-        _rate(track),
+    """SF2: the published exponential cooling; its R² as published, without an interval."""
+    r2 = Metric(
+        value=track.fits["kirkpatrick"].r2,
+        n={"layers": len(track.track)},
+        method="line of ln T over depth, R² of T; no interval, as published",
     )
+    return r2, rate(track)
 
 
 def _measured_temperature(track: Track, seed: int) -> tuple[Metric, Metric, Metric]:
@@ -178,7 +168,7 @@ def _measured_temperature(track: Track, seed: int) -> tuple[Metric, Metric, Metr
             n=n,
             method="rank correlation with depth; Fisher's z with Bonett and Wright's error, layers as independent",
         ),
-        _rate(track),
+        rate(track),
         Metric(
             value=weight,
             n=n,
@@ -200,7 +190,7 @@ _JUDGES = (
 """Track, the metrics that it decides, and the function that finds them."""
 
 
-def _rate(track: Track) -> Metric:
+def rate(track: Track) -> Metric:
     """α of the exponential law with Student's interval of its slope."""
     fit = track.corrected["kirkpatrick"]
     n = len(track.track)
@@ -214,11 +204,6 @@ def _rate(track: Track) -> Metric:
         n={"layers": n},
         method="e^slope of the line of ln T over depth; Student's interval, layers as independent",
     )
-
-
-def _quantiles(values: np.ndarray) -> tuple[float, float]:
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
 
 
 def _identities(tracks: Sequence[Track]) -> dict[str, Metric]:
