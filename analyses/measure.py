@@ -8,41 +8,20 @@ analysis that fails leaves a record saying so, and the others go on.
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save
 
-from analyses import (
-    attention_stats,
-    calibration,
-    delta_svd,
-    forward,
-    head_geometry,
-    head_grams,
-    null_residual,
-    records,
-    schedule_fit,
-)
+from analyses import forward, records
+from analyses.calibration import Calibration, load_calibration
 from analyses.checkpoint import Checkpoint, open_checkpoint
 from analyses.errors import InputError
+from analyses.suite import Settings, Skipped, analyse, forward_pass
 
-JUDGEMENTS = ("manifest.json", "gates.json", "report.html")  # worthless once a record below them changes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """Everything besides the checkpoint that determines the numbers."""
-
-    device: str = "auto"  # auto | cpu | cuda | mps
-    dtype: str = "float32"  # of the forward pass; auto = as stored. Weight analyses are float64
-    attention: str = "eager"  # eager | sdpa
-    calibration: Path | None = None  # None: the text that ships with the project
-    seed: int = 0
-    only: tuple[str, ...] = records.ANALYSES
-    trust_remote_code: bool = False
+JUDGEMENTS = ("manifest.json", "controls.json", "gates.json", "report.html")  # worthless once a record changes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +33,7 @@ class Measured:
     settings: Settings  # as resolved: no "auto" left
     files: Mapping[str, str]  # file name → sha256
     stored_dtype: str
-    calibration: calibration.Calibration
+    calibration: Calibration
     forward: forward.ForwardFacts | None  # None where no forward pass was run
     seconds: Mapping[str, float]  # analysis → wall time
     failures: Mapping[str, str]  # analysis → one line
@@ -99,45 +78,27 @@ def measure(
     """
     checkpoint = open_checkpoint(source)
     device = resolve_device(settings.device)
-    text = calibration.load_calibration(settings.calibration)
+    text = load_calibration(settings.calibration)
     say(f"{checkpoint.name}: checking {len(checkpoint.files)} tensors")
     files = checkpoint.inspect()
     stored = str(checkpoint.tensor(next(iter(checkpoint.files))).dtype).removeprefix("torch.")
-    dtype = stored if settings.dtype == "auto" else settings.dtype
     folder = out / slug(source)
-    settings = Settings(
+    settings = replace(
+        settings,
         device=device,
-        dtype=dtype,
-        attention=settings.attention,
-        calibration=settings.calibration,
-        seed=settings.seed,
+        dtype=stored if settings.dtype == "auto" else settings.dtype,
         only=tuple(name for name in records.ANALYSES if name in settings.only),
-        trust_remote_code=settings.trust_remote_code,
     )
     _clear(folder, settings.only)
 
-    seed, weights_on = settings.seed, "cpu" if device == "mps" else device  # mps has no float64
-    passes = _forward(checkpoint, text, settings, say, debug)
-    work: dict[str, Callable[[], Any]] = {
-        "null_residual": lambda: null_residual.measure(checkpoint, seed=seed, device=weights_on),
-        "head_grams": lambda: head_grams.measure(checkpoint, seed=seed, device=weights_on),
-        "attention_stats": lambda: attention_stats.measure(
-            checkpoint, passes.attention, passes.facts, seed=seed, device=weights_on
-        ),
-        "schedule_fit": lambda: _schedule_fit(folder, seed),
-        "head_geometry": lambda: head_geometry.measure(_needed(folder, "attention_stats"), seed=seed),
-        "delta_svd": lambda: delta_svd.measure(
-            checkpoint, passes.needed(), passes.facts, seed=seed, device=weights_on
-        ),
-    }
-    seconds, failures = {"forward": passes.seconds}, {}
+    passes = forward_pass(checkpoint, text, settings, settings.only)
+    seconds, failures = {"forward": round(passes.seconds, 3)}, {}
     for name in settings.only:
         start = time.perf_counter()
         try:
-            outcome = work[name]()
-            record, arrays = outcome if isinstance(outcome, tuple) else (outcome, {})
+            record, arrays = analyse(name, checkpoint, passes, settings, lambda needed: _record_of(folder, needed))
             if arrays:
-                records.write_bytes(folder / f"{name}.safetensors", save(dict(arrays)))
+                records.write_bytes(folder / f"{name}.safetensors", save(arrays))
             records.write_json(folder / f"{name}.json", record)
         except Skipped as reason:
             records.write_json(folder / f"{name}.json", _placeholder(checkpoint, name, skipped=str(reason)))
@@ -161,59 +122,6 @@ def measure(
     )
 
 
-class Skipped(Exception):
-    """This analysis cannot be asked of this model; the message says why."""
-
-
-@dataclass(slots=True, kw_only=True)
-class _Passes:
-    """What the forward pass left behind, or why there was none."""
-
-    attention: attention_stats.AttentionProbe | None = None
-    delta: delta_svd.DeltaProbe | None = None
-    facts: forward.ForwardFacts | None = None
-    seconds: float = 0.0
-    skipped: str | None = None
-    failure: Exception | None = None
-
-    def needed(self) -> delta_svd.DeltaProbe:
-        if self.skipped:
-            raise Skipped(self.skipped)
-        if self.failure:
-            raise self.failure
-        return self.delta
-
-
-def _forward(
-    checkpoint: Checkpoint, text: calibration.Calibration, settings: Settings, say: Callable[[str], None], debug: bool
-) -> _Passes:
-    """Run the model once for all the probes that the selected analyses need."""
-    wanted = {"attention_stats", "delta_svd"} & set(settings.only)
-    if not wanted:
-        return _Passes(skipped="no forward pass was asked for")
-    passes = _Passes(attention=attention_stats.AttentionProbe(), delta=delta_svd.DeltaProbe())
-    start = time.perf_counter()
-    try:
-        passes.facts = forward.run(
-            checkpoint,
-            text,
-            [passes.attention, passes.delta],
-            dtype=settings.dtype,
-            device=settings.device,
-            attention=settings.attention,
-            trust_remote_code=settings.trust_remote_code,
-        )
-    except forward.NoTokenizer as error:
-        passes.skipped = str(error)
-    except Exception as error:  # the weight analyses must still run; the records say what happened
-        passes.failure = error
-        if debug:
-            traceback.print_exc()
-    passes.seconds = round(time.perf_counter() - start, 3)
-    say(f"{checkpoint.name}: forward pass {passes.skipped or passes.failure or f'{passes.seconds:.1f} s'}")
-    return passes
-
-
 def _clear(folder: Path, names: Sequence[str]) -> None:
     """Make the folder, prove that it can be written, and remove what this run will replace."""
     records.write_bytes(folder / ".writable", b"")
@@ -229,24 +137,11 @@ def _placeholder(checkpoint: Checkpoint, name: str, **why: str) -> dict[str, Any
     return {"schema_version": records.SCHEMA_VERSION, "analysis": name, "model": checkpoint.name, "absent": {}, **why}
 
 
-def _needed(folder: Path, name: str) -> dict[str, Any]:
-    """Another analysis' record; raises Skipped where it has none to give."""
+def _record_of(folder: Path, name: str) -> dict[str, Any]:
+    """Another analysis' record from the disk; raises Skipped where it has none to give."""
     record = records.read_json(folder / f"{name}.json")
     if "error" in record:
         raise Skipped(f"{name} failed: {record['error']}")
     if "skipped" in record:
         raise Skipped(record["skipped"])
     return record
-
-
-def _schedule_fit(folder: Path, seed: int) -> schedule_fit.ScheduleFit:
-    weights = _needed(folder, "null_residual")
-    try:
-        attention = _needed(folder, "attention_stats")
-        temperature, reason = attention["temperature"], attention["absent"].get("temperature", "")
-        dtype = attention["dtype"]
-    except Skipped as skipped:
-        temperature, reason, dtype = None, str(skipped), weights["dtype"]
-    return schedule_fit.measure(
-        weights["scales"], temperature, model=weights["model"], dtype=dtype, seed=seed, no_temperature=reason
-    )

@@ -91,8 +91,9 @@ def _measure(arguments: argparse.Namespace) -> int:
 
 def _measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:
     """Measure every model; one that cannot be measured does not keep the others from it."""
-    from analyses.measure import Settings, measure
+    from analyses.measure import measure
     from analyses.records import ANALYSES, write_json
+    from analyses.suite import Settings
     from checks.manifest import manifest
 
     settings = Settings(

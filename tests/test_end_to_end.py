@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from analyses import measure, records
+from analyses import records, suite
 from checks import cli
 from tests.tiny import MODEL_TYPES, tiny_checkpoint
 
@@ -127,7 +127,7 @@ def test_one_analysis_that_crashes_loses_no_other(tiny, tmp_path, monkeypatch, c
     def crash(*arguments, **keywords):
         raise MemoryError("no room for the grams")
 
-    monkeypatch.setattr(measure.head_grams, "measure", crash)
+    monkeypatch.setattr(suite.head_grams, "measure", crash)
     assert fathom("run", tiny, "--out", tmp_path, "--device", "cpu") == 2
     assert "head_grams failed: MemoryError: no room for the grams" in capsys.readouterr().err
     judged = records.read_json(tmp_path / "tiny" / "gates.json")
@@ -142,7 +142,7 @@ def test_a_crash_never_leaves_an_older_good_result(tiny, tmp_path, monkeypatch):
     def die(*arguments, **keywords):
         raise SystemExit("the process ends here")
 
-    monkeypatch.setattr(measure.null_residual, "measure", die)
+    monkeypatch.setattr(suite.null_residual, "measure", die)
     with pytest.raises(SystemExit):
         fathom("run", tiny, "--out", tmp_path, "--quiet", "--device", "cpu")
     assert not FILES & {path.name for path in (tmp_path / "tiny").iterdir()}

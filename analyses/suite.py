@@ -1,0 +1,147 @@
+"""The six analyses of one checkpoint, sharing one forward pass: what `measure` keeps and controls repeat."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from analyses import attention_stats, delta_svd, forward, head_geometry, head_grams, null_residual, records, schedule_fit
+from analyses.calibration import Calibration
+from analyses.checkpoint import Checkpoint
+
+NEEDS = {"schedule_fit": ("null_residual", "attention_stats"), "head_geometry": ("attention_stats",)}
+"""Analyses that read another's record."""
+
+FORWARD = frozenset({"attention_stats", "delta_svd"})
+"""Analyses that need a forward pass."""
+
+RecordOf = Callable[[str], Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything besides the checkpoint and the text that determines the numbers."""
+
+    device: str = "auto"  # auto | cpu | cuda | mps
+    dtype: str = "float32"  # of the forward pass; auto = as stored. Weight analyses are float64
+    attention: str = "eager"  # eager | sdpa
+    calibration: Path | None = None  # None: the text that ships with the project
+    seed: int = 0
+    only: tuple[str, ...] = records.ANALYSES
+    trust_remote_code: bool = False
+
+
+class Skipped(Exception):
+    """This analysis cannot be asked of this model; the message says why."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Passes:
+    """What the forward pass left behind, or why there was none."""
+
+    attention: attention_stats.AttentionProbe | None = None
+    delta: delta_svd.DeltaProbe | None = None
+    facts: forward.ForwardFacts | None = None
+    seconds: float = 0.0
+    skipped: str | None = None
+    failure: Exception | None = None
+
+    def require(self) -> None:
+        """Raise what kept the pass from running, if anything did."""
+        if self.failure:
+            raise self.failure
+        if self.skipped:
+            raise Skipped(self.skipped)
+
+
+def forward_pass(checkpoint: Checkpoint, text: Calibration, settings: Settings, only: Sequence[str]) -> Passes:
+    """Run the model once, for all the probes that these analyses need."""
+    if not FORWARD & set(only):
+        return Passes(skipped="no forward pass was asked for")
+    passes = Passes(
+        attention=attention_stats.AttentionProbe() if "attention_stats" in only else None,
+        delta=delta_svd.DeltaProbe(layer_norm=checkpoint.architecture.layer_norm) if "delta_svd" in only else None,
+    )
+    start = time.perf_counter()
+    try:
+        passes.facts = forward.run(
+            checkpoint,
+            text,
+            [probe for probe in (passes.attention, passes.delta) if probe is not None],
+            dtype=settings.dtype,
+            device=settings.device,
+            attention=settings.attention,
+            trust_remote_code=settings.trust_remote_code,
+        )
+    except forward.NoTokenizer as error:
+        passes.skipped = str(error)
+    except Exception as error:  # the weight analyses must still run; their askers raise it again
+        passes.failure = error
+    passes.seconds = time.perf_counter() - start
+    return passes
+
+
+def analyse(
+    name: str, checkpoint: Checkpoint, passes: Passes, settings: Settings, record_of: RecordOf
+) -> tuple[Any, dict[str, torch.Tensor]]:
+    """Run one analysis: (record, arrays for the safetensors file beside it).
+
+    Parameters
+    ----------
+    record_of : gives the plain record of an analysis that this one NEEDS; raises Skipped if it has none.
+
+    Raises
+    ------
+    Skipped : where the model cannot be asked; anything else is a failure of the analysis.
+    """
+    seed = settings.seed
+    device = "cpu" if settings.device == "mps" else settings.device  # mps has no float64
+    match name:
+        case "null_residual":
+            return null_residual.measure(checkpoint, seed=seed, device=device), {}
+        case "head_grams":
+            return head_grams.measure(checkpoint, seed=seed, device=device)
+        case "attention_stats":
+            if passes.failure:
+                raise passes.failure
+            probe = passes.attention if passes.facts else None
+            why = passes.skipped or ""
+            return attention_stats.measure(checkpoint, probe, passes.facts, seed=seed, device=device, no_forward=why), {}
+        case "schedule_fit":
+            return _schedule_fit(record_of, seed), {}
+        case "head_geometry":
+            return head_geometry.measure(record_of("attention_stats"), seed=seed), {}
+        case "delta_svd":
+            passes.require()
+            return delta_svd.measure(checkpoint, passes.delta, passes.facts, seed=seed, device=device)
+    raise ValueError(f"no analysis {name}")
+
+
+def _schedule_fit(record_of: RecordOf, seed: int) -> schedule_fit.ScheduleFit:
+    weights = record_of("null_residual")
+    try:
+        attention = record_of("attention_stats")
+        temperature, reason = attention["temperature"], attention["absent"].get("temperature", "")
+        dtype = attention["dtype"]
+    except Skipped as skipped:
+        temperature, reason, dtype = None, str(skipped), weights["dtype"]
+    return schedule_fit.measure(
+        weights["scales"], temperature, model=weights["model"], dtype=dtype, seed=seed, no_temperature=reason
+    )
+
+
+def records_of(
+    checkpoint: Checkpoint, text: Calibration, settings: Settings, only: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Plain records of these analyses, and of those they need, in memory; what fails raises."""
+    wanted = set(only).union(*(NEEDS.get(name, ()) for name in only))
+    passes = forward_pass(checkpoint, text, settings, tuple(wanted))
+    found: dict[str, dict[str, Any]] = {}
+    for name in records.ANALYSES:
+        if name in wanted:
+            record, _ = analyse(name, checkpoint, passes, settings, found.__getitem__)
+            found[name] = records.plain(record)
+    return found
