@@ -16,7 +16,14 @@ from analyses.errors import InputError
 from analyses.forward import AttentionInputs, Probe
 
 BLOCK_ENTRIES = 1 << 22  # logits held at a time, 32 MiB as float64; a single head may exceed it
-STATISTICS = ("entropy", "entropy_fraction", "logit_std", "sink_share", "entropy_without_sink", "logit_std_without_sink")
+STATISTICS = (
+    "entropy",
+    "entropy_fraction",
+    "logit_std",
+    "sink_share",
+    "entropy_without_sink",
+    "logit_std_without_sink",
+)
 WORST = ("entropy_excess", "row_sum_error")  # kept as maxima over queries, where the statistics are sums
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from analyses.attention_probe import AttentionProbe as AttentionProbe
 from analyses.attention_probe import STATISTICS, HeadMeans
+from analyses.attention_probe import AttentionProbe as AttentionProbe
 from analyses.checkpoint import Checkpoint
 from analyses.errors import InputError
 from analyses.forward import ForwardFacts
@@ -226,7 +226,7 @@ def _probe_identities(seen: list[HeadMeans], facts: ForwardFacts) -> dict[str, M
 
 
 def _notes(checkpoint: Checkpoint, facts: ForwardFacts | None) -> list[str]:
-    notes = ["Static spectra are those of the head metric at relative distance 0; rotary positions turn it with distance."]
+    notes = ["Static spectra are of the head metric at relative distance 0; rotary positions turn it with distance."]
     if checkpoint.has_qk_bias:
         notes.append("Queries and keys carry biases, which the static spectra omit and the dynamic statistics include.")
     return notes + (facts.notes() if facts is not None else [])

@@ -34,7 +34,7 @@ def load_calibration(path: Path | None = None) -> Calibration:
     try:
         data = (path or BUILT_IN).read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: calibration text cannot be read ({error.strerror}); give a UTF-8 text file") from error
+        raise InputError(f"{path}: text cannot be read ({error.strerror}); give a UTF-8 text file") from error
     digest = hashlib.sha256(data).hexdigest()
     if path is None:
         tree = json.loads(data)

@@ -3,10 +3,7 @@
 δ_ℓ = h_{ℓ+1} − h_ℓ on the calibration text, the first token of each sequence dropped. The hidden
 states are those that enter the decoder layers and the final norm: the library's last hidden state
 is *after* that norm, so that the published last δ was no layer's write; it is kept beside the right
-one in `published_last`. `writes` measures one layer, `phases` compares runs of layers.
-
-A layer's states are reduced to a few numbers and DIRECTIONS directions before the next layer is
-done, so that the memory does not grow with depth.
+one in `published_last`. `writes` measures one layer, `delta_probe` feeds it, `phases` compares runs of layers.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -15,12 +12,12 @@ import numpy as np
 import torch
 
 from analyses.checkpoint import Checkpoint
-from analyses.errors import InputError
-from analyses.forward import ForwardFacts, LayerStates, Probe
+from analyses.delta_probe import DeltaProbe as DeltaProbe
+from analyses.forward import ForwardFacts
 from analyses.intervals import bootstrap, spearman
-from analyses.phases import BASIS_RANK, PhaseTest, capture, capture_left_out, intra_cross, phase_ranges, phase_test
+from analyses.phases import Phase, PhaseTest, describe, phase_ranges, phase_test
 from analyses.records import SCHEMA_VERSION, Metric
-from analyses.writes import DIRECTIONS, LayerWrite, Spectrum, layer_write
+from analyses.writes import LayerWrite, Spectrum
 
 ANALYSIS = "delta_svd"
 NO_TEST = "a layer has no top direction, or no distance in depth has pairs both inside and across phases"
@@ -53,24 +50,6 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Phase:
-    """A run of layers and what their top directions share."""
-
-    first: int
-    last: int  # inclusive
-    intra: float | None  # mean |cos| of pairs inside, published directions
-    cross: float | None  # mean |cos| with layers outside
-    intra_centred: float | None  # the same for centred directions
-    cross_centred: float | None
-    # [layer of the phase] share of its top direction in the phase's basis; None for a layer without one
-    capture: list[float | None]  # basis contains the layer, as published
-    capture_chance: float  # of the published capture for random directions, about min(1, 8/(N·k))
-    capture_left_out: list[float | None] | None  # basis of the phase's other layers
-    capture_left_out_centred: list[float | None] | None
-    capture_left_out_chance: float | None  # basis rank / hidden
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class DeltaSvd:
     """Writes of all layers."""
 
@@ -93,53 +72,6 @@ class DeltaSvd:
     identities: dict[str, Metric]
     absent: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-
-
-class DeltaProbe(Probe):
-    """Reduces every layer's states to a `LayerWrite`, its top directions and its identities' errors."""
-
-    def __init__(self, *, layer_norm: bool):
-        self.layer_norm = layer_norm  # adding c·1 to a write is then an exact symmetry: centre over features
-        self.writes: dict[int, LayerWrite] = {}
-        self.directions: dict[int, torch.Tensor] = {}  # (mode, hidden)
-        self.centred: dict[int, torch.Tensor] = {}
-        self.chain_error: dict[int, float] = {}  # max |output − next input| / max |h|
-        self.branch_error: dict[int, float] = {}  # max |δ − attention − feed-forward| / max |h|
-        self.published_last: LayerWrite | None = None
-        self._after: torch.Tensor | None = None
-
-    def begin(self, real: torch.Tensor) -> None:
-        position = torch.arange(real.shape[1]).expand_as(real)
-        self.later = position[real] > 0  # (token,)
-        if not self.later.any():
-            raise InputError("every sequence of the text is a single token; delta_svd drops each sequence's first")
-
-    def final(self, before: torch.Tensor, after: torch.Tensor) -> None:
-        self._after = after
-
-    def layer(self, layer: int, states: LayerStates) -> None:
-        hidden, next_input = _float64(states.hidden), _float64(states.next_input)
-        attention, feed_forward = _float64(states.attention), _float64(states.feed_forward)
-        if not next_input.isfinite().all():
-            raise InputError(f"layer {layer}: hidden states are not finite; use a wider --dtype")
-        delta = next_input - hidden
-        # The stream between the branches is a hidden state too; its rounding is in δ.
-        stream = max(float(x.abs().max()) for x in (hidden, hidden + attention, next_input))
-        scale = stream if stream > 0 else 1.0
-        self.chain_error[layer] = float((_float64(states.output) - next_input).abs().max()) / scale
-        self.branch_error[layer] = float((delta - attention - feed_forward).abs().max()) / scale
-        del attention, feed_forward
-        h, delta = self._rows(hidden), self._rows(delta)
-        self.writes[layer], directions, centred = layer_write(h, delta)
-        self.directions[layer], self.centred[layer] = directions.cpu(), centred.cpu()
-        if self._after is not None:  # the final norm has run, so this layer is the last
-            published = _float64(self._after).to(hidden.device) - hidden
-            self.published_last = layer_write(h, self._rows(published))[0]
-            self._after = None
-
-    def _rows(self, x: torch.Tensor) -> torch.Tensor:
-        x = x[self.later.to(x.device)]
-        return x - x.mean(1, keepdim=True) if self.layer_norm else x
 
 
 def measure(
@@ -171,7 +103,7 @@ def measure(
     cos, cos_centred = _abs_cos(directions), _abs_cos(centred)
     ranges = phase_ranges(depth)
     phases = {
-        name: _phase(phase, cos, cos_centred, directions.numpy(), centred.numpy()) if phase else None
+        name: describe(phase, cos, cos_centred, directions.numpy(), centred.numpy()) if phase else None
         for name, phase in ranges.items()
     }
     tests = {"phase_test": _test(cos, ranges, seed), "phase_test_centred": _test(cos_centred, ranges, seed)}
@@ -197,10 +129,6 @@ def measure(
     return record, {"directions": directions.float(), "directions_centred": centred.float()}
 
 
-def _float64(x: torch.Tensor) -> torch.Tensor:
-    return (x.cpu() if x.device.type == "mps" else x).double()  # mps has no float64
-
-
 def _abs_cos(directions: torch.Tensor) -> np.ndarray:
     """(layer, layer) |cos| of top directions; NaN for a layer that has none."""
     top = directions[:, 0]
@@ -215,34 +143,6 @@ def _test(similarity: np.ndarray, ranges: dict[str, range], seed: int) -> PhaseT
     if np.isnan(similarity).any():
         return PhaseTest(difference=None, p=None, segmentations=0)
     return phase_test(similarity, ranges, seed=seed)
-
-
-def _phase(
-    phase: range, cos: np.ndarray, cos_centred: np.ndarray, directions: np.ndarray, centred: np.ndarray
-) -> Phase:
-    own = slice(phase.start, phase.stop)
-    intra, cross = intra_cross(cos, phase)
-    intra_centred, cross_centred = intra_cross(cos_centred, phase)
-    left_out, left_out_centred = capture_left_out(directions[own]), capture_left_out(centred[own])
-    return Phase(
-        first=phase.start,
-        last=phase.stop - 1,
-        intra=intra,
-        cross=cross,
-        intra_centred=intra_centred,
-        cross_centred=cross_centred,
-        capture=_where_any(capture(directions[own]), directions[own]),
-        capture_chance=min(1.0, BASIS_RANK / (len(phase) * DIRECTIONS)),
-        capture_left_out=_where_any(left_out[0], directions[own]) if left_out else None,
-        capture_left_out_centred=_where_any(left_out_centred[0], centred[own]) if left_out_centred else None,
-        capture_left_out_chance=left_out[1] if left_out else None,
-    )
-
-
-def _where_any(shares: np.ndarray, directions: np.ndarray) -> list[float | None]:
-    """The shares of layers that have a top direction, None for the others."""
-    exists = (directions[:, 0] != 0).any(1).tolist()
-    return [min(share, 1.0) if known else None for share, known in zip(shares.tolist(), exists, strict=True)]
 
 
 def _layer(write: LayerWrite) -> Layer:
@@ -320,7 +220,7 @@ def _identities(probe: DeltaProbe, depth: int) -> dict[str, Metric]:
     energy = {layer: write.energy_error for layer, write in probe.writes.items()}
     return {
         "layer_chain": worst(probe.chain_error, "max |output of a layer − input of the next| / max |h|; worst layer"),
-        "branch_sum": worst(probe.branch_error, "max |δ − attention branch − feed-forward branch| / max |h|; worst layer"),
+        "branch_sum": worst(probe.branch_error, "max |δ − attention − feed-forward branch| / max |h|; worst layer"),
         "top1_energy": worst(energy, "|σ₁² − top1_frac·‖δ‖²| / ‖δ‖²; worst layer"),
     }
 
@@ -328,9 +228,11 @@ def _identities(probe: DeltaProbe, depth: int) -> dict[str, Metric]:
 def _absent(
     writes: list[LayerWrite], phases: dict[str, Phase | None], tests: dict[str, PhaseTest]
 ) -> dict[str, str]:
-    absent = {f"phases.{name}": "no layer falls in this phase at this depth" for name, p in phases.items() if p is None}
+    absent: dict[str, str] = {}
     for name, phase in phases.items():
-        if phase is not None and phase.first == phase.last:
+        if phase is None:
+            absent[f"phases.{name}"] = "no layer falls in this phase at this depth"
+        elif phase.first == phase.last:
             for key in ("intra", "intra_centred", "capture_left_out*"):
                 absent[f"phases.{name}.{key}"] = "a single layer has no other layer in its phase"
     for layer, write in enumerate(writes):
@@ -339,9 +241,8 @@ def _absent(
             absent |= {f"layers.{layer}.*": nothing, f"abs_cos.{layer}.*": nothing, f"abs_cos.*.{layer}": nothing}
         if write.centred is None:
             same = "the layer writes the same to every token"
-            absent |= {f"layers.{layer}.centred": same} | {
-                key: same for key in (f"abs_cos_centred.{layer}.*", f"abs_cos_centred.*.{layer}")
-            }
+            for path in (f"layers.{layer}.centred", f"abs_cos_centred.{layer}.*", f"abs_cos_centred.*.{layer}"):
+                absent[path] = same
         if write.without_outliers is None:
             absent[f"layers.{layer}.without_outliers"] = "the layer writes to the left-out feature dimensions only"
         if write.size.rel_step_mean is None:
@@ -350,12 +251,12 @@ def _absent(
     if any(write.spectrum is None or write.centred is None for write in writes):
         absent["phases.*"] = "a layer of the phase, or all others, have no top direction"
         absent["published_last.*"] = "the layer's input is zero, or equal to the final norm's output"
-    return absent | {key: NO_TEST for key, test in tests.items() if test.p is None}
+    return absent | dict.fromkeys((key for key, test in tests.items() if test.p is None), NO_TEST)
 
 
 def _notes(checkpoint: Checkpoint, facts: ForwardFacts) -> list[str]:
-    mark = "was the beginning-of-sequence mark" if facts.bos else "was an ordinary token, not a beginning-of-sequence mark"
-    notes = [f"The first token of each sequence is left out; it {mark}."]
+    mark = "the beginning-of-sequence mark" if facts.bos else "an ordinary token, not a beginning-of-sequence mark"
+    notes = [f"The first token of each sequence is left out; it was {mark}."]
     if checkpoint.architecture.layer_norm:
-        notes.append("Hidden states and writes are centred over features, since this model's LayerNorm ignores their mean.")
+        notes.append("States and writes are centred over features, since this model's LayerNorm ignores their mean.")
     return notes + facts.notes()

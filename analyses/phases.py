@@ -20,6 +20,24 @@ SEGMENTATIONS = 2000  # a p-value of 0.05 then has a Monte Carlo error of 0.005
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """A run of layers and what their top directions share."""
+
+    first: int
+    last: int  # inclusive
+    intra: float | None  # mean |cos| of pairs inside, published directions
+    cross: float | None  # mean |cos| with layers outside
+    intra_centred: float | None  # the same for centred directions
+    cross_centred: float | None
+    # [layer of the phase] share of its top direction in the phase's basis; None for a layer without one
+    capture: list[float | None]  # basis contains the layer, as published
+    capture_chance: float  # of the published capture for random directions, about min(1, 8/(N·k))
+    capture_left_out: list[float | None] | None  # basis of the phase's other layers
+    capture_left_out_centred: list[float | None] | None
+    capture_left_out_chance: float | None  # basis rank / hidden
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseTest:
     """Distance-matched intra − cross of one segmentation against others."""
 
@@ -41,6 +59,35 @@ def phase_ranges(layers: int) -> dict[str, range]:
     else:
         starts = tuple(math.floor(fraction * layers + 0.5) for fraction in FRACTIONS)
     return {name: range(a, b) for name, a, b in zip(PHASES, starts, (*starts[1:], layers), strict=True)}
+
+
+def describe(
+    phase: range, cos: np.ndarray, cos_centred: np.ndarray, directions: np.ndarray, centred: np.ndarray
+) -> Phase:
+    """What one phase's layers share.
+
+    Parameters
+    ----------
+    cos, cos_centred : (layer, layer) |cos| of top directions; NaN for a layer that has none.
+    directions, centred : (layer, mode, hidden), of all layers.
+    """
+    own = slice(phase.start, phase.stop)
+    intra, cross = intra_cross(cos, phase)
+    intra_centred, cross_centred = intra_cross(cos_centred, phase)
+    left_out, left_out_centred = capture_left_out(directions[own]), capture_left_out(centred[own])
+    return Phase(
+        first=phase.start,
+        last=phase.stop - 1,
+        intra=intra,
+        cross=cross,
+        intra_centred=intra_centred,
+        cross_centred=cross_centred,
+        capture=_where_any(capture(directions[own]), directions[own]),
+        capture_chance=min(1.0, BASIS_RANK / (len(phase) * directions.shape[1])),
+        capture_left_out=_where_any(left_out[0], directions[own]) if left_out else None,
+        capture_left_out_centred=_where_any(left_out_centred[0], centred[own]) if left_out_centred else None,
+        capture_left_out_chance=left_out[1] if left_out else None,
+    )
 
 
 def intra_cross(similarity: np.ndarray, phase: range) -> tuple[float | None, float | None]:
@@ -129,6 +176,12 @@ def phase_test(similarity: np.ndarray, phases: dict[str, range], *, seed: int) -
     above = int((score[1:] >= score[0] - 1e-12).sum())  # a tie is no separation; rounding is no tie-break
     n = len(score) - 1
     return PhaseTest(difference=float(difference[0]), p=(1 + above) / (1 + n), segmentations=n)
+
+
+def _where_any(shares: np.ndarray, directions: np.ndarray) -> list[float | None]:
+    """The shares of layers that have a top direction, None for the others."""
+    exists = (directions[:, 0] != 0).any(1).tolist()
+    return [min(share, 1.0) if known else None for share, known in zip(shares.tolist(), exists, strict=True)]
 
 
 def _labels(layers: int, starts: tuple[int, ...]) -> np.ndarray:

@@ -42,7 +42,7 @@ def with_logits(logits: torch.Tensor, mask: torch.Tensor, **changes) -> Attentio
     """Inputs whose scaled products are `logits` (head, token, token): identity keys of one sequence."""
     heads, tokens, _ = logits.shape
     key = torch.eye(tokens, dtype=logits.dtype).expand(1, heads, tokens, tokens)
-    plain = dict(query=logits[None], key=key, mask=mask, scaling=1.0, softcap=None, weights=None)
+    plain = {"query": logits[None], "key": key, "mask": mask, "scaling": 1.0, "softcap": None, "weights": None}
     return AttentionInputs(**plain | changes)
 
 

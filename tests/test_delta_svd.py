@@ -300,9 +300,10 @@ def test_the_record_is_strict_json_and_the_same_bytes_twice(folders, tmp_path: P
 def test_metrics_are_those_of_the_layers(folders):
     record, _ = measured(folders["llama"])
     metrics = record.metrics
-    assert metrics["median_top1_frac"].value == np.median([layer.top1_frac for layer in record.layers])
-    assert metrics["median_top1_frac_unit_rows"].value == np.median([layer.unit_rows.top1_frac for layer in record.layers])
-    assert metrics["median_top1_frac_centred"].value == np.median([layer.centred.top1_frac for layer in record.layers])
+    layers = record.layers
+    assert metrics["median_top1_frac"].value == np.median([layer.top1_frac for layer in layers])
+    assert metrics["median_top1_frac_unit_rows"].value == np.median([layer.unit_rows.top1_frac for layer in layers])
+    assert metrics["median_top1_frac_centred"].value == np.median([layer.centred.top1_frac for layer in layers])
     adjacent = [record.abs_cos_centred[layer][layer + 1] for layer in range(3)]
     assert metrics["median_adjacent_abs_cos_centred"].value == np.median(adjacent)
     for name, unit in (("median_top1_frac", "layers"), ("median_adjacent_abs_cos_centred", "pairs")):

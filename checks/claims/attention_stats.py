@@ -32,7 +32,8 @@ INTEGRITY = (
                 quantity="worst excess over the bounds",
             ),
         ),
-        reason="an identity of entropies; float64 rounding over 2,048 keys is below 1e-12, a key more or less moves ln by 5e-4",
+        reason="an identity of entropies; float64 rounding over 2,048 keys is below 1e-12, and a key more or less "
+        "moves the bound by 5e-4",
     ),
     Gate(
         id="attention_stats.row_sum",
@@ -47,8 +48,8 @@ INTEGRITY = (
                 quantity="worst |row sum − 1|",
             ),
         ),
-        reason="probabilities are rounded to the forward dtype, half a unit in the last place each, and all are positive; "
-        "float32 sums of 2,048 terms add 2,048 × 6e-8 at worst and 1e-6 in practice",
+        reason="probabilities are rounded to the forward dtype, half a unit in the last place each, and all are "
+        "positive; float32 sums of 2,048 terms err by 1e-6 in practice",
     ),
 )
 

@@ -4,8 +4,8 @@ from checks.gate import Condition, Gate
 
 _RESIDUAL = {"float32": 1e-5, "float64": 1e-12, "bfloat16": 2**-7, "float16": 2**-10}
 _RESIDUAL_REASON = (
-    "the stream is rounded twice in a layer, half a unit in the last place of max |h| each: 2⁻⁷ in bfloat16, 2⁻¹⁰ in "
-    "float16, 1.2e-7 in float32; float32 and float64 are given a margin for models that scale their branches"
+    "the stream is rounded twice in a layer, half a unit in the last place of max |h| each: 2⁻⁷ in bfloat16, 2⁻¹⁰ "
+    "in float16, 1.2e-7 in float32; float32 and float64 have a margin for models that scale their branches"
 )
 
 INTEGRITY = (
@@ -23,7 +23,7 @@ INTEGRITY = (
             ),
         ),
         reason=_RESIDUAL_REASON,
-        errata="The library's last hidden state is after the final norm, so the published last write was not a layer's.",
+        errata="The library's last hidden state is after the final norm, so the published last write was no layer's.",
     ),
     Gate(
         id="delta_svd.branch_sum",
@@ -53,7 +53,7 @@ INTEGRITY = (
                 quantity="worst |σ₁² − top1_frac·‖δ‖²| / ‖δ‖²",
             ),
         ),
-        reason="float64 rounding of a Gram matrix's trace grows as eps × side, 2e-16 × 16,384 = 4e-12 for the largest models",
+        reason="float64 rounding of a Gram matrix's trace grows as eps × side, 2e-16 × 16,384 = 4e-12 at the largest",
     ),
 )
 
@@ -106,7 +106,7 @@ CLAIMS = (
     Gate(
         id="DS3",
         kind="absence",
-        claim="Adjacent layers write different directions: the top directions of their centred writes are nearly orthogonal",
+        claim="Adjacent layers write different directions: top directions of centred writes are nearly orthogonal",
         conditions=(
             Condition(
                 path="delta_svd.metrics.median_adjacent_abs_cos_centred",
@@ -123,7 +123,8 @@ CLAIMS = (
     Gate(
         id="DS4",
         kind="presence",
-        claim="Top directions of centred writes are more alike inside the published phases than across them, at equal distance in depth",
+        claim="The published phases share a subspace: top directions of centred writes are more alike inside phases "
+        "than across them, at equal distance in depth",
         conditions=(
             Condition(
                 path="delta_svd.metrics.phase_p",
@@ -133,10 +134,10 @@ CLAIMS = (
                 quantity="share of random contiguous segmentations that separate at least as well",
             ),
         ),
-        reason="the usual 5 % level; neighbours are alike in any drifting stack, so pairs are matched on their distance",
+        reason="the usual 5 % level; neighbours are alike in any drifting stack, so pairs are matched on distance",
         minimum={"segmentations": 100},
-        errata="The published capture scored a layer against a basis that contains it: its chance level is about 1/N for a "
-        "phase of N layers, not 8/D, and a single-layer phase got 1.0 by fiat.",
+        errata="The published capture scored a layer against a basis that contains it: its chance level is about 1/N "
+        "for a phase of N layers, not 8/D, and a single-layer phase got 1.0 by fiat.",
     ),
     Gate(
         id="DS5",
