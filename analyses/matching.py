@@ -25,7 +25,9 @@ from scipy.optimize import linear_sum_assignment
 from analyses.checkpoint import Checkpoint
 from analyses.units import ATTENTION, FEED_FORWARD, Factors, HeadFactors, head_factors, neuron_rows, unit_rows
 
-NEURONS = 4096  # of a wider layer, those with the longest first rows are matched into all of the next layer's
+# Of a wider layer so many neurons, those with the longest gate (or up) rows, are matched into all of the next layer's:
+# a choice that no exact map changes. A square assignment of 3000 takes 1 s a matrix, this one 0.1 s.
+NEURONS = 2048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -197,7 +197,9 @@ def test_the_worst_family_is_the_one_with_the_extreme_median(families, pairs, se
 def test_the_interval_knows_that_the_worst_of_many_families_was_chosen():
     """Of exchangeable families the worst one lies high, and its interval does not reach as low as any one's."""
     table = np.random.default_rng(0).random((20, 15))
-    many = null_metrics.worst({str(i): row.tolist() for i, row in enumerate(table)}, np.max, seed=0, method="", absent="")
+    many = null_metrics.worst(
+        {str(i): row.tolist() for i, row in enumerate(table)}, np.max, seed=0, method="", absent=""
+    )
     alone = null_metrics.worst({many.where: table[int(many.where)].tolist()}, np.max, seed=0, method="", absent="")
     assert many.value == alone.value
     assert many.interval[0] > alone.interval[0]

@@ -93,6 +93,13 @@ def test_independent_gaussian_layers_leave_a_residual_of_pages_effective_rank():
     assert pair.eff_rank_shuffled == pytest.approx(pair.eff_rank_page, rel=0.02)
 
 
+def test_shuffling_the_entries_of_a_low_rank_residual_fills_it_to_pages_effective_rank():
+    a, b, planted = disjoint_pair(64, 96, 5, seed=1)
+    pair = ranked(a, b)
+    assert pair.resid_eff_rank == pytest.approx(planted, rel=ROUNDING)
+    assert pair.eff_rank_shuffled == pytest.approx(pair.eff_rank_page, rel=0.03)  # one draw at side 64
+
+
 @pytest.mark.parametrize(("rows", "columns"), [(32, 32), (32, 200), (150, 100)])
 def test_pages_effective_rank_is_the_mean_over_iid_matrices(rows, columns):
     draws = torch.stack([gaussian(rows, columns, seed=s) for s in range(40)])

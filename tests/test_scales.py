@@ -74,7 +74,8 @@ def test_the_overall_scale_of_a_family_does_not_matter(families, layers, seed, f
     scaled = norms | {"f0": factor * norms["f0"]}
     for standardise in (False, True):
         once, again = (
-            scales.scale_pca(scales.log_tracks(n)[0], seed=0, standardise=standardise).explained for n in (norms, scaled)
+            scales.scale_pca(scales.log_tracks(n)[0], seed=0, standardise=standardise).explained
+            for n in (norms, scaled)
         )
         assert again == pytest.approx(once, abs=1e-9)  # rounding of the logarithms, relative to their spread
 
@@ -168,3 +169,10 @@ def test_nothing_that_moves_has_no_shares():
 @pytest.mark.parametrize("tracks", [{}, {"a": np.arange(5.0)}])
 def test_fewer_than_two_families_have_no_common_mode(tracks):
     assert scales.scale_pca(tracks, seed=0, standardise=False) is None
+
+
+def test_a_track_that_moves_by_rounding_alone_is_not_blown_up_to_unit_variance():
+    tracks = np.stack([np.full(6, 0.1), np.arange(6.0)])
+    tracks[0, 2] = np.nextafter(0.1, 1)
+    assert np.abs(scales.prepared(tracks, True)[0]).max() == 0
+    assert scales.prepared(tracks, True)[1].std() == pytest.approx(1, abs=1e-12)

@@ -123,7 +123,7 @@ CLAIMS = (
         minimum={"pairs": 4},
         reason=(
             "The same limit as in stored coordinates. Each matrix is scored on a matching found on the other matrices "
-            "of its block, so that chance gives about 0; scored on its own matching, chance alone would exceed the limit"
+            "of its block, so that chance gives about 0; on its own matching, chance alone would be over the limit"
         ),
         errata=_STORED,
     ),
