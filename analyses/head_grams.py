@@ -254,7 +254,7 @@ def _absent(values: Mapping[str, Any], *, all_pairs: bool) -> dict[str, str]:
         "similarity": zero,
         "similarity_matched": zero,
         "mean_abs_similarity": zero,
-        "mean_abs_similarity_matched": zero if all_pairs else "a model of this size is matched in adjacent layers only",
+        "mean_abs_similarity_matched": zero if all_pairs else "only adjacent layers are matched in so large a model",
         "similarity_chance": zero,
         "published": "every head's g is zero, or all have the same norm",
         "curvature": "g + gᵀ is zero",
