@@ -96,7 +96,8 @@ def cluster_intervals(x: np.ndarray, y: np.ndarray, *, seed: int) -> dict[str, t
     found = correlations(sums[drawn].sum(1))
     ends = (1 - LEVEL) / 2, (1 + LEVEL) / 2
     return {
-        part: tuple(np.quantile(found[part], ends).tolist()) if np.isfinite(found[part]).all() else None for part in PARTS
+        part: tuple(np.quantile(found[part], ends).tolist()) if np.isfinite(found[part]).all() else None
+        for part in PARTS
     }
 
 

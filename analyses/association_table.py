@@ -1,7 +1,7 @@
 """Which of several descriptors goes best with an outcome, and is the best of them better than chance?
 
-Choosing the best of seven inflates |r|, and depth drift inflates it more. The chance level therefore repeats the choice:
-the largest |r| of any descriptor, with whole layers of the descriptors rearranged against those of the outcome.
+Choosing the best of seven inflates |r|, and depth drift inflates it more. The chance level therefore repeats the
+choice: the largest |r| of any descriptor, with whole layers of the descriptors rearranged against those of the outcome.
 """
 
 from collections.abc import Mapping
@@ -78,9 +78,7 @@ def unfit(descriptors: Mapping[str, np.ndarray], outcome: np.ndarray) -> str | N
     return None
 
 
-def tabulate(
-    descriptors: Mapping[str, np.ndarray], outcome: np.ndarray, *, seed: int
-) -> tuple[Table, dict[str, str]]:
+def tabulate(descriptors: Mapping[str, np.ndarray], outcome: np.ndarray, *, seed: int) -> tuple[Table, dict[str, str]]:
     """Associate every descriptor with an outcome that `unfit` lets pass.
 
     Parameters
@@ -111,16 +109,14 @@ def tabulate(
     largest = np.sort(np.max(np.abs(list(null.values())), axis=0))
     shift_p = {name: p_value(pooled[name], null[name]) for name in x}
     within = dict(zip(x, permutation_null(list(x.values()), y, seed=seed).T, strict=True))
-    within_p = {
-        name: p_value(r, within[name]) for name, v in x.items() if (r := pearson(v, y)["within"]) is not None
-    }
+    within_p = {name: p_value(r, within[name]) for name, v in x.items() if (r := pearson(v, y)["within"]) is not None}
     shift_holm = dict(zip(shift_p, holm(list(shift_p.values())), strict=True))
     within_holm = dict(zip(within_p, holm(list(within_p.values())), strict=True))
     thirds = [np.flatnonzero(third[layers] == k) for k in range(3)]
     table = Table(
         layers=layers.tolist(),
         heads=int(known.sum()),
-        descriptors={name: None for name in descriptors}
+        descriptors=dict.fromkeys(descriptors)
         | {
             name: _associate(
                 v,

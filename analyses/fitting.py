@@ -124,7 +124,9 @@ def _search(form: Form, target: np.ndarray, theta: np.ndarray) -> tuple[np.ndarr
     for _ in range(ITERATIONS if theta.shape[1] else 0):
         here = theta[active]
         step = _step(jacobian[active], (target - curve)[active], damping[active])
-        outward = (here + step < low[active]) & (here <= low[active]) | (here + step > high[active]) & (here >= high[active])
+        outward = (here + step < low[active]) & (here <= low[active]) | (here + step > high[active]) & (
+            here >= high[active]
+        )
         if outward.any():  # a parameter held at its bound no longer answers
             step = _step(jacobian[active] * ~outward[..., None], (target - curve)[active], damping[active])
         trial = np.clip(here + step, low[active], high[active])

@@ -1,7 +1,7 @@
 """The forms that a schedule over depth may take, and the cooling laws, as data.
 
-Every form is y_ℓ = e^s·e^{f_θ(ℓ)} with a free scale e^s and at most two shape parameters θ, so that on the log scale the
-scale is an additive constant and `analyses.fitting` has only θ to search. The linear and the offset power form are
+Every form is y_ℓ = e^s·e^{f_θ(ℓ)} with a free scale e^s and at most two shape parameters θ, so that on the log scale
+the scale is an additive constant and `analyses.fitting` has only θ to search. The linear and the offset power form are
 parametrised by the ratio of their two ends, which keeps every trial curve positive: a + bℓ by itself has no logarithm
 once it crosses zero.
 
@@ -56,7 +56,7 @@ def _sloped(regressor: Callable[[np.ndarray], np.ndarray]) -> Shape:
 
 
 def _ends(theta: np.ndarray, layers: int) -> tuple[np.ndarray, np.ndarray]:
-    """ln((1−w) + e^q w) with w_c(ℓ) = ((ℓ+1)^c − 1)/(L^c − 1) rising from 0 to 1: q = ln(last/first) and the exponent c."""
+    """f = ln((1−w) + e^q w), w_c(ℓ) = ((ℓ+1)^c − 1)/(L^c − 1) from 0 to 1; θ = (q, c) with q = ln(last/first)."""
     ratio, exponent = theta[:, :1], theta[:, 1:]
     exponent = np.where(np.abs(exponent) < EXPONENT_FLOOR, np.copysign(EXPONENT_FLOOR, exponent), exponent)
     x = np.log(np.arange(layers) + 1.0)
@@ -69,9 +69,13 @@ def _ends(theta: np.ndarray, layers: int) -> tuple[np.ndarray, np.ndarray]:
         curve = np.logaddexp(np.log1p(-np.minimum(weight, 1)), ratio + np.log(weight))
         by_ratio = np.exp(ratio + np.log(weight) - curve)
     by_weight = np.expm1(ratio) * np.exp(-curve)
-    rate = [v / -np.expm1(-np.where(v == 0, 1, v)) + (v == 0) for v in (exponent * x, np.maximum(exponent * end, -700))]
-    by_exponent = by_weight * weight * (rate[0] - rate[1]) / exponent
+    by_exponent = by_weight * weight * (_rate(exponent * x) - _rate(exponent * end)) / exponent
     return curve, np.stack([by_ratio, by_exponent], 1)
+
+
+def _rate(v: np.ndarray) -> np.ndarray:
+    """v/(1 − e^{−v}), and its limit 1 at v = 0; where e^{−v} would overflow it is 0 to rounding."""
+    return v / -np.expm1(-np.where(v == 0, 1, np.maximum(v, -700))) + (v == 0)
 
 
 def _straight(theta: np.ndarray, layers: int) -> tuple[np.ndarray, np.ndarray]:
@@ -123,54 +127,94 @@ _SLOPE = dict(grid=lambda spread: [np.zeros((1, 1))], bounds=_UNBOUNDED, contain
 _LEVEL = {"constant": lambda theta, layers: np.zeros((len(theta), 1))}
 
 CONSTANT = Form(
-    name="constant", formula="a", parameters=2, shape=_flat, **_NO_SHAPE,
+    name="constant",
+    formula="a",
+    parameters=2,
+    shape=_flat,
+    **_NO_SHAPE,
     report=lambda s, theta, layers: {"a": math.exp(s)},
     evaluate=lambda p, ell: np.full(len(ell), p["a"]),
 )
 LINEAR = Form(
-    name="linear", formula="a + bℓ", parameters=3, shape=_straight, grid=_both_signs,
-    bounds=_UNBOUNDED, contains=_LEVEL, report=_linear_parameters,
+    name="linear",
+    formula="a + bℓ",
+    parameters=3,
+    shape=_straight,
+    grid=_both_signs,
+    bounds=_UNBOUNDED,
+    contains=_LEVEL,
+    report=_linear_parameters,
     evaluate=lambda p, ell: p["a"] + p["b"] * ell,
 )
 POWER = Form(
-    name="power", formula="a(ℓ+1)^b", parameters=3, shape=_sloped(np.log1p), **_SLOPE,
+    name="power",
+    formula="a(ℓ+1)^b",
+    parameters=3,
+    shape=_sloped(np.log1p),
+    **_SLOPE,
     report=lambda s, theta, layers: {"a": math.exp(s), "b": float(theta[0])},
     evaluate=lambda p, ell: p["a"] * (ell + 1) ** p["b"],
 )
 EXPONENTIAL = Form(
-    name="exponential", formula="a·e^{bℓ}", parameters=3, shape=_sloped(lambda ell: ell), **_SLOPE,
+    name="exponential",
+    formula="a·e^{bℓ}",
+    parameters=3,
+    shape=_sloped(lambda ell: ell),
+    **_SLOPE,
     report=lambda s, theta, layers: {"a": math.exp(s), "b": float(theta[0])},
     evaluate=lambda p, ell: p["a"] * np.exp(p["b"] * ell),
 )
 OFFSET_POWER = Form(
-    name="offset_power", formula="a + b(ℓ+1)^c", parameters=4, shape=_ends, grid=_quadrants,
-    bounds=np.array([[-500.0, -EXPONENT_BOUND], [500.0, EXPONENT_BOUND]]), contains={
+    name="offset_power",
+    formula="a + b(ℓ+1)^c",
+    parameters=4,
+    shape=_ends,
+    grid=_quadrants,
+    bounds=np.array([[-500.0, -EXPONENT_BOUND], [500.0, EXPONENT_BOUND]]),
+    contains={
         "constant": lambda theta, layers: np.tile([0.0, 1.0], (len(theta), 1)),
         "linear": lambda theta, layers: np.hstack([theta, np.ones_like(theta)]),
         "power": lambda theta, layers: np.hstack([theta * math.log(layers), theta]),
     },
-    report=_offset_parameters, evaluate=lambda p, ell: p["a"] + p["b"] * (ell + 1) ** p["c"],
+    report=_offset_parameters,
+    evaluate=lambda p, ell: p["a"] + p["b"] * (ell + 1) ** p["c"],
 )
 ONE_PIECE = (CONSTANT, LINEAR, POWER, EXPONENTIAL, OFFSET_POWER)  # a form comes after those it contains
 
 KIRKPATRICK = Form(
-    name="kirkpatrick", formula="T₀·α^ℓ", parameters=3, shape=_sloped(lambda ell: ell), **_SLOPE,
+    name="kirkpatrick",
+    formula="T₀·α^ℓ",
+    parameters=3,
+    shape=_sloped(lambda ell: ell),
+    **_SLOPE,
     report=lambda s, theta, layers: {"T0": math.exp(s), "alpha": math.exp(theta[0])},
     evaluate=lambda p, ell: p["T0"] * p["alpha"] ** ell,
 )
 LINEAR_COOLING = Form(
-    name="linear", formula="T₀ − ℓ(T₀−T_f)/(L−1)", parameters=3, shape=_straight, bounds=_UNBOUNDED,
-    grid=_both_signs, contains=_LEVEL,
+    name="linear",
+    formula="T₀ − ℓ(T₀−T_f)/(L−1)",
+    parameters=3,
+    shape=_straight,
+    bounds=_UNBOUNDED,
+    grid=_both_signs,
+    contains=_LEVEL,
     report=lambda s, theta, layers: dict(zip(("T0", "Tf"), _line_ends(s, theta), strict=True)),
     evaluate=lambda p, ell: p["T0"] - ell * (p["T0"] - p["Tf"]) / ell[-1],
 )
 HAJEK = Form(
-    name="hajek", formula="c/ln(ℓ+2)", parameters=2, shape=_hajek_fixed, **_NO_SHAPE,
+    name="hajek",
+    formula="c/ln(ℓ+2)",
+    parameters=2,
+    shape=_hajek_fixed,
+    **_NO_SHAPE,
     report=lambda s, theta, layers: {"c": math.exp(s)},
     evaluate=lambda p, ell: p["c"] / np.log(ell + 2),
 )
 HAJEK_C2 = Form(
-    name="hajek_c2", formula="c/ln(ℓ+c₂)", parameters=3, shape=_hajek_free,
+    name="hajek_c2",
+    formula="c/ln(ℓ+c₂)",
+    parameters=3,
+    shape=_hajek_free,
     contains={"hajek": lambda theta, layers: np.zeros((len(theta), 1))},
     grid=lambda spread: [np.linspace(-10, 14, 49)[:, None]],
     bounds=np.array([[-20.0], [16.0]]),  # c₂ − 1 = e^v: beyond 1e7 layers of shift the law is flat

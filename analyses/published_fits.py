@@ -86,10 +86,10 @@ def _best_shift(temperature: np.ndarray, ell: np.ndarray) -> float:
     grid = np.linspace(low, high, 73)
     best = int(np.argmin([loss(v) for v in grid]))
     bracket = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
-    return 1 + float(np.exp(optimize.minimize_scalar(loss, bounds=bracket, method="bounded", options={"xatol": 1e-10}).x))
+    return 1 + float(
+        np.exp(optimize.minimize_scalar(loss, bounds=bracket, method="bounded", options={"xatol": 1e-10}).x)
+    )
 
 
 def _judged(y: np.ndarray, params: Mapping[str, float], fitted: np.ndarray) -> PublishedFit:
-    return PublishedFit(
-        params={k: float(v) for k, v in params.items()}, r2=float(r_squared(y, fitted)), fitted=fitted
-    )
+    return PublishedFit(params={k: float(v) for k, v in params.items()}, r2=float(r_squared(y, fitted)), fitted=fitted)

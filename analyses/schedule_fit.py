@@ -115,6 +115,8 @@ def measure(
             "be moved into the projections without changing what the model computes.",
             "Published fits of the power, exponential, two-piece and Kirkpatrick forms minimise in log space, the "
             "others in linear space; their R² is taken in linear space and has no penalty for parameters.",
+            "A fit at the end of its range is a limit of its form: an exponent c of −10 is a step after the first "
+            "layer, and c₂ beyond a million is a constant.",
         ],
     )
 
@@ -222,7 +224,11 @@ def _identities(tracks: Sequence[Track]) -> dict[str, Metric]:
             lines.append(abs(total - explained - fits[name].rss) / total)
     cases = (
         ("akaike_weights_sum", weights, "|Σ weights − 1|"),
-        ("nested_rss", nested, "residual sum of a form beyond that of its special case, relative to the centred square sum"),
+        (
+            "nested_rss",
+            nested,
+            "residual sum of a form beyond that of its special case, relative to the centred square sum",
+        ),
         ("line_residuals", lines, "|total − explained − residual| square sum of ln y, relative to the total"),
     )
     return {

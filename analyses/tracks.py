@@ -12,7 +12,7 @@ import numpy as np
 
 from analyses import intervals
 from analyses.fitting import RESOLUTION, Fits, aicc, akaike_weights, fit_all, parameters
-from analyses.forms import COOLING_LAWS, ONE_PIECE, Form
+from analyses.forms import COOLING_LAWS, Form
 from analyses.published_fits import PublishedFit, published_forms, published_laws, r_squared
 from analyses.two_pieces import LEAST_LAYERS, PARAMETERS, Calibration, calibrate, fit_two_pieces, piece_parameters
 
@@ -62,7 +62,7 @@ class Track:
 def fit_track(
     values: Sequence[float | None] | None, forms: tuple[Form, ...], *, seed: int, missing: str
 ) -> tuple[Track, dict[str, str]]:
-    """Fit `ONE_PIECE` forms (and two pieces) or `COOLING_LAWS` to one track.
+    """Fit `forms.ONE_PIECE` (and two pieces) or `forms.COOLING_LAWS` to one track.
 
     Parameters
     ----------
@@ -126,9 +126,7 @@ def _candidate(y: np.ndarray, form: Form, fits: Fits) -> CorrectedFit:
     return _judge(y, fitted, form.formula, params, form.parameters)
 
 
-def _judge(
-    y: np.ndarray, fitted: np.ndarray, formula: str, params: Mapping[str, float], count: int
-) -> CorrectedFit:
+def _judge(y: np.ndarray, fitted: np.ndarray, formula: str, params: Mapping[str, float], count: int) -> CorrectedFit:
     """Every measure of a fit, from the curve that its reported parameters draw."""
     log = np.log(y)
     residual = log - np.log(fitted)

@@ -128,7 +128,9 @@ def test_arrangements_are_all_shifts_and_reversed_shifts_but_the_identity(layers
 @given(seeds, st.integers(0, 4))
 def test_the_shift_null_agrees_with_rearranging_the_layers_by_hand(seed, gaps):
     x, y = table(seed, gaps=gaps)
-    shared = [np.where(np.isfinite(x[order]) & np.isfinite(y), v, np.nan) for order in arrangements(6) for v in (x[order], y)]
+    shared = [
+        np.where(np.isfinite(x[order]) & np.isfinite(y), v, np.nan) for order in arrangements(6) for v in (x[order], y)
+    ]
     by_hand = [
         stats.pearsonr(a[np.isfinite(a)], b[np.isfinite(b)]).statistic
         for a, b in zip(shared[::2], shared[1::2], strict=True)
@@ -142,7 +144,10 @@ def test_permuted_heads_stay_in_their_layer_and_gaps_stay_gaps(seed, gaps):
     level = 100 * np.arange(6.0)[:, None]
     still = permutation_null([x, y], y, seed=0, count=20)
     assert np.all(np.abs(still) <= 1 + 1e-12)
-    for moved in (permutation_null([x, y], y + level, seed=0, count=20), permutation_null([x + level, y], y, seed=0, count=20)):
+    for moved in (
+        permutation_null([x, y], y + level, seed=0, count=20),
+        permutation_null([x + level, y], y, seed=0, count=20),
+    ):
         assert np.allclose(moved, still, rtol=0, atol=1e-9)  # layer levels do not enter, as they would if heads moved
 
 
@@ -182,7 +187,7 @@ def test_unrelated_drifting_tracks_pass_the_shift_null_at_its_level_and_free_per
 
 
 def test_two_unrelated_trends_pass_the_shift_null_which_only_their_reversal_matches():
-    # The limit of this null: of 2L arrangements of two rising tracks just two have a large |r|. The within part does not care.
+    # The limit of this null: of 2L arrangements of two rising tracks just two have a large |r|.
     rng = np.random.default_rng(0)
     x, y = np.arange(24.0)[:, None] + rng.normal(size=(2, 24, 4))
     assert p_value(pearson(x, y)["pooled"], shift_null(x, y)) <= 2 / 48

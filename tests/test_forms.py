@@ -51,7 +51,9 @@ def planted_track(form, truth, *, layers=24):
 def noisy_logs(seed, *, tracks=3, layers=20):
     """Logarithms of tracks between white noise and a random walk."""
     rng = np.random.default_rng(seed)
-    return rng.normal(size=(tracks, layers)).cumsum(1) * 10.0 ** rng.uniform(-3, 0) + rng.normal(0, 0.02, (tracks, layers))
+    return rng.normal(size=(tracks, layers)).cumsum(1) * 10.0 ** rng.uniform(-3, 0) + rng.normal(
+        0, 0.02, (tracks, layers)
+    )
 
 
 @pytest.mark.parametrize(("form", "truth"), PLANTED, ids=lambda x: getattr(x, "name", ""))
@@ -70,7 +72,9 @@ def test_planted_parameters_are_recovered_under_noise_within_their_standard_erro
     found = np.array([list(parameters(form, fits, i).values()) for i in range(200)])
     error = found.std(0, ddof=1) / math.sqrt(200)
     # Four standard errors of the mean over 200 tracks, and curvature's bias of second order in the noise.
-    assert np.all(np.abs(found.mean(0) - list(truth.values())) < 4 * error + 20 * noise**2 * np.abs(found.mean(0)) + 1e-9)
+    assert np.all(
+        np.abs(found.mean(0) - list(truth.values())) < 4 * error + 20 * noise**2 * np.abs(found.mean(0)) + 1e-9
+    )
     # Each residual square sum is noise² times χ² with as many degrees as layers less parameters.
     assert fits.rss.mean() == pytest.approx(noise**2 * (34 - form.parameters + 1), rel=5 * math.sqrt(2 / 30 / 200))
 
@@ -106,7 +110,9 @@ def test_a_richer_form_is_never_worse_than_its_special_cases(seed):
         ("cooling hajek", "cooling hajek_c2"),
     ):
         excess = (fits[general].rss - fits[special].rss) / total
-        assert np.all(excess < 1e-12), f"{general} is worse than {special} by {excess.max():.2e} of the total"  # rounding
+        assert np.all(excess < 1e-12), (
+            f"{general} is worse than {special} by {excess.max():.2e} of the total"
+        )  # rounding
 
 
 @given(seeds, st.sampled_from(ONE_PIECE + COOLING_LAWS), st.floats(-20, 20))

@@ -118,7 +118,9 @@ def test_regression_and_its_folds_agree_with_a_dense_reference():
         design = np.hstack([ones, x])
         coefficients = np.linalg.solve(design[rest].T @ design[rest], design[rest].T @ y[rest])
         errors += list(y[~rest] - design[~rest] @ coefficients)
-    assert found.r2_out_of_sample == pytest.approx(1 - np.square(errors).sum() / np.square(y - y.mean()).sum(), rel=1e-10)
+    assert found.r2_out_of_sample == pytest.approx(
+        1 - np.square(errors).sum() / np.square(y - y.mean()).sum(), rel=1e-10
+    )
     others = np.hstack([ones, x[:, 1:]])
     residual = x[:, 0] - others @ np.linalg.lstsq(others, x[:, 0], rcond=None)[0]
     assert found.vif[0] == pytest.approx(x[:, 0].var() / residual.var(), rel=1e-10)

@@ -70,7 +70,9 @@ def test_the_winning_law_is_the_planted_one():
 
 @given(seeds, st.integers(-60, 60))
 def test_a_constant_factor_changes_no_r2_weight_exponent_or_rate(seed, power):
-    y = np.exp(np.random.default_rng(seed).normal(0, 0.1, 12).cumsum())  # too short for two pieces, so nothing is simulated
+    y = np.exp(
+        np.random.default_rng(seed).normal(0, 0.1, 12).cumsum()
+    )  # too short for two pieces, so nothing is simulated
     one, other = track(y.tolist()), track((y * 2.0**power).tolist())
     for name, before in one.corrected.items():
         after = other.corrected[name]
@@ -79,7 +81,9 @@ def test_a_constant_factor_changes_no_r2_weight_exponent_or_rate(seed, power):
         assert after.weight == pytest.approx(before.weight, abs=1e-6), name
         if name in ("power", "exponential"):
             assert after.params["b"] == pytest.approx(before.params["b"], abs=1e-9)
-        assert after.params["a"] == pytest.approx(before.params["a"] * 2.0**power, rel=1e-2, abs=1e-2 * 2.0**power * y.max())
+        assert after.params["a"] == pytest.approx(
+            before.params["a"] * 2.0**power, rel=1e-2, abs=1e-2 * 2.0**power * y.max()
+        )
     for name, before in one.fits.items():
         assert other.fits[name].r2 == pytest.approx(before.r2, abs=1e-9), name
 
@@ -111,7 +115,9 @@ def test_published_laws_minimise_in_linear_space_as_scipy_does(seed):
     slope, level = np.polyfit(ell, y, 1)
     assert found["linear"].params == pytest.approx({"T0": level, "Tf": level + 19 * slope}, rel=1e-9)
     best = min(
-        optimize.least_squares(lambda p: p[0] / np.log(ell + 1 + np.exp(p[1])) - y, (1, v), bounds=([0, -20], [1e9, 16])).cost
+        optimize.least_squares(
+            lambda p: p[0] / np.log(ell + 1 + np.exp(p[1])) - y, (1, v), bounds=([0, -20], [1e9, 16])
+        ).cost
         for v in (-3, 0, 3, 6)
     )
     loss = np.square(found["hajek_c2"].fitted - y).sum()
@@ -209,5 +215,7 @@ def test_durbin_watson_is_two_for_unrelated_and_small_for_wandering_residuals():
     rng = np.random.default_rng(0)
     noise, walk = rng.normal(0, 0.1, 200), rng.normal(0, 0.1, 200).cumsum()
     # Its standard error for independent residuals is 2/√n.
-    assert track(np.exp(noise).tolist()).corrected["constant"].durbin_watson == pytest.approx(2, abs=3 * 2 / math.sqrt(200))
+    assert track(np.exp(noise).tolist()).corrected["constant"].durbin_watson == pytest.approx(
+        2, abs=3 * 2 / math.sqrt(200)
+    )
     assert track(np.exp(walk).tolist()).corrected["constant"].durbin_watson < 0.5

@@ -25,9 +25,7 @@ def planted_break(*, layers=30, at=17, noise=0.0, seed=0):
     """ln y of a track that grows before layer `at`, jumps, and falls from it on; and its parameters."""
     truth = {"break_layer": float(at), "a1": 2.0, "b1": 0.04, "a2": 9.0, "b2": -0.05}
     ell = np.arange(layers)
-    log = np.where(
-        ell < at, np.log(truth["a1"]) + truth["b1"] * ell, np.log(truth["a2"]) + truth["b2"] * ell
-    )
+    log = np.where(ell < at, np.log(truth["a1"]) + truth["b1"] * ell, np.log(truth["a2"]) + truth["b2"] * ell)
     return log + np.random.default_rng(seed).normal(0, noise, layers), truth
 
 

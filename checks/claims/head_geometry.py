@@ -3,12 +3,13 @@
 from checks.gate import Condition, Gate
 
 _DEPTH = (
-    "The pooled correlation can have the opposite sign of every layer's own, and thirds of the depth do not protect. Its "
-    "chance level must keep the drift over depth: freely permuting heads rejects 63 to 100 % of unrelated drifting tracks. "
+    "The pooled correlation can have the opposite sign of every layer's own, and thirds of the depth do not protect. "
+    "Its chance level must keep the drift over depth: freely permuting heads rejects 63 to 100 % of unrelated drifting "
+    "tracks. "
 )
 _COORDINATES = (
-    "Under q/k norms W_q times 2^⌊ℓ/3⌋ alone leaves the model's function unchanged and moves r from 0.01 to 0.95. Without "
-    "them a larger head metric lowers the entropy by arithmetic, on shuffled weights too."
+    "Under q/k norms W_q times 2^⌊ℓ/3⌋ alone leaves the model's function unchanged and moves r from 0.01 to 0.95. "
+    "Without them a larger head metric lowers the entropy by arithmetic, on shuffled weights too."
 )
 
 INTEGRITY: tuple[Gate, ...] = (
@@ -26,7 +27,7 @@ INTEGRITY: tuple[Gate, ...] = (
             ),
         ),
         reason="The same sum divides and is divided: four roundings of 1.1e-16 each, with room.",
-        errata="Because of this identity the published regression, on both, is collinear (variance inflation over 100).",
+        errata="Hence the published regression, on both, is collinear (variance inflation over 100).",
     ),
     Gate(
         id="head_geometry.r_decomposition",
@@ -41,8 +42,8 @@ INTEGRITY: tuple[Gate, ...] = (
                 quantity="distance of the pooled r from the sum of its parts",
             ),
         ),
-        reason="Sums of squares add up to rounding, 1e-16 times the number of heads; a part that holds less than 1e-13 of "
-        "the variance is called empty, which leaves out at most its root, 3e-7.",
+        reason="Sums of squares add up to rounding, 1e-16 times the number of heads; a part that holds less than 1e-13 "
+        "of the variance is called empty, which leaves out at most its root, 3e-7.",
     ),
 )
 
@@ -67,14 +68,14 @@ CLAIMS: tuple[Gate, ...] = (
                 quantity="probability that rearranged layers give as large a best of seven",
             ),
         ),
-        reason="0.5 is a quarter of the variance explained. With ten layers the least p of the 2L arrangements is 0.05.",
+        reason="0.5 is a quarter of the variance explained. With ten layers the least p of 2L arrangements is 0.05.",
         minimum={"layers": 10},
         errata=_DEPTH + _COORDINATES,
     ),
     Gate(
         id="HE2",
         kind="association",
-        claim="That descriptor of the stored head metric's spectrum predicts entropy also among the heads of one layer.",
+        claim="That descriptor of the stored head metric's spectrum predicts entropy also among the heads of a layer.",
         conditions=(
             Condition(
                 path="head_geometry.metrics.within_r_signed",
@@ -91,14 +92,14 @@ CLAIMS: tuple[Gate, ...] = (
                 quantity="probability that heads permuted inside layers give as large a within-layer |r|",
             ),
         ),
-        reason="0.3 is a tenth of the variance inside layers; with 60 degrees of freedom chance reaches 0.25 once in 20.",
+        reason="0.3 is a tenth of the variance inside layers; with 60 degrees of freedom chance gives 0.25 once in 20.",
         minimum={"within_degrees": 60},
         errata=_DEPTH + _COORDINATES,
     ),
     Gate(
         id="HE3",
         kind="association",
-        claim="A regression on descriptors of the stored head metric's spectrum explains entropy in layers that it has not seen.",
+        claim="A regression on the stored head metric's spectrum explains entropy in layers that it has not seen.",
         conditions=(
             Condition(
                 path="head_geometry.metrics.r2_out_of_sample",
@@ -111,6 +112,7 @@ CLAIMS: tuple[Gate, ...] = (
         reason="The share of variance that |r| of 0.5 explains, now for layers left out of the fit.",
         minimum={"layers": 10, "heads": 50},
         errata="The published regression also has the anisotropy, which is d divided by the effective rank: its "
-        "coefficients are not determined (variance inflation over 100), and its R² was taken in the sample. " + _COORDINATES,
+        "coefficients are not determined (variance inflation over 100), and its R² was taken in the sample. "
+        + _COORDINATES,
     ),
 )

@@ -22,7 +22,7 @@ INTEGRITY: tuple[Gate, ...] = (
                 quantity="distance of the sum from 1",
             ),
         ),
-        reason="Six quotients by their own sum, each rounded once: at most 6 × 1.1e-16 in the terms and as much in adding.",
+        reason="Six quotients by their own sum, each rounded once: 6 × 1.1e-16 in the terms, as much again in adding.",
     ),
     Gate(
         id="schedule_fit.nested_rss",
@@ -78,8 +78,8 @@ CLAIMS: tuple[Gate, ...] = (
                 quantity="probability that noise or drift favours two pieces as much",
             ),
         ),
-        reason="A schedule should leave at most a tenth of the variance of the log track unexplained; 0.05 is the usual "
-        "level for preferring the form with a break.",
+        reason="A schedule should leave at most a tenth of the variance of the log track unexplained; 0.05 is the "
+        "usual level for preferring the form with a break.",
         minimum={"layers": 12},
         errata="The published two-piece form won on 300 of 300 tracks of pure noise: no penalty for its parameters, "
         "segments of two points, break off by one. Here forms are compared by AICc on one scale, and two pieces must "
@@ -88,7 +88,7 @@ CLAIMS: tuple[Gate, ...] = (
     Gate(
         id="SF2",
         kind="schedule",
-        claim="The attention temperature as published, the inverse norm of the input gain, cools exponentially with depth.",
+        claim="The published attention temperature, the inverse norm of the input gain, cools exponentially.",
         conditions=(
             Condition(
                 path="schedule_fit.metrics.published_kirkpatrick_r2",
@@ -130,7 +130,7 @@ CLAIMS: tuple[Gate, ...] = (
     Gate(
         id="SF4",
         kind="schedule",
-        claim="The measured attention temperature cools exponentially with depth rather than linearly or logarithmically.",
+        claim="The measured attention temperature cools exponentially with depth, not linearly or logarithmically.",
         conditions=(
             Condition(
                 path="schedule_fit.metrics.measured_kirkpatrick_alpha",
