@@ -286,6 +286,7 @@ def test_a_block_without_a_living_unit_has_no_matched_cosine(folders, tmp_path):
 
 
 def test_of_a_wide_layer_the_neurons_with_the_longest_rows_are_matched(folders, tmp_path, monkeypatch):
+    whole = matched(rewritten(folders["llama"], tmp_path / "whole", lambda w: None))
     monkeypatch.setattr(matching, "NEURONS", 10)
 
     def copy(w: Weights) -> None:
@@ -295,5 +296,6 @@ def test_of_a_wide_layer_the_neurons_with_the_longest_rows_are_matched(folders, 
     plain = matched(rewritten(folders["llama"], tmp_path / "plain", lambda w: None))
     permuted = matched(rewritten(folders["llama"], tmp_path / "permuted", permute_neurons))
     assert permuted[1] == pytest.approx(plain[1], abs=ROUNDING)
+    assert plain[1]["gate"] != pytest.approx(whole[1]["gate"], abs=ROUNDING)
     first = matched(rewritten(folders["llama"], tmp_path / "copy", copy))[0]
     assert first["gate"] == pytest.approx(1, abs=ROUNDING)
