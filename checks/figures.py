@@ -26,7 +26,7 @@ TOP, BOTTOM, SIDE = 8.0, 40.0, 12.0  # margins; the left one follows the tick la
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Path:
-    """A line, an area, a bar or a cell."""
+    """A line, an area or a bar."""
 
     d: str
     tone: str
@@ -37,9 +37,31 @@ class Path:
 class Mark:
     x: float
     y: float
+    tip: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marks:
+    """Marks of one shape and tone, which are written once for all of them."""
+
     shape: Shape
     tone: str
+    marks: tuple[Mark, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    d: str
     tip: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cells:
+    """Cells of one class; each is a horizontal stroke as thick as a row, the shortest path for thousands."""
+
+    tone: str
+    thickness: float
+    cells: tuple[Cell, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +88,9 @@ class Panel:
     grid: str = ""  # one path of hairlines
     words: tuple[Text, ...] = ()  # axis names and direct labels
     areas: tuple[Path, ...] = ()
-    cells: tuple[Path, ...] = ()
+    cells: tuple[Cells, ...] = ()
     lines: tuple[Path, ...] = ()
-    marks: tuple[Mark, ...] = ()
+    marks: tuple[Marks, ...] = ()
     keys: tuple[Path, ...] = ()  # swatches of a legend
     legend: tuple["Key", ...] = ()
     below: tuple["Panel", ...] = ()  # drawn under this one, on the same horizontal axis
@@ -128,14 +150,15 @@ class Plot:
     margin: float = 0.0  # least left margin, so that panels under each other share their horizontal axis
     areas: list[Path] = field(default_factory=list)
     lines: list[Path] = field(default_factory=list)
-    marks: list[Mark] = field(default_factory=list)
+    marks: list[Marks] = field(default_factory=list)
     words: list[Text] = field(default_factory=list)
     labels: list[tuple[float, float, str, str]] = field(default_factory=list)  # (x, y, text, tone) of a line's end
 
     @property
     def frame(self) -> tuple[float, float, float, float]:
         widest = max((len(t.label) for t in self.y.ticks), default=1)
-        left = max(self.margin, 10 + CHARACTER * widest)
+        name = CHARACTER * (len(self.x.label) + 1) if self._terse else 0.0
+        left = max(self.margin, name, 10 + CHARACTER * widest)
         bottom = BOTTOM - LINE * self._terse
         return left, TOP, self.width - SIDE - CHARACTER * self.room, self.height - bottom
 
@@ -151,7 +174,7 @@ class Plot:
 
     def _place(self, across: float, up: float) -> tuple[float, float]:
         left, top, right, bottom = self.frame
-        return round(left + across * (right - left), 1), round(bottom - up * (bottom - top), 1)
+        return tidy(left + across * (right - left)), tidy(bottom - up * (bottom - top))
 
     def line(self, xs: Sequence[Value], ys: Sequence[Value], tone: str, *, dash: bool = False, label: str = "") -> None:
         """A polyline with a gap wherever a value is missing; the label goes beside its last point."""
@@ -163,16 +186,23 @@ class Plot:
             self.labels.append((*ends[-1], label, tone))
 
     def points(
-        self, xs: Sequence[Value], ys: Sequence[Value], tone: str | Sequence[str], *, shape: Shape = "circle",
-        tips: Sequence[str],
+        self, xs: Sequence[Value], ys: Sequence[Value], tone: str, *, shape: Shape = "circle", tips: Sequence[str]
     ) -> None:
         """One mark a point; a missing value has none."""
-        tones = [tone] * len(xs) if isinstance(tone, str) else tone
-        for x, y, t, tip in zip(xs, ys, tones, tips, strict=True):
-            if at := self.point(x, y):
-                self.marks.append(Mark(x=at[0], y=at[1], shape=shape, tone=t, tip=tip))
+        placed = [(self.point(x, y), tip) for x, y, tip in zip(xs, ys, tips, strict=True)]
+        marks = tuple(Mark(x=at[0], y=at[1], tip=tip) for at, tip in placed if at)
+        if marks:
+            self.marks.append(Marks(shape=shape, tone=tone, marks=marks))
 
-    def band(self, xs: Sequence[Value], lows: Sequence[Value], highs: Sequence[Value], tone: str, *, tip: str = "") -> None:
+    def specks(self, xs: Sequence[Value], ys: Sequence[Value], tone: str) -> None:
+        """Small dots in one path, without tooltips: for small panels whose numbers stand in a table."""
+        points = [at for x, y in zip(xs, ys, strict=True) if (at := self.point(x, y))]
+        if points:
+            self.lines.append(Path(d="".join(f"M{x:g} {y:g}h0" for x, y in points), tone=f"{tone} specks"))
+
+    def band(
+        self, xs: Sequence[Value], lows: Sequence[Value], highs: Sequence[Value], tone: str, *, tip: str = ""
+    ) -> None:
         """The area between two tracks, in pieces where either is missing; cut at the frame."""
         piece: list[tuple[tuple[float, float], tuple[float, float]]] = []
         for x, low, high in [*zip(xs, lows, highs, strict=True), (None, None, None)]:
@@ -212,29 +242,56 @@ class Plot:
 
     def panel(self, title: str, desc: str, *, below: tuple[Panel, ...] = ()) -> Panel:
         left, top, right, bottom = self.frame
-        x_ticks = [Text(x=self._place(self.x.at(t.value), 0)[0], y=bottom + 15, text=t.label, anchor="middle") for t in self.x.ticks]
-        y_ticks = [Text(x=left - 6, y=self._place(0, self.y.at(t.value))[1] + 4, text=t.label, anchor="end") for t in self.y.ticks]
+        x_ticks = [
+            Text(x=self._place(self.x.at(t.value), 0)[0], y=bottom + 15, text=t.label, anchor="middle")
+            for t in self.x.ticks
+        ]
+        y_ticks = [
+            Text(x=left - 6, y=self._place(0, self.y.at(t.value))[1] + 4, text=t.label, anchor="end")
+            for t in self.y.ticks
+        ]
         grid = "".join(f"M{left:.1f} {t.y - 4:.1f}H{right:.1f}" for t in y_ticks)
         words = list(self.words)
         if self._terse and x_ticks:
             first = x_ticks[0]
-            x_ticks[0] = Text(x=max(left - 4, first.x - CHARACTER * len(self.x.label)), y=first.y, text=f"{self.x.label} {first.text}", anchor="start")
+            x_ticks[0] = Text(x=first.x + CHARACTER / 2, y=first.y, text=f"{self.x.label} {first.text}", anchor="end")
         else:
             words.append(Text(x=right, y=bottom + 33, text=self.x.label, anchor="end", tone="axis"))
         heights = spread([y for _, y, _, _ in self.labels], LINE, top + 4, bottom)
-        words += [Text(x=right + 7, y=y + 4, text=text) for y, (_, _, text, _) in zip(heights, self.labels, strict=True)]
+        words += [
+            Text(x=right + 7, y=y + 4, text=text) for y, (_, _, text, _) in zip(heights, self.labels, strict=True)
+        ]
         leaders = [
             Path(d=f"M{x + 5:.1f} {end:.1f}L{right + 4:.1f} {y:.1f}", tone=f"{tone} leader")
             for y, (x, end, _, tone) in zip(heights, self.labels, strict=True)
             if x + 5 < right + 4
         ]
         return Panel(
-            width=self.width, height=self.height, title=title, measure=self.y.label, desc=desc,
+            width=self.width,
+            height=self.height,
+            title=title,
+            measure=self.y.label,
+            desc=desc,
             frame=tuple(round(v, 1) for v in self.frame),
-            x_ticks=tuple(thin(_rounded(x_ticks))), y_ticks=tuple(y_ticks), grid=grid, words=tuple(_rounded(words)),
-            areas=tuple(self.areas), lines=(*self.lines, *leaders), marks=tuple(self.marks),
+            x_ticks=tuple(thin(_rounded(x_ticks))),
+            y_ticks=tuple(y_ticks),
+            grid=grid,
+            words=tuple(_rounded(words)),
+            areas=tuple(self.areas),
+            lines=(*self.lines, *leaders),
+            marks=tuple(self.marks),
             below=below,
         )
+
+
+def tidy(value: float) -> float:
+    """A coordinate to a tenth of a unit, as an integer where it is one: shorter, and nobody sees the rest.
+
+    >>> tidy(3.04), tidy(3.06)
+    (3, 3.1)
+    """
+    rounded = round(value, 1)
+    return int(rounded) if rounded == int(rounded) else rounded
 
 
 def polyline(points: Iterable[tuple[float, float] | None]) -> str:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from checks.figures import CHARACTER, HALF, Panel, Path, Text, Value, rectangle, thin
+from checks.figures import CHARACTER, HALF, Cell, Cells, Panel, Path, Text, Value, rectangle, thin, tidy
 
 CELLS = 4000  # most cells in one panel
 SEQUENTIAL, DIVERGING = 16, 15  # tones in the style sheet
@@ -77,30 +77,43 @@ def heatmap(
     rows_given, columns_given = len(values), len(values[0])
     values, (row_step, column_step) = shrink(values)
     height_cells, width_cells = len(values), len(values[0])
-    left = 14 + CHARACTER * max(len(str(height_cells * row_step)), 2)
-    cell_w = min(LARGEST_CELL, (width - left - 12) / width_cells)
-    cell_h = cell_w if rows == columns else min(LARGEST_CELL * 0.8, max(cell_w * 0.8, 140 / height_cells), 420 / height_cells)
+    left = math.ceil(14 + CHARACTER * max(len(str(height_cells * row_step)), 2))
+    # Whole pixels where there is room: sharp edges and short paths.
+    cell_w = _whole(min(LARGEST_CELL, (width - left - 12) / width_cells))
+    cell_h = (
+        cell_w
+        if rows == columns
+        else _whole(min(LARGEST_CELL * 0.8, max(cell_w * 0.8, 140 / height_cells), 420 / height_cells))
+    )
     top, right, bottom = 8.0, left + cell_w * width_cells, 8.0 + cell_h * height_cells
-    row_edges = [round(top + cell_h * i, 1) for i in range(height_cells + 1)]
-    column_edges = [round(left + cell_w * j, 1) for j in range(width_cells + 1)]
+    gap = 1 if min(cell_w, cell_h) >= 6 else 0  # between cells
+    thickness = tidy(cell_h - gap)
+    middles = [tidy(top + cell_h * (i + 0.5)) for i in range(height_cells)]
+    starts = [tidy(left + cell_w * j) for j in range(width_cells)]
     row_names = [_block(i, row_step, first[0]) for i in range(height_cells)]
     column_names = [_block(j, column_step, first[1]) for j in range(width_cells)]
-    cells = [
-        Path(
-            d=rectangle(column_edges[j], row_edges[i], column_edges[j + 1], row_edges[i + 1]),
-            tone=classes.tone(value),
-            tip=tip(row_names[i], column_names[j], f"{value:.3g}".replace("-", "−")),
-        )
-        for i, row in enumerate(values)
-        for j, value in enumerate(row)
-        if value is not None and math.isfinite(value)
-    ]
+    cells: dict[str, list[Cell]] = {tone: [] for tone in classes.tones}
+    for i, row in enumerate(values):
+        for j, value in enumerate(row):
+            if value is not None and math.isfinite(value):
+                said = tip(row_names[i], column_names[j], f"{value:.3g}".replace("-", "−"))
+                cells[classes.tone(value)].append(Cell(d=f"M{starts[j]} {middles[i]}h{tidy(cell_w - gap)}", tip=said))
     y_ticks = [
-        Text(x=round(left - 6, 1), y=round(top + cell_h * (n - first[0] + 0.5) / row_step + 4, 1), text=str(n), anchor="end")
+        Text(
+            x=round(left - 6, 1),
+            y=round(top + cell_h * (n - first[0] + 0.5) / row_step + 4, 1),
+            text=str(n),
+            anchor="end",
+        )
         for n in _cell_ticks(rows_given, first[0], 15, cell_h / row_step)
     ]
     x_ticks = [
-        Text(x=round(left + cell_w * (n - first[1] + 0.5) / column_step, 1), y=round(bottom + 15, 1), text=str(n), anchor="middle")
+        Text(
+            x=round(left + cell_w * (n - first[1] + 0.5) / column_step, 1),
+            y=round(bottom + 15, 1),
+            text=str(n),
+            anchor="middle",
+        )
         for n in _cell_ticks(columns_given, first[1], 24, cell_w / column_step)
     ]
     words = [Text(x=round(max(right, left + 70), 1), y=round(bottom + 32, 1), text=columns, anchor="end", tone="axis")]
@@ -111,11 +124,21 @@ def heatmap(
         end, start = (across, down) if lower else (right, top)
         rules += f"M{left:.1f} {down:.1f}H{end:.1f}M{across:.1f} {start:.1f}V{bottom:.1f}"
     return Panel(
-        width=width, height=round(bottom + 46 + SWATCH + 20, 1), title=title,
-        measure=f"{measure}; {rows} downwards" + (f", mean over blocks of {row_step} × {column_step}" if row_step * column_step > 1 else ""),
-        desc=desc, frame=(round(left, 1), top, round(right, 1), round(bottom, 1)),
-        x_ticks=tuple(x_ticks), y_ticks=tuple(y_ticks), words=(*words, *key_words), cells=tuple(cells),
-        lines=(Path(d=rules, tone="border"),) if rules else (), keys=keys,
+        width=width,
+        height=round(bottom + 46 + SWATCH + 20, 1),
+        title=title,
+        measure=f"{measure}; {rows} downwards"
+        + (f", mean over blocks of {row_step} × {column_step}" if row_step * column_step > 1 else ""),
+        desc=desc,
+        frame=(round(left, 1), top, round(right, 1), round(bottom, 1)),
+        x_ticks=tuple(x_ticks),
+        y_ticks=tuple(y_ticks),
+        words=(*words, *key_words),
+        cells=tuple(
+            Cells(tone=tone, thickness=thickness, cells=tuple(found)) for tone, found in cells.items() if found
+        ),
+        lines=(Path(d=rules, tone="border"),) if rules else (),
+        keys=keys,
     )
 
 
@@ -138,7 +161,14 @@ def shrink(values: Sequence[Sequence[Value]]) -> tuple[list[list[Value]], tuple[
         block = [v for row in values[i : i + row_step] for v in row[j : j + column_step] if v is not None]
         return sum(block) / len(block) if block else None
 
-    return [[mean(i, j) for j in range(0, width, column_step)] for i in range(0, height, row_step)], (row_step, column_step)
+    return [[mean(i, j) for j in range(0, width, column_step)] for i in range(0, height, row_step)], (
+        row_step,
+        column_step,
+    )
+
+
+def _whole(pitch: float) -> float:
+    return math.floor(pitch) if pitch >= 6 else pitch
 
 
 def _edges(low: float, high: float) -> tuple[float, ...]:

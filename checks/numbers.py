@@ -15,7 +15,7 @@ _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def number(value: float | None, digits: int = DIGITS) -> str:
-    """A number with this many significant digits; integers below 10⁵ in full, with thousands grouped.
+    """A number with this many significant digits; integers below 10⁹ in full, with thousands grouped.
 
     >>> number(0.098765), number(24), number(-3.0e-12), number(8192), number(None)
     ('0.0988', '24', '−3.00 × 10⁻¹²', '8,192', '–')
@@ -24,9 +24,9 @@ def number(value: float | None, digits: int = DIGITS) -> str:
         return MISSING
     if value == 0:
         return "0"
-    if isinstance(value, int) or (value == int(value) and abs(value) >= 10):
-        if abs(value) < 1e9:
-            return _sign(f"{int(value):,}")
+    whole = isinstance(value, int) or (value == int(value) and abs(value) >= 10)
+    if whole and abs(value) < 1e9:
+        return _sign(f"{int(value):,}")
     if PLAIN_FROM <= abs(value) < PLAIN_TO:
         exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])  # of the rounded number: 0.9996 is 1.00
         decimals = max(0, digits - 1 - exponent)

@@ -18,10 +18,9 @@ from checks import words
 from checks.numbers import apart, number
 from checks.section import Section
 from checks.sections import SECTIONS
-from checks.strips import strip
+from checks.strips import SYMBOLS, strip
 
 DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32", "float64": "fp64"}
-COMPARATORS = {"<=": "≤", "<": "<", ">=": "≥", ">": ">"}
 
 
 def render_model(folder: Path) -> str:
@@ -29,9 +28,7 @@ def render_model(folder: Path) -> str:
 
     Raises InputError where `gates.json` or `manifest.json` is missing or is not strict JSON.
     """
-    found = {
-        name: records.read_json(path) for name in records.ANALYSES if (path := folder / f"{name}.json").exists()
-    }
+    found = {name: records.read_json(path) for name in records.ANALYSES if (path := folder / f"{name}.json").exists()}
     judged = records.read_json(folder / "gates.json")
     manifest = records.read_json(folder / "manifest.json")
     return _environment().get_template("report.html").render(page=summarise(found, judged, manifest))
@@ -138,9 +135,19 @@ def _section(
         "figures": section.figures(record),
         "facts": section.facts(record),
         "published": section.published(record),
+        "errata": _errata(mine),
         "limits": section.limits,
         "notes": [_sentence(note) for note in record["notes"]],
     }
+
+
+def _errata(claims: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Each erratum once, with the claims that it concerns."""
+    found: dict[str, list[str]] = {}
+    for claim in claims:
+        if claim["errata"]:
+            found.setdefault(_sentence(claim["errata"]), []).append(claim["id"])
+    return [{"text": text, "claims": ", ".join(sorted(ids))} for text, ids in found.items()]
 
 
 def _card(claim: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -159,7 +166,6 @@ def _card(claim: Mapping[str, Any], source: str) -> dict[str, Any]:
             {"name": name.capitalize()} | (dict(controls.get(name) or {"answer": words.NOT_RUN, "detail": ""}))
             for name in words.CONTROLS
         ],
-        "errata": _sentence(claim["errata"]),
         "command": f"fathom measure {source} --only {claim['analysis']}",
     }
 
@@ -168,10 +174,11 @@ def _finding(finding: Mapping[str, Any]) -> dict[str, Any]:
     observed, limit = apart(finding["observed"], finding["threshold"])
     return {
         "quantity": finding["quantity"],
+        "tone": words.VERDICT_OF[finding["status"]],
         "observed": observed,
-        "limit": f"{COMPARATORS[finding['comparator']]} {limit}",
+        "limit": f"{SYMBOLS[finding['comparator']]} {limit}",
         "strip": strip(finding),
-        "words": _sentence(words.margin(finding)),
+        "words": _sentence(_minus(words.margin(finding))),
         "reason": finding["reason"],
     }
 
@@ -232,7 +239,13 @@ def _provenance(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     tables = [{"title": "Run", "rows": _rows(plain), "wide": True}]
     for key, value in manifest.items():
         if isinstance(value, Mapping) and value and key != "absent":
-            tables.append({"title": TITLES.get(key, key.replace("_", " ").capitalize()), "rows": _rows(value), "wide": key == "files"})
+            tables.append(
+                {
+                    "title": TITLES.get(key, key.replace("_", " ").capitalize()),
+                    "rows": _rows(value),
+                    "wide": key == "files",
+                }
+            )
     return tables
 
 
@@ -279,7 +292,12 @@ def _sentence(text: str | None) -> str:
 
 def _closed(text: str | None) -> str:
     """A full stop at the end of a reason that follows a colon."""
-    return f"{text.rstrip('.')}." if text else ""
+    return f"{_minus(text).rstrip('.')}." if text else ""
+
+
+def _minus(text: str) -> str:
+    """Hyphens before numbers, as a program prints them, become minus signs."""
+    return re.sub(r"(?<![\w.])-(?=\d)", "−", text)
 
 
 def slug(text: str) -> str:

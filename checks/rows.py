@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from checks.axes import Axis
-from checks.figures import CHARACTER, HALF, Key, Mark, Panel, Path, Shape, Text, Value, rectangle, thin
+from checks.figures import CHARACTER, HALF, Key, Mark, Marks, Panel, Path, Shape, Text, Value, rectangle, thin, tidy
 from checks.numbers import number, percent
 
 ROW = 26.0  # height of a row
@@ -48,10 +48,28 @@ def stacked(
             if share:
                 x0, x1 = (left + x.clamp(v) * (right - left) for v in (start, start + share))
                 tip = f"{row}, {series[key].name}: {number(share)}"
-                areas.append(Path(d=rectangle(round(x0, 1), round(top, 1), round(x1, 1), round(top + BAR, 1)), tone=f"{series[key].tone} bar", tip=tip))
+                areas.append(
+                    Path(
+                        d=rectangle(round(x0, 1), round(top, 1), round(x1, 1), round(top + BAR, 1)),
+                        tone=f"{series[key].tone} bar",
+                        tip=tip,
+                    )
+                )
                 start += share
         words.append(Text(x=round(right + 7, 1), y=round(top + BAR / 2 + 4, 1), text=beside[row]))
-    return _panel(list(shares), x, left, right, width, title=title, measure=measure, desc=desc, areas=areas, words=words, legend=legend)
+    return _panel(
+        list(shares),
+        x,
+        left,
+        right,
+        width,
+        title=title,
+        measure=measure,
+        desc=desc,
+        areas=areas,
+        words=words,
+        legend=legend,
+    )
 
 
 def dots(
@@ -79,7 +97,7 @@ def dots(
         for at in (x.at(v) for v in levels)
         if at is not None
     ]
-    marks = []
+    marks: dict[str, list[Mark]] = {key: [] for key in series}
     for i, (row, parts) in enumerate(values.items()):
         for j, (key, (value, interval)) in enumerate(parts.items()):
             y = round(TOP + ROW * 1.4 * (i + (j + 1) / (len(parts) + 1)), 1)
@@ -89,8 +107,25 @@ def dots(
             if (at := x.at(value)) is not None:
                 said = f", 90 % interval {number(interval[0])} to {number(interval[1])}" if interval else ""
                 tip = f"{row}, {series[key].name}: {number(value)}{said}"
-                marks.append(Mark(x=round(left + at * (right - left), 1), y=y, shape=series[key].shape, tone=series[key].tone, tip=tip))
-    return _panel(list(values), x, left, right, width, title=title, measure=measure, desc=desc, lines=lines, marks=marks, pitch=ROW * 1.4)
+                marks[key].append(Mark(x=tidy(left + at * (right - left)), y=y, tip=tip))
+    groups = [
+        Marks(shape=series[key].shape, tone=series[key].tone, marks=tuple(found))
+        for key, found in marks.items()
+        if found
+    ]
+    return _panel(
+        list(values),
+        x,
+        left,
+        right,
+        width,
+        title=title,
+        measure=measure,
+        desc=desc,
+        lines=lines,
+        marks=groups,
+        pitch=ROW * 1.4,
+    )
 
 
 def share_words(parts: Mapping[str, Value], best: str, name: str) -> str:
@@ -104,18 +139,40 @@ def _margins(rows: Mapping[str, object], beside: Sequence[str], width: float) ->
 
 
 def _panel(
-    rows: Sequence[str], x: Axis, left: float, right: float, width: float, *, title: str, measure: str, desc: str,
-    areas: Sequence[Path] = (), lines: Sequence[Path] = (), marks: Sequence[Mark] = (), words: Sequence[Text] = (), legend: tuple[Key, ...] = (), pitch: float = ROW,
+    rows: Sequence[str],
+    x: Axis,
+    left: float,
+    right: float,
+    width: float,
+    *,
+    title: str,
+    measure: str,
+    desc: str,
+    areas: Sequence[Path] = (),
+    lines: Sequence[Path] = (),
+    marks: Sequence[Marks] = (),
+    words: Sequence[Text] = (),
+    legend: tuple[Key, ...] = (),
+    pitch: float = ROW,
 ) -> Panel:
     bottom = round(TOP + pitch * len(rows), 1)
     ticks = [(t, round(left + x.clamp(t.value) * (right - left), 1)) for t in x.ticks]
     return Panel(
-        width=width, height=bottom + BOTTOM, title=title, measure=measure, desc=desc, frame=(left, TOP, right, bottom),
+        width=width,
+        height=bottom + BOTTOM,
+        title=title,
+        measure=measure,
+        desc=desc,
+        frame=(left, TOP, right, bottom),
         x_ticks=tuple(thin([Text(x=at, y=bottom + 15, text=t.label, anchor="middle") for t, at in ticks])),
         y_ticks=tuple(
-            Text(x=left - 7, y=round(TOP + pitch * (i + 0.5) + 4, 1), text=row, anchor="end") for i, row in enumerate(rows)
+            Text(x=left - 7, y=round(TOP + pitch * (i + 0.5) + 4, 1), text=row, anchor="end")
+            for i, row in enumerate(rows)
         ),
         grid="".join(f"M{at:g} {TOP:g}V{bottom:g}" for _, at in ticks),
         words=(Text(x=right, y=bottom + 32, text=x.label, anchor="end", tone="axis"), *words),
-        areas=tuple(areas), lines=tuple(lines), marks=tuple(marks), legend=legend,
+        areas=tuple(areas),
+        lines=tuple(lines),
+        marks=tuple(marks),
+        legend=legend,
     )

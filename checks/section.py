@@ -32,10 +32,13 @@ class Section:
     limits: tuple[str, ...]  # what the numbers cannot say, whatever the model
 
 
-def table(caption: str, row: str, names: Sequence[str], columns: Mapping[str, Sequence[Value] | Sequence[str]]) -> Table:
+def table(
+    caption: str, row: str, names: Sequence[str], columns: Mapping[str, Sequence[Value] | Sequence[str]]
+) -> Table:
     """Columns of numbers under their names, one row for each of `names`; text columns stay as they are."""
     written = [
-        [str(v) for v in values] if any(isinstance(v, str) for v in values) else column(values) for values in columns.values()
+        [str(v) for v in values] if any(isinstance(v, str) for v in values) else column(values)
+        for values in columns.values()
     ]
     return Table(
         caption=caption,

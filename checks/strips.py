@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from checks.axes import linear_ticks
-from checks.figures import Anchor
+from checks.figures import CHARACTER, Anchor
 from checks.numbers import apart, number
 
 EDGE = 14.0  # percent from an end within which words are anchored to it
-CROWDED = 17.0  # percent around the limit's words in which no tick label is written
+NARROWEST = 290.0  # pixels, a strip on a phone: words are kept apart at this width and so at every other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,27 +55,42 @@ def strip(finding: Mapping[str, Any]) -> Strip | None:
     words = COMPARATORS[finding["comparator"]]
     spanned = f", interval {number(interval[0])} to {number(interval[1])}" if interval else ""
     unit = f" {finding['unit']}" if finding["unit"] else ""
+    limit_word = _word(at(threshold), f"limit {SYMBOLS[finding['comparator']]} {limit}")
     return Strip(
         title=finding["quantity"],
         desc=f"Observed {seen}{unit}{spanned}; the limit is {words} {limit}{unit}.",
         pass_from=0.0 if below else at(threshold),
         pass_width=at(threshold) if below else round(100 - at(threshold), 2),
         limit=at(threshold),
-        limit_word=_word(at(threshold), f"limit {finding['comparator'].replace('<=', '≤').replace('>=', '≥')} {limit}"),
+        limit_word=limit_word,
         dot=at(observed),
         dot_word=_word(at(observed), f"{seen}{unit}"),
         dot_tip=f"observed {number(observed, 6)}{unit}",
         interval=(at(interval[0]), at(interval[1])) if interval else None,
         interval_tip=f"90 % interval {number(interval[0], 4)} to {number(interval[1], 4)}" if interval else "",
-        ticks=tuple(
-            _word(at(tick.value), tick.label)
-            for tick in linear_ticks(low, high, 4)
-            if abs(at(tick.value) - at(threshold)) > CROWDED
-        ),
+        ticks=_apart([_word(at(tick.value), tick.label) for tick in linear_ticks(low, high, 4)], limit_word),
     )
 
 
 COMPARATORS = {"<=": "at most", "<": "below", ">=": "at least", ">": "above"}
+SYMBOLS = {"<=": "≤", "<": "<", ">=": "≥", ">": ">"}
+
+
+def _apart(ticks: list[Word], limit: Word) -> tuple[Word, ...]:
+    """The ticks whose words touch neither the limit's nor each other's."""
+    kept: list[Word] = []
+    for tick in ticks:
+        left, right = _extent(tick)
+        if all(left > b or right < a for a, b in map(_extent, [limit, *kept])):
+            kept.append(tick)
+    return tuple(kept)
+
+
+def _extent(word: Word) -> tuple[float, float]:
+    """Left and right end of a word in percent of the narrowest strip, with a little air."""
+    width = 100 * CHARACTER * (len(word.text) + 1) / NARROWEST
+    left = word.x - {"start": 0.0, "middle": width / 2, "end": width}[word.anchor]
+    return left, left + width
 
 
 def _domain(observed: float, threshold: float, interval: tuple[float, float] | None) -> tuple[float, float]:

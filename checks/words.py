@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from checks.numbers import number, percent
+from checks.numbers import number, percent, stated
 
 VERDICTS = ("error", "does not hold", "coordinate-dependent", "uninformative", "undecided", "holds", "not applicable")
 """In the order in which a reader should see them: what went wrong first."""
@@ -16,21 +16,36 @@ VERDICTS = ("error", "does not hold", "coordinate-dependent", "uninformative", "
 CONTROLS = ("control", "coordinates", "noise")
 NOT_RUN = "not run"
 CAUTION = (
-    "No controls have been run on these claims. Until they are, “holds” means only that the number meets its threshold: "
+    "No controls have been run on these claims. Until they are, “holds” means only that the number meets its "
+    "threshold: "
     "an untrained model may pass too, and another choice of coordinates may give another answer."
 )
 PARTLY = (
-    "Some controls have not been run. Where the table says “not run”, “holds” means only that the number meets its threshold."
+    "Some controls have not been run. Where the table says “not run”, “holds” means only that the number "
+    "meets its threshold."
 )
+VERDICT_OF = {
+    "pass": "holds",
+    "fail": "does not hold",
+    "inconclusive": "undecided",
+    "skip": "not applicable",
+    "error": "error",
+}
 ANSWERS = {"pass": "yes", "fail": "no", "inconclusive": "undecided", "skip": "not asked", "error": "failed"}
 
 _PHRASES = {
     "does not hold": ("1 does not", "{} do not"),
     "coordinate-dependent": ("1 depends on the choice of coordinates", "{} depend on the choice of coordinates"),
-    "uninformative": ("1 says nothing, because its control passes or fails with it", "{} say nothing, because their controls pass or fail with them"),
+    "uninformative": (
+        "1 says nothing, because its control passes or fails with it",
+        "{} say nothing, because their controls pass or fail with them",
+    ),
     "undecided": ("1 is undecided", "{} are undecided"),
     "not applicable": ("1 does not apply to this model", "{} do not apply to this model"),
-    "error": ("1 could not be evaluated, because its analysis failed", "{} could not be evaluated, because their analyses failed"),
+    "error": (
+        "1 could not be evaluated, because its analysis failed",
+        "{} could not be evaluated, because their analyses failed",
+    ),
 }
 
 
@@ -44,7 +59,7 @@ def answer(verdicts: Sequence[str]) -> str:
     if not verdicts:
         return "No claim was evaluated."
     total = f"{len(verdicts)} claim{'s' if len(verdicts) > 1 else ''}"
-    parts = [f"{counts['holds'] or 'None'} of {total} hold{'s' if counts['holds'] == 1 else ''}" if counts["holds"] else f"None of {total} holds"]
+    parts = [f"{counts['holds']} of {total} hold{'s' if counts['holds'] == 1 else ''}"]
     parts += [phrases[counts[v] > 1].format(counts[v]) for v, phrases in _PHRASES.items() if counts[v]]
     return "; ".join(parts) + "."
 
@@ -71,19 +86,21 @@ def margin(finding: Mapping[str, Any]) -> str:
         return f"{said}; {finding['reason']}."
     if not finding["threshold"] or finding["status"] not in ("pass", "fail"):
         return f"{said}."
-    return f"{said}; the answer changes if the limit moves by {percent(flips_at(finding) / abs(finding['threshold']))}."
+    at = flips_at(finding)
+    away = abs(at - finding["threshold"]) / abs(finding["threshold"])
+    return f"{said}; the answer changes at a limit of {number(at)}{f', {percent(away)} away' if away < 2 else ''}."
 
 
 def flips_at(finding: Mapping[str, Any]) -> float:
-    """Least move of the limit after which the answer is no longer what it is.
+    """The limit nearest to the one given at which the answer is no longer what it is.
 
-    The limit then reaches the nearest end of the interval, or the number itself where the interval
-    is held against another bound or there is none.
+    It is the nearest end of the interval, or the number itself where the interval is held against
+    another bound or there is none.
     """
     ends = [finding["observed"]]
     if finding["interval"] and finding["interval_bound"] in (None, finding["threshold"]):
         ends += finding["interval"]
-    return min(abs(finding["threshold"] - end) for end in ends)
+    return min(ends, key=lambda end: abs(finding["threshold"] - end))
 
 
 def counted(findings: Sequence[Mapping[str, Any]], minimum: Mapping[str, float]) -> str:
@@ -94,7 +111,7 @@ def counted(findings: Sequence[Mapping[str, Any]], minimum: Mapping[str, float])
             counts[name] = min(count, counts.get(name, count))
     parts = []
     for name in [*(m for m in minimum if m not in counts), *counts]:
-        needed = f" (needs {number(minimum[name])})" if name in minimum else ""
+        needed = f" (needs {stated(minimum[name])})" if name in minimum else ""
         parts.append(f"{number(counts.get(name, 0))} {name.replace('_', ' ')}{needed}")
     return "; ".join(parts)
 
@@ -114,7 +131,10 @@ def integrity(outcomes: Sequence[Mapping[str, Any]]) -> str:
     sentence = f"{held} of {len(asked)} identities hold"
     if ratios:
         worst = max(ratios, key=lambda pair: pair[0])[1]
-        sentence += f"; the worst violation is {number(worst['observed'], 2)} of the {number(worst['threshold'], 2)} allowed ({worst['quantity']})"
+        sentence += (
+            f"; the worst violation is {number(worst['observed'], 2)} of the {number(worst['threshold'], 2)} "
+            f"allowed ({worst['quantity']})"
+        )
     if skipped := len(outcomes) - len(asked):
         sentence += f"; {skipped} {'was' if skipped == 1 else 'were'} not asked"
     return sentence + "."

@@ -8,7 +8,9 @@ from analyses import records
 COUNT = 3  # layers of the synthetic records
 
 
-def finding(observed: float | None = 0.034, threshold: float | None = 0.1, comparator: str = "<=", **given: Any) -> dict[str, Any]:
+def finding(
+    observed: float | None = 0.034, threshold: float | None = 0.1, comparator: str = "<=", **given: Any
+) -> dict[str, Any]:
     margin = None
     if observed is not None and threshold is not None:
         margin = threshold - observed if comparator.startswith("<") else observed - threshold
@@ -30,7 +32,9 @@ def finding(observed: float | None = 0.034, threshold: float | None = 0.1, compa
 
 
 def outcome(id: str, verdict: str = "holds", **given: Any) -> dict[str, Any]:
-    status = {"holds": "pass", "does not hold": "fail", "not applicable": "skip", "error": "error"}.get(verdict, "inconclusive")
+    status = {"holds": "pass", "does not hold": "fail", "not applicable": "skip", "error": "error"}.get(
+        verdict, "inconclusive"
+    )
     return {
         "id": id,
         "kind": "absence",
@@ -70,7 +74,8 @@ def attention_record(layers: int = COUNT, heads: int = 2, **given: Any) -> dict[
         "num_layers": layers,
         "num_heads": heads,
         "head_dim": 2,
-        "static": [{"metric_singvals_per_head": [[2.0, 1.0]] * heads, "singvals_per_head": [[3.0, 1.0]] * heads}] * layers,
+        "static": [{"metric_singvals_per_head": [[2.0, 1.0]] * heads, "singvals_per_head": [[3.0, 1.0]] * heads}]
+        * layers,
         "dynamic": dynamic,
         "temperature": [1 / row[0] for row in spread],
         "calibration": {"calibration": "text", "tokens": 100},
@@ -87,7 +92,14 @@ def manifest(model: str = "m", **given: Any) -> dict[str, Any]:
         "schema_version": 1,
         "model": model,
         "files": {"model.safetensors": "ab" * 32},
-        "architecture": {"model_type": "llama", "layers": COUNT, "heads": 2, "hidden": 16, "parameters": 4_022_468_096, "stored_dtype": "bfloat16"},
+        "architecture": {
+            "model_type": "llama",
+            "layers": COUNT,
+            "heads": 2,
+            "hidden": 16,
+            "parameters": 4_022_468_096,
+            "stored_dtype": "bfloat16",
+        },
         "command": f"fathom run {model}",
         "date": "2026-01-02 03:04 UTC",
         "timings": {"attention_stats": 1.5},

@@ -46,10 +46,17 @@ def coordinates(path: str) -> list[tuple[float, float]]:
 
 
 def every_point(panel) -> list[tuple[float, float]]:
-    paths = [p.d for p in (*panel.areas, *panel.cells, *panel.lines, *panel.keys)] + [panel.grid]
+    paths = [p.d for p in (*panel.areas, *panel.lines, *panel.keys)] + [panel.grid]
     return [
         *(point for path in paths for point in coordinates(path)),
-        *((m.x, m.y) for m in panel.marks),
+        *(
+            (x, y + side * group.thickness / 2)
+            for group in panel.cells
+            for cell in group.cells
+            for x, y in coordinates(cell.d)
+            for side in (-1, 1)
+        ),
+        *((m.x, m.y) for group in panel.marks for m in group.marks),
         *((t.x, t.y) for t in (*panel.x_ticks, *panel.y_ticks, *panel.words)),
     ]
 
@@ -134,7 +141,9 @@ def test_everything_in_a_log_chart_lies_inside_its_view_box(track):
 
 
 @given(
-    matrix=st.integers(1, 12).flatmap(lambda n: st.lists(st.lists(values, min_size=n, max_size=n), min_size=1, max_size=12)),
+    matrix=st.integers(1, 12).flatmap(
+        lambda n: st.lists(st.lists(values, min_size=n, max_size=n), min_size=1, max_size=12)
+    ),
     lower=st.booleans(),
 )
 def test_every_cell_of_a_heatmap_lies_inside_its_view_box(matrix, lower):
@@ -146,7 +155,7 @@ def test_every_cell_of_a_heatmap_lies_inside_its_view_box(matrix, lower):
     )  # fmt: skip
     assert_inside(panel)
     expected = sum(v is not None for i, row in enumerate(matrix) for j, v in enumerate(row) if j < i or not lower)
-    assert len(panel.cells) == expected
+    assert sum(len(group.cells) for group in panel.cells) == expected
 
 
 @given(low=numbers, span=sizes, value=st.floats(0, 1))
@@ -167,14 +176,24 @@ def test_a_large_heatmap_is_averaged_over_blocks_and_says_so():
     assert len(small) * len(small[0]) <= heatmaps.CELLS
     assert steps == (2, 2) and small[0][0] == pytest.approx(0.5, abs=0.0)
     panel = heatmap(
-        matrix, heatmaps.sequential(0, 100), title="t", measure="m", desc="d", rows="layer", columns="head", tip=lambda i, j, v: i
+        matrix,
+        heatmaps.sequential(0, 100),
+        title="t",
+        measure="m",
+        desc="d",
+        rows="layer",
+        columns="head",
+        tip=lambda i, j, v: i,
     )
-    assert "blocks of 2 × 2" in panel.measure and panel.cells[0].tip == "0–1"
+    assert "blocks of 2 × 2" in panel.measure and panel.cells[0].cells[0].tip == "0–1"
 
 
 @given(
     shares=st.dictionaries(
-        st.text("abc", min_size=1, max_size=9), st.lists(st.none() | st.floats(0, 1), min_size=2, max_size=2), min_size=1, max_size=9
+        st.text("abc", min_size=1, max_size=9),
+        st.lists(st.none() | st.floats(0, 1), min_size=2, max_size=2),
+        min_size=1,
+        max_size=9,
     )
 )
 def test_bars_and_dots_lie_inside_their_view_boxes(shares):
@@ -187,7 +206,12 @@ def test_bars_and_dots_lie_inside_their_view_boxes(shares):
     assert_inside(dots(intervals, series, levels=(0.0, 5.0), **common))
 
 
-@given(observed=numbers, threshold=numbers, ends=st.none() | st.tuples(sizes, sizes), comparator=st.sampled_from(["<=", "<", ">=", ">"]))
+@given(
+    observed=numbers,
+    threshold=numbers,
+    ends=st.none() | st.tuples(sizes, sizes),
+    comparator=st.sampled_from(["<=", "<", ">=", ">"]),
+)
 def test_a_strip_is_drawn_to_scale_inside_its_width(observed, threshold, ends, comparator):
     interval = ends and (observed - ends[0], observed + ends[1])
     drawn = strip(finding(observed, threshold, comparator, interval=interval))
@@ -207,7 +231,7 @@ def test_a_missing_value_leaves_a_gap_and_a_lone_point_a_dot():
     plot = Plot(x=axes.layers(3), y=axes.fixed(0, 1, label="y"))
     plot.line(range(3), [0.1, math.nan, 0.3], "s0")
     plot.points(range(3), [0.1, math.nan, 0.3], "s0", tips=["", "", ""])
-    assert plot.lines[0].d.count("M") == 2 and len(plot.marks) == 2
+    assert plot.lines[0].d.count("M") == 2 and len(plot.marks[0].marks) == 2
 
 
 def test_a_value_on_the_axis_end_is_drawn_and_one_beyond_is_not():

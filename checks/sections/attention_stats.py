@@ -27,18 +27,28 @@ def _entropy(record: Record) -> Figure:
     for key, title, measure in maps:
         values = _by_head(record, key)
         flat = _flat(values)
-        found = f"{title}: median {number(_median(flat))} over heads, from {number(min(flat, default=None))} to {number(max(flat, default=None))}."
+        found = (
+            f"{title}: median {number(_median(flat))} over heads, from {number(min(flat, default=None))} to "
+            f"{number(max(flat, default=None))}."
+        )
         panels.append(
             heatmap(
-                values, sequential(0.0, 1.0), title=title, measure=measure, desc=found, rows="layer", columns="head",
-                tip=lambda i, j, v: f"layer {i}, head {j}: {v}",
+                values,
+                sequential(0.0, 1.0),
+                title=title,
+                measure=measure,
+                desc=found,
+                rows="layer",
+                columns="head",
+                tip=lambda i, j, v: f"L{i} H{j}: {v}",
             )
         )
         tables.append(table(f"{title}, {measure}", "layer", layer_names(len(values)), _columns(values)))
     return Figure(
         id="attention_stats-entropy",
         caption=(
-            "Left: mean entropy of each head’s attention, as a fraction of what uniform attention over the visible keys would have. "
+            "Left: mean entropy of each head’s attention, as a fraction of what uniform attention over the "
+            "visible keys would have. "
             "Right: how much of its attention goes to the first key, which many models use as a sink."
         ),
         panels=tuple(panels),
@@ -62,10 +72,17 @@ def _spread(record: Record) -> Figure:
     spread, bare = _by_head(record, "mean_logit_std_per_head"), _by_head(record, "logit_std_without_sink_per_head")
     count = len(spread)
     temperature = record["temperature"]
-    plot = Plot(x=axes.layers(temperature and count), y=axes.logarithmic(temperature, label="1 / mean logit spread (log axis)"), height=260)
+    plot = Plot(
+        x=axes.layers(temperature and count),
+        y=axes.logarithmic(temperature, label="1 / mean logit spread (log axis)"),
+        height=260,
+    )
     plot.line(range(count), temperature, "s0")
     plot.points(range(count), temperature, "s0", tips=tips([f"layer {n}" for n in range(count)], temperature))
-    warm = plot.panel("Temperature of a layer", f"From {number(temperature[0])} in the first layer to {number(temperature[-1])} in the last.")
+    warm = plot.panel(
+        "Temperature of a layer",
+        f"From {number(temperature[0])} in the first layer to {number(temperature[-1])} in the last.",
+    )
     columns = {
         "least": [min((v for v in row if v is not None), default=None) for row in spread],
         "median": [_median([v for v in row if v is not None]) for row in spread],
@@ -76,7 +93,8 @@ def _spread(record: Record) -> Figure:
     return Figure(
         id="attention_stats-spread",
         caption=(
-            "Standard deviation of a query’s logits over its visible keys, averaged over queries. Left: every head, and the median with and "
+            "Standard deviation of a query’s logits over its visible keys, averaged over queries. Left: every "
+            "head, and the median with and "
             "without the first key. Right: the layer’s temperature, one over the mean spread of its heads."
         ),
         panels=(_spread_panel(spread, columns), warm),
@@ -91,13 +109,26 @@ def _spread(record: Record) -> Figure:
 
 def _spread_panel(spread: Sequence[Sequence[Value]], columns: dict[str, list[Value]]) -> Panel:
     count = len(spread)
-    y = axes.linear([*_flat(spread), *columns["median, first key left out"]], label="standard deviation of the logits (nats)", include=(0.0,))
+    y = axes.linear(
+        [*_flat(spread), *columns["median, first key left out"]],
+        label="standard deviation of the logits (nats)",
+        include=(0.0,),
+    )
     plot = Plot(x=axes.layers(count), y=y, height=260)
     for layer, row in enumerate(spread):
-        plot.points([layer] * len(row), row, "s5 faint", shape="dot", tips=tips([f"layer {layer}, head {h}" for h in range(len(row))], row))
+        plot.points(
+            [layer] * len(row),
+            row,
+            "s5 faint",
+            shape="dot",
+            tips=tips([f"L{layer} H{h}" for h in range(len(row))], row),
+        )
     plot.line(range(count), columns["median, first key left out"], "s1", dash=True)
     plot.line(range(count), columns["median"], "s0")
-    found = f"The median spread goes from {number(columns['median'][0])} in the first layer to {number(columns['median'][-1])} in the last."
+    found = (
+        f"The median spread goes from {number(columns['median'][0])} in the first layer to "
+        f"{number(columns['median'][-1])} in the last."
+    )
     return plot.panel("Spread of the logits", found)
 
 
@@ -122,7 +153,10 @@ def published(record: Record) -> list[Comparison]:
     return [
         Comparison(
             quantity="Singular values of a head",
-            published=f"those of W_k W_qᵀ, another matrix: σ₁ is {number(_median(tops))} and Σσ² {number(_median(ratios))} of the right one in the median head",
+            published=(
+                f"those of W_k W_qᵀ, another matrix: σ₁ is {number(_median(tops))} and Σσ² "
+                f"{number(_median(ratios))} of the right one in the median head"
+            ),
             corrected="those of g = W_kᵀ W_q, exact",
         )
     ]

@@ -13,7 +13,12 @@ SCREES = 6  # layers whose leading singular values are drawn, evenly over depth
 
 
 def figures(record: Record) -> dict[str, Figure]:
-    return {"depth": _depth(record), "directions": _directions(record), "phases": _phases(record), "scree": _scree(record)}
+    return {
+        "depth": _depth(record),
+        "directions": _directions(record),
+        "phases": _phases(record),
+        "scree": _scree(record),
+    }
 
 
 def _track(record: Record, key: str, part: str | None = None) -> list[Value]:
@@ -26,45 +31,77 @@ def _lines(count: int, tracks: dict[str, tuple[list[Value], str, bool]], y: axes
     plot = Plot(x=axes.layers(count), y=y, width=THIRD, height=200)
     for name, (track, tone, dash) in tracks.items():
         plot.line(range(count), track, tone, dash=dash)
-        plot.points(range(count), track, tone, shape="dot", tips=tips([f"{name}, layer {n}" for n in range(count)], track))
+        plot.points(
+            range(count), track, tone, shape="dot", tips=tips([f"{name}, layer {n}" for n in range(count)], track)
+        )
     return plot.panel(title, desc)
 
 
 def _depth(record: Record) -> Figure:
     count = record["num_layers"]
     published, centred, rows, bare = (
-        _track(record, "top1_frac"), *(_track(record, "top1_frac", part) for part in ("centred", "unit_rows", "without_outliers"))
+        _track(record, "top1_frac"),
+        *(_track(record, "top1_frac", part) for part in ("centred", "unit_rows", "without_outliers")),
     )
     rank, rank_centred = _track(record, "eff_rank"), _track(record, "eff_rank", "centred")
     step = _track(record, "rel_step_mean")
-    medians = {n: _median(t) for n, t in (("published", published), ("centred", centred), ("rows", rows), ("rank", rank_centred), ("step", step))}
+    medians = {
+        n: _median(t)
+        for n, t in (
+            ("published", published),
+            ("centred", centred),
+            ("rows", rows),
+            ("rank", rank_centred),
+            ("step", step),
+        )
+    }
     panels = (
         _lines(
-            count, {"δ": (rank, "s1", True), "centred δ": (rank_centred, "s0", False)},
-            axes.linear([*rank, *rank_centred], label="effective rank of the write", include=(0.0,)), "Effective rank",
-            f"The median centred write has an effective rank of {number(medians['rank'])}, of {record['hidden']} at most.",
+            count,
+            {"δ": (rank, "s1", True), "centred δ": (rank_centred, "s0", False)},
+            axes.linear([*rank, *rank_centred], label="effective rank of the write", include=(0.0,)),
+            "Effective rank",
+            f"The median centred write has an effective rank of {number(medians['rank'])}, of "
+            f"{record['hidden']} at most.",
         ),
         _lines(
             count,
-            {"δ": (published, "s1", True), "unit rows": (rows, "s2", True), "without outliers": (bare, "s7", True), "centred δ": (centred, "s0", False)},
-            axes.fixed(0, 1.03, label="share of energy in the first direction"), "Top-1 share",
-            f"Median over layers: {number(medians['published'])} as published, {number(medians['centred'])} with the mean removed, {number(medians['rows'])} with unit rows.",
+            {
+                "δ": (published, "s1", True),
+                "unit rows": (rows, "s2", True),
+                "without outliers": (bare, "s7", True),
+                "centred δ": (centred, "s0", False),
+            },
+            axes.fixed(0, 1.03, label="share of energy in the first direction"),
+            "Top-1 share",
+            f"Median over layers: {number(medians['published'])} as published, {number(medians['centred'])} "
+            f"with the mean removed, {number(medians['rows'])} with unit rows.",
         ),
         _lines(
-            count, {"relative step": (step, "s0", False)},
-            axes.logarithmic(step, label="mean of ‖δ‖ / ‖h‖ over tokens (log axis)"), "Step size",
+            count,
+            {"relative step": (step, "s0", False)},
+            axes.logarithmic(step, label="mean of ‖δ‖ / ‖h‖ over tokens (log axis)"),
+            "Step size",
             f"The median layer moves a token by {number(medians['step'])} of its length.",
         ),
     )
     columns = {
-        "effective rank": rank, "effective rank, centred": rank_centred, "top-1": published, "top-1, centred": centred, "top-1, unit rows": rows,
-        "top-1, outliers left out": bare, "mean’s share": _track(record, "mean_share"), "largest token’s share": _track(record, "top_token_share"),
-        "relative step": step, "cos(δ, h)": _track(record, "cos_delta_h_mean"),
+        "effective rank": rank,
+        "effective rank, centred": rank_centred,
+        "top-1": published,
+        "top-1, centred": centred,
+        "top-1, unit rows": rows,
+        "top-1, outliers left out": bare,
+        "mean’s share": _track(record, "mean_share"),
+        "largest token’s share": _track(record, "top_token_share"),
+        "relative step": step,
+        "cos(δ, h)": _track(record, "cos_delta_h_mean"),
     }
     return Figure(
         id="delta_svd-depth",
         caption=(
-            "How many directions a layer writes, how much of it goes into the first, and how far it moves a token. As it stands, the first "
+            "How many directions a layer writes, how much of it goes into the first, and how far it moves a "
+            "token. As it stands, the first "
             "direction is mostly the mean write; the solid line has it removed."
         ),
         panels=panels,
@@ -85,19 +122,41 @@ def _directions(record: Record) -> Figure:
     for key, title in (("abs_cos_centred", "Mean removed"), ("abs_cos", "As published")):
         matrix = record[key]
         adjacent = [matrix[i + 1][i] for i in range(len(matrix) - 1)]
-        found = f"{title}: adjacent layers’ top directions have a median |cos| of {number(_median(adjacent))}. Rules mark the published phases."
+        found = (
+            f"{title}: adjacent layers’ top directions have a median |cos| of {number(_median(adjacent))}. "
+            "Rules mark the published phases."
+        )
         panels.append(
             heatmap(
-                matrix, sequential(0.0, 1.0), title=title, measure="|cos| of top directions", desc=found, rows="layer", columns="layer", lower=True,
-                tip=lambda i, j, v: f"layers {i} and {j}: {v}", borders=borders,
+                matrix,
+                sequential(0.0, 1.0),
+                title=title,
+                measure="|cos| of top directions",
+                desc=found,
+                rows="layer",
+                columns="layer",
+                lower=True,
+                tip=lambda i, j, v: f"L{i}, L{j}: {v}",
+                borders=borders,
             )
         )
-    columns = {title: [record[key][i + 1][i] for i in range(record["num_layers"] - 1)] for key, title in (("abs_cos_centred", "mean removed"), ("abs_cos", "as published"))}
-    tables.append(table("|cos| of adjacent layers’ top directions", "layers", [f"{i}–{i + 1}" for i in range(record["num_layers"] - 1)], columns))
+    columns = {
+        title: [record[key][i + 1][i] for i in range(record["num_layers"] - 1)]
+        for key, title in (("abs_cos_centred", "mean removed"), ("abs_cos", "as published"))
+    }
+    tables.append(
+        table(
+            "|cos| of adjacent layers’ top directions",
+            "layers",
+            [f"{i}–{i + 1}" for i in range(record["num_layers"] - 1)],
+            columns,
+        )
+    )
     return Figure(
         id="delta_svd-directions",
         caption=(
-            "How alike the top directions of two layers’ writes are. Two random directions in this space have a mean |cos| of about "
+            "How alike the top directions of two layers’ writes are. Two random directions in this space have "
+            "a mean |cos| of about "
             f"{number(_random_cos(record['hidden']))}. Rules are the borders of the published phases."
         ),
         panels=tuple(panels),
@@ -112,10 +171,15 @@ def _random_cos(hidden: int) -> float:
 
 def _phases(record: Record) -> Figure:
     phases = {name: phase for name, phase in record["phases"].items() if phase}
-    names = [f"{name}: {p['first']}–{p['last']}" if p["first"] != p["last"] else f"{name}: {p['first']}" for name, p in phases.items()]
+    names = [
+        f"{name}: {p['first']}–{p['last']}" if p["first"] != p["last"] else f"{name}: {p['first']}"
+        for name, p in phases.items()
+    ]
     y = axes.fixed(0, 1.03, label="share of a layer’s top direction in its phase’s basis")
     plot = Plot(x=axes.layers(record["num_layers"]), y=y, height=230)
-    columns: dict[str, list[Value]] = {key: [] for key in ("intra", "cross", "capture as published", "its chance", "capture left out", "its chance ")}
+    columns: dict[str, list[Value]] = {
+        key: [] for key in ("intra", "cross", "capture as published", "its chance", "capture left out", "its chance ")
+    }
     for phase in phases.values():
         span = range(phase["first"], phase["last"] + 1)
         left_out = phase["capture_left_out_centred"] or [None] * len(span)
@@ -123,9 +187,22 @@ def _phases(record: Record) -> Figure:
         plot.line(ends, [phase["capture_chance"]] * 2, "s1", dash=True)
         if phase["capture_left_out_chance"] is not None:
             plot.line(ends, [phase["capture_left_out_chance"]] * 2, "s7", dash=True)
-        plot.points(list(span), phase["capture"], "s1", shape="square", tips=tips([f"as published, layer {n}" for n in span], phase["capture"]))
+        plot.points(
+            list(span),
+            phase["capture"],
+            "s1",
+            shape="square",
+            tips=tips([f"as published, layer {n}" for n in span], phase["capture"]),
+        )
         plot.points(list(span), left_out, "s0", tips=tips([f"left out, layer {n}" for n in span], left_out))
-        row = (phase["intra_centred"], phase["cross_centred"], _median(phase["capture"]), phase["capture_chance"], _median(left_out), phase["capture_left_out_chance"])
+        row = (
+            phase["intra_centred"],
+            phase["cross_centred"],
+            _median(phase["capture"]),
+            phase["capture_chance"],
+            _median(left_out),
+            phase["capture_left_out_chance"],
+        )
         for key, value in zip(columns, row, strict=True):
             columns[key].append(value)
         if phase["first"]:
@@ -140,7 +217,8 @@ def _phases(record: Record) -> Figure:
     return Figure(
         id="delta_svd-phases",
         caption=(
-            "How much of each layer’s top direction lies in the shared rank-8 basis of its phase. As published, the basis contains the layer itself; "
+            "How much of each layer’s top direction lies in the shared rank-8 basis of its phase. As "
+            "published, the basis contains the layer itself; "
             "left out, it is made of the phase’s other layers. " + found
         ),
         panels=(plot.panel("Capture by the published phases", found),),
@@ -150,15 +228,21 @@ def _phases(record: Record) -> Figure:
             Key(name="as published", tone="s1", kind="mark", shape="square"),
             Key(name="its chance level", tone="s1", kind="dash"),
         ),
-        tables=(table("Phases: mean |cos| inside and across (mean removed), and median capture", "phase", names, columns),),
+        tables=(
+            table("Phases: mean |cos| inside and across (mean removed), and median capture", "phase", names, columns),
+        ),
     )
 
 
 def _scree(record: Record) -> Figure:
     count = record["num_layers"]
     chosen = sorted({round(i * (count - 1) / (SCREES - 1)) for i in range(SCREES)})
-    shares = {layer: (_shares(record["layers"][layer]), _shares(record["layers"][layer]["centred"])) for layer in chosen}
-    y = axes.logarithmic([v for pair in shares.values() for track in pair for v in track], label="share of energy, σ²/Σσ² (log axis)")
+    shares = {
+        layer: (_shares(record["layers"][layer]), _shares(record["layers"][layer]["centred"])) for layer in chosen
+    }
+    y = axes.logarithmic(
+        [v for pair in shares.values() for track in pair for v in track], label="share of energy, σ²/Σσ² (log axis)"
+    )
     panels = []
     for layer, (published, centred) in shares.items():
         modes = axes.layers(10, label="mode", first=1)
@@ -168,7 +252,11 @@ def _scree(record: Record) -> Figure:
             plot.line(ranks, track, tone, dash=dash)
             plot.points(ranks, track, tone, shape="dot", tips=tips([f"mode {r}" for r in ranks], track))
         first = centred[0] if centred else None
-        panels.append(plot.panel(f"Layer {layer}", f"Layer {layer}: the first centred direction holds {number(first)} of the energy."))
+        panels.append(
+            plot.panel(
+                f"Layer {layer}", f"Layer {layer}: the first centred direction holds {number(first)} of the energy."
+            )
+        )
     return Figure(
         id="delta_svd-scree",
         caption="The ten leading directions of a layer’s write, in a few layers over depth.",
@@ -209,12 +297,21 @@ def published(record: Record) -> list[Comparison]:
     rows = [
         Comparison(
             quantity="The last layer’s write",
-            published=f"taken after the final norm: cos(δ, h) {number(said['cos_delta_h_mean'])}, relative step {number(said['rel_step_mean'])}, top-1 share {number(said['top1_frac'])}",
-            corrected=f"taken before it: cos(δ, h) {number(last['cos_delta_h_mean'])}, relative step {number(last['rel_step_mean'])}, top-1 share {number(last['top1_frac'])}",
+            published=(
+                f"taken after the final norm: cos(δ, h) {number(said['cos_delta_h_mean'])}, relative step "
+                f"{number(said['rel_step_mean'])}, top-1 share {number(said['top1_frac'])}"
+            ),
+            corrected=(
+                f"taken before it: cos(δ, h) {number(last['cos_delta_h_mean'])}, relative step "
+                f"{number(last['rel_step_mean'])}, top-1 share {number(last['top1_frac'])}"
+            ),
         ),
         Comparison(
             quantity="Share of a write in its first direction",
-            published=f"{number(_median(_track(record, 'top1_frac')))} in the median layer, of which the mean write alone has {number(_median(_track(record, 'mean_share')))}",
+            published=(
+                f"{number(_median(_track(record, 'top1_frac')))} in the median layer, of which the mean write "
+                f"alone has {number(_median(_track(record, 'mean_share')))}"
+            ),
             corrected=f"{number(_median(_track(record, 'top1_frac', 'centred')))} with the mean write removed",
         ),
     ]
@@ -222,8 +319,15 @@ def published(record: Record) -> list[Comparison]:
         rows.append(
             Comparison(
                 quantity="Capture by a phase’s shared basis",
-                published=f"{number(_median([v for p in multiple for v in p['capture']]))}, with the layer in its own basis (chance about {number(_median([p['capture_chance'] for p in multiple]))})",
-                corrected=f"{number(_median([v for p in multiple for v in p['capture_left_out_centred']]))}, with the layer left out (chance {number(_median([p['capture_left_out_chance'] for p in multiple]))})",
+                published=(
+                    f"{number(_median([v for p in multiple for v in p['capture']]))}, with the layer in its "
+                    f"own basis (chance about {number(_median([p['capture_chance'] for p in multiple]))})"
+                ),
+                corrected=(
+                    f"{number(_median([v for p in multiple for v in p['capture_left_out_centred']]))}, with "
+                    "the layer left out (chance "
+                    f"{number(_median([p['capture_left_out_chance'] for p in multiple]))})"
+                ),
             )
         )
     if tests[1]["p"] is not None:
@@ -231,7 +335,10 @@ def published(record: Record) -> list[Comparison]:
             Comparison(
                 quantity="Phases share a subspace",
                 published="mean |cos| inside against across, whatever the distance",
-                corrected=f"difference at equal distance {number(tests[1]['difference'])}, p {number(tests[1]['p'])} (with the mean left in: {number(tests[0]['difference'])}, p {number(tests[0]['p'])})",
+                corrected=(
+                    f"difference at equal distance {number(tests[1]['difference'])}, p {number(tests[1]['p'])} "
+                    f"(with the mean left in: {number(tests[0]['difference'])}, p {number(tests[0]['p'])})"
+                ),
             )
         )
     return rows
@@ -246,7 +353,8 @@ SECTION = Section(
     published=published,
     limits=(
         "Every number belongs to the calibration text; directions that this text does not call for are not seen.",
-        "A direction of the residual stream has no meaning of its own: rotating the stream with every weight that reads or writes it leaves the model alone, "
+        "A direction of the residual stream has no meaning of its own: rotating the stream with every weight "
+        "that reads or writes it leaves the model alone, "
         "and moves which feature dimensions count as outliers.",
     ),
 )

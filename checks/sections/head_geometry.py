@@ -43,19 +43,27 @@ def _scatter(record: Record, found: Record) -> Figure:
     plot = Plot(x=x, y=axes.linear([v for row in ys for v in row], label="mean attention entropy (nats)"), height=330)
     for layer in range(layers):
         tone = _depth_tone(layer, layers)
-        tips = [f"layer {layer}, head {h}: {best} {number(a)}, entropy {number(b)}" for h, (a, b) in enumerate(zip(xs[layer], ys[layer], strict=True))]
+        tips = [
+            f"L{layer} H{h}: {number(a)}, {number(b)}"
+            for h, (a, b) in enumerate(zip(xs[layer], ys[layer], strict=True))
+        ]
         if ends := _slope(xs[layer], ys[layer]):
             plot.line(*ends, f"{tone} thin")
         plot.points(xs[layer], ys[layer], tone, shape=THIRDS[layer * 3 // layers], tips=tips)
     if ends := _slope([v for row in xs for v in row], [v for row in ys for v in row]):
         plot.line(*ends, "s6", dash=True)
     r = found["descriptors"][best]["r"]
-    said = f"{best} is the best of seven: r = {number(r['pooled'])} over all heads, {number(r['within'])} within layers, {number(r['between'])} between layers."
+    said = (
+        f"{best} is the best of seven: r = {number(r['pooled'])} over all heads, {number(r['within'])} within "
+        f"layers, {number(r['between'])} between layers."
+    )
     return Figure(
         id="head_geometry-scatter",
         caption=(
-            "Every head’s best descriptor against its attention entropy. Pale to dark: first layer to last. Thin lines: each layer’s own slope; "
-            "the dashed one is the slope over all heads. Where they point different ways, the pooled correlation is about depth."
+            "Every head’s best descriptor against its attention entropy. Pale to dark: first layer to last. "
+            "Thin lines: each layer’s own slope; "
+            "the dashed one is the slope over all heads. Where they point different ways, the pooled "
+            "correlation is about depth."
         ),
         panels=(plot.panel("Spectrum and entropy, head by head", said), _by_layer(found, best)),
         keys=(
@@ -66,7 +74,9 @@ def _scatter(record: Record, found: Record) -> Figure:
         ),
         tables=(
             table(
-                f"Correlation of {best} with entropy, layer by layer", "layer", [str(n) for n in found["layers"]],
+                f"Correlation of {best} with entropy, layer by layer",
+                "layer",
+                [str(n) for n in found["layers"]],
                 {"r": found["descriptors"][best]["by_layer"]},
             ),
         ),
@@ -89,15 +99,27 @@ def _slope(xs: Sequence[Value], ys: Sequence[Value]) -> tuple[list[float], list[
 
 def _by_layer(found: Record, best: str) -> Panel:
     values, r = found["descriptors"][best]["by_layer"], found["descriptors"][best]["r"]
-    plot = Plot(x=axes.layers(found["layers"][-1] + 1), y=axes.fixed(-1.05, 1.05, label=f"r of {best} with entropy among the heads of one layer"), height=330, room=8)
+    plot = Plot(
+        x=axes.layers(found["layers"][-1] + 1),
+        y=axes.fixed(-1.05, 1.05, label=f"r of {best} with entropy among the heads of one layer"),
+        height=330,
+        room=8,
+    )
     plot.level(0, "zero", dash=False)
     if r["pooled"] is not None:
         plot.level(r["pooled"], "s6", label="pooled")
     if r["within"] is not None:
         plot.level(r["within"], "s0", label="within")
-    plot.points(found["layers"], values, "s0", tips=[f"layer {n}: r {number(v)}" for n, v in zip(found["layers"], values, strict=True)])
+    plot.points(
+        found["layers"],
+        values,
+        "s0",
+        tips=[f"layer {n}: r {number(v)}" for n, v in zip(found["layers"], values, strict=True)],
+    )
     same = sum(v is not None and v * (r["pooled"] or 0) > 0 for v in values)
-    return plot.panel("Each layer’s own correlation", f"{same} of {len(values)} layers have the sign of the pooled correlation.")
+    return plot.panel(
+        "Each layer’s own correlation", f"{same} of {len(values)} layers have the sign of the pooled correlation."
+    )
 
 
 def _parts(found: Record) -> Figure:
@@ -124,16 +146,31 @@ def _parts(found: Record) -> Figure:
     return Figure(
         id="head_geometry-parts",
         caption=(
-            "Correlation with entropy of every descriptor, over all heads, inside layers, and between the means of layers, with 90 % intervals by "
-            "resampling whole layers; without an association all three lie around zero. Beside it: what the best of seven reaches by chance, with whole "
-            "layers of the descriptors shifted and reversed against those of the entropy, which keeps the drift over depth on both sides."
+            "Correlation with entropy of every descriptor, over all heads, inside layers, and between the "
+            "means of layers, with 90 % intervals by "
+            "resampling whole layers; without an association all three lie around zero. Beside it: what the "
+            "best of seven reaches by chance, with whole "
+            "layers of the descriptors shifted and reversed against those of the entropy, which keeps the "
+            "drift over depth on both sides."
         ),
         panels=(
-            dots(values, PARTS, x=axes.fixed(-1, 1, label="Pearson r with entropy"), title="Seven descriptors of a spectrum", measure="of g = W_kᵀ W_q", desc=said, levels=(0.0,)),
+            dots(
+                values,
+                PARTS,
+                x=axes.fixed(-1, 1, label="Pearson r with entropy"),
+                title="Seven descriptors of a spectrum",
+                measure="of g = W_kᵀ W_q",
+                desc=said,
+                levels=(0.0,),
+            ),
             _null(found),
         ),
         keys=tuple(Key(name=s.name, tone=s.tone, kind="mark", shape=s.shape) for s in PARTS.values()),
-        tables=(table("Correlation with entropy", "descriptor", list(values), columns), *_regression_tables(found), _null_table(found)),
+        tables=(
+            table("Correlation with entropy", "descriptor", list(values), columns),
+            *_regression_tables(found),
+            _null_table(found),
+        ),
     )
 
 
@@ -144,8 +181,11 @@ def _regression_tables(found: Record) -> list:
             columns = {"standardised coefficient": regression["beta"], "variance inflation": regression["vif"]}
             tables.append(
                 table(
-                    f"Regression as {name}: R² {number(regression['r2'])}, out of sample {number(regression['r2_out_of_sample'])}", "predictor",
-                    [NAMES[p] for p in regression["predictors"]], {k: v or [None] * len(regression["predictors"]) for k, v in columns.items()},
+                    f"Regression as {name}: R² {number(regression['r2'])}, out of sample "
+                    f"{number(regression['r2_out_of_sample'])}",
+                    "predictor",
+                    [NAMES[p] for p in regression["predictors"]],
+                    {k: v or [None] * len(regression["predictors"]) for k, v in columns.items()},
                 )
             )
     return tables
@@ -169,13 +209,20 @@ def _null(found: Record) -> Panel:
 
 def _null_table(found: Record) -> Table:
     null = found["shift_null"]
-    return table("Largest |r| of the seven by rearrangement, ascending", "rank", [str(i + 1) for i in range(len(null))], {"|r|": null})
+    return table(
+        "Largest |r| of the seven by rearrangement, ascending",
+        "rank",
+        [str(i + 1) for i in range(len(null))],
+        {"|r|": null},
+    )
 
 
 def facts(record: Record) -> dict[str, str]:
     found = record["tables"][VERSION][OUTCOME]
     if not found:
-        return {"absent": record["absent"].get(f"tables.{VERSION}.{OUTCOME}", "the spectra or the attention are missing")}
+        return {
+            "absent": record["absent"].get(f"tables.{VERSION}.{OUTCOME}", "the spectra or the attention are missing")
+        }
     r = found["descriptors"][found["best"]]["r"]
     return {
         "absent": "",
@@ -193,7 +240,11 @@ def published(record: Record) -> list[Comparison]:
         return []
     gained = record["tables"]["gained"][OUTCOME]
     rows = [
-        Comparison(quantity="Best single predictor of entropy", published=_best(old) + ", from the spectrum of W_k W_qᵀ", corrected=_best(new) + ", from that of g"),
+        Comparison(
+            quantity="Best single predictor of entropy",
+            published=_best(old) + ", from the spectrum of W_k W_qᵀ",
+            corrected=_best(new) + ", from that of g",
+        ),
         Comparison(
             quantity="The same with the gains folded in",
             published="not asked; under q/k norms the stored scale of W_q is free",
@@ -202,12 +253,17 @@ def published(record: Record) -> list[Comparison]:
     ]
     before, after = old["regressions"]["published"], new["regressions"]["corrected"]
     if before and after:
-        inflation = f"largest variance inflation {number(max(before['vif']))}" if before["vif"] else "predictors collinear"
+        inflation = (
+            f"largest variance inflation {number(max(before['vif']))}" if before["vif"] else "predictors collinear"
+        )
         rows.append(
             Comparison(
                 quantity="Regression of entropy on the descriptors",
                 published=f"R² {number(before['r2'])} in the sample; {inflation}, since anisotropy is d over rank_eff",
-                corrected=f"R² {number(after['r2_out_of_sample'])} on layers left out ({number(after['r2'])} in the sample), without anisotropy",
+                corrected=(
+                    f"R² {number(after['r2_out_of_sample'])} on layers left out ({number(after['r2'])} in the "
+                    "sample), without anisotropy"
+                ),
             )
         )
     return rows
@@ -226,7 +282,8 @@ SECTION = Section(
     facts=facts,
     published=published,
     limits=(
-        "A correlation over heads is no mechanism: a larger g spreads the logits and lowers the entropy by arithmetic alone.",
+        "A correlation over heads is no mechanism: a larger g spreads the logits and lowers the entropy by "
+        "arithmetic alone.",
         "Entropy is taken on one text; the spectrum knows nothing of it.",
     ),
 )

@@ -32,11 +32,21 @@ def _similarity(record: Record) -> Figure:
     panels = []
     for matrix, title in ((index, "Heads paired by index"), (matched, "Heads at their best matching")):
         values = _off_diagonal(matrix)
-        found = f"{title}: the median over pairs of layers is {number(_median(values))}, the largest {number(max(values, default=None))}."
+        found = (
+            f"{title}: the median over pairs of layers is {number(_median(values))}, the largest "
+            f"{number(max(values, default=None))}."
+        )
         panels.append(
             heatmap(
-                matrix, classes, title=title, measure="mean over heads of |similarity|", desc=found, rows="layer", columns="layer", lower=True,
-                tip=lambda i, j, v: f"layers {i} and {j}: {v}",
+                matrix,
+                classes,
+                title=title,
+                measure="mean over heads of |similarity|",
+                desc=found,
+                rows="layer",
+                columns="layer",
+                lower=True,
+                tip=lambda i, j, v: f"L{i}, L{j}: {v}",
             )
         )
     adjacent = [[abs(v) for v in row if v is not None] for row in record["similarity_matched"]]
@@ -48,8 +58,10 @@ def _similarity(record: Record) -> Figure:
     return Figure(
         id="head_grams-similarity",
         caption=(
-            "Similarity of head metrics between every two layers, with the size of g taken out. Chance at the best matching, with the layers’ "
-            f"own spectra in scrambled coordinates, is {number(record['similarity_chance'])}. The order of heads is arbitrary, so the right "
+            "Similarity of head metrics between every two layers, with the size of g taken out. Chance at the "
+            "best matching, with the layers’ "
+            f"own spectra in scrambled coordinates, is {number(record['similarity_chance'])}. The order of "
+            "heads is arbitrary, so the right "
             "panel is the one that counts."
         ),
         panels=tuple(panels),
@@ -67,9 +79,14 @@ def _curvature(record: Record) -> Figure:
     plot.bar(*MIXED, 0, y.high, "chance", f"mixed sign: between {number(MIXED[0], 1)} and {number(MIXED[1], 1)}")
     for i, count in enumerate(counts):
         if count:
-            plot.bar(i / BINS, (i + 1) / BINS, 0, count, "s0 bar", f"{i / BINS:.2f} to {(i + 1) / BINS:.2f}: {count} heads")
+            plot.bar(
+                i / BINS, (i + 1) / BINS, 0, count, "s0 bar", f"{i / BINS:.2f} to {(i + 1) / BINS:.2f}: {count} heads"
+            )
     inside = sum(MIXED[0] <= v <= MIXED[1] for v in heads)
-    found = f"{inside} of {len(heads)} heads have between {percent(MIXED[0])} and {percent(MIXED[1])} of their energy in negative eigenvalues; the median is {number(_median(heads))}."
+    found = (
+        f"{inside} of {len(heads)} heads have between {percent(MIXED[0])} and {percent(MIXED[1])} of their "
+        f"energy in negative eigenvalues; the median is {number(_median(heads))}."
+    )
     panels = [plot.panel("How much of a head’s curvature is negative", found), _spectra(record)]
     by_layer = [sorted(v for v in row if v is not None) for row in record["curvature"]]
     columns = {
@@ -80,7 +97,8 @@ def _curvature(record: Record) -> Figure:
     return Figure(
         id="head_grams-curvature",
         caption=(
-            "Signed eigenvalues of g + gᵀ. A head made of unrelated query and key weights has as much negative as positive energy, a "
+            "Signed eigenvalues of g + gᵀ. A head made of unrelated query and key weights has as much "
+            "negative as positive energy, a "
             "share of one half. Grey: the range that counts as mixed."
         ),
         panels=tuple(panels),
@@ -95,10 +113,18 @@ def _spectra(record: Record) -> Panel:
     count = len(record["sym_eigs"][0][0])
     tracks = {}
     for layer in chosen:
-        scaled = [sorted((v / abs(eigs[0]) for v in eigs), reverse=True) for eigs in record["sym_eigs"][layer] if eigs[0]]
-        tracks[layer] = [statistics.median(column) for column in zip(*scaled, strict=True)] if scaled else [None] * count
+        scaled = [
+            sorted((v / abs(eigs[0]) for v in eigs), reverse=True) for eigs in record["sym_eigs"][layer] if eigs[0]
+        ]
+        tracks[layer] = (
+            [statistics.median(column) for column in zip(*scaled, strict=True)] if scaled else [None] * count
+        )
     ranks = list(range(1, count + 1))
-    y = axes.linear([v for t in tracks.values() for v in t], label="eigenvalue / largest |eigenvalue|, median over heads", include=(-1.0, 1.0))
+    y = axes.linear(
+        [v for t in tracks.values() for v in t],
+        label="eigenvalue / largest |eigenvalue|, median over heads",
+        include=(-1.0, 1.0),
+    )
     plot = Plot(x=axes.layers(count, label="rank, from most positive", first=1), y=y, room=9)
     plot.level(0, "zero", dash=False)
     for i, (layer, track) in enumerate(tracks.items()):
@@ -116,18 +142,22 @@ def _overlap(record: Record) -> Figure:
     plot.points(distances, track, "s0", tips=tips([f"distance {d}" for d in distances], track))
     adjacent = [v for row in record["overlap_adjacent_matched"] for v in row if v is not None]
     found = (
-        f"Adjacent layers overlap by {number(track[0])}, {number(track[0] / chance) if track[0] is not None else ''} times chance, at equal head index; "
+        f"Adjacent layers overlap by {number(track[0])}, "
+        f"{number(track[0] / chance) if track[0] is not None else ''} times chance, at equal head index; "
         f"the median at the best matching is {number(_median(adjacent))}."
     )
     return Figure(
         id="head_grams-overlap",
         caption=(
-            f"Overlap of heads’ top {record['top']} right singular directions, at equal head index, by distance in layers. Unrelated subspaces "
+            f"Overlap of heads’ top {record['top']} right singular directions, at equal head index, by "
+            "distance in layers. Unrelated subspaces "
             f"overlap by k/D = {number(chance)}."
         ),
         panels=(plot.panel("Shared subspaces by distance", found),),
         keys=(Key(name="mean over heads and pairs", tone="s0"), Key(name="chance, k/D", tone="s1", kind="dash")),
-        tables=(table("Mean overlap by distance in layers", "distance", [str(d) for d in distances], {"overlap": track}),),
+        tables=(
+            table("Mean overlap by distance in layers", "distance", [str(d) for d in distances], {"overlap": track}),
+        ),
     )
 
 
@@ -150,7 +180,10 @@ def published(record: Record) -> list[Comparison]:
     return [
         Comparison(
             quantity="Size of a head’s metric",
-            published=f"fro_sq = ‖W_k W_qᵀ‖², {number(said['fro_sq_ratio'])} of the right value in the median head; correlation with it {number(said['fro_sq_pearson'])}",
+            published=(
+                f"fro_sq = ‖W_k W_qᵀ‖², {number(said['fro_sq_ratio'])} of the right value in the median head; "
+                f"correlation with it {number(said['fro_sq_pearson'])}"
+            ),
             corrected="‖W_kᵀ W_q‖², the gram’s own diagonal",
         ),
         Comparison(
@@ -161,7 +194,8 @@ def published(record: Record) -> list[Comparison]:
         Comparison(
             quantity="Top directions of a head",
             published=(
-                f"V of W_k W_qᵀ pushed through W_q: mean |cos| {number(said['direction_abs_cos'])} with the right first direction, "
+                f"V of W_k W_qᵀ pushed through W_q: mean |cos| {number(said['direction_abs_cos'])} with the "
+                "right first direction, "
                 f"|cos| {number(said['direction_crosstalk'])} between two of one head"
             ),
             corrected="right singular vectors of g: orthonormal, |cos| 1 and 0",
@@ -182,8 +216,10 @@ SECTION = Section(
     facts=facts,
     published=published,
     limits=(
-        "g omits what lies between the weights and the logits: the norms’ gains, q/k norms, biases and the rotation by position.",
-        "A rotation of the residual stream between two layers, which the residual connection does not allow but a later norm partly hides, "
+        "g omits what lies between the weights and the logits: the norms’ gains, q/k norms, biases and the "
+        "rotation by position.",
+        "A rotation of the residual stream between two layers, which the residual connection does not allow "
+        "but a later norm partly hides, "
         "would make related heads look unrelated.",
     ),
 )

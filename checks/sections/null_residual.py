@@ -13,7 +13,13 @@ BAND = 2  # standard deviations on either side of chance that are shaded
 
 
 def figures(record: Record) -> dict[str, Figure]:
-    drawn = {"cosine": _cosine(record), "matched": _matched(record), "rank": _rank(record), "scales": _scales(record), "modes": _modes(record)}
+    drawn = {
+        "cosine": _cosine(record),
+        "matched": _matched(record),
+        "rank": _rank(record),
+        "scales": _scales(record),
+        "modes": _modes(record),
+    }
     return {name: figure for name, figure in drawn.items() if figure}
 
 
@@ -53,21 +59,32 @@ def _cosine(record: Record) -> Figure:
     return Figure(
         id="null_residual-cosine",
         caption=(
-            "Cosine of each layer’s tensor with the next layer’s, family by family. The shaded band is what a random matching of "
-            f"the two tensors’ entries gives, ± {BAND} standard deviations. Projections share one vertical axis, norm gains another."
+            "Cosine of each layer’s tensor with the next layer’s, family by family. The shaded band is what a "
+            "random matching of "
+            f"the two tensors’ entries gives, ± {BAND} standard deviations. Projections share one vertical "
+            "axis, norm gains another."
         ),
         panels=tuple(panels),
         keys=(Key(name="measured", tone="s0"), Key(name=f"chance ± {BAND} sd", tone="chance", kind="area")),
         tables=(
             table("Cosine by pair of layers", "layers", names, {f: _column(record, f, "cos") for f in families}),
-            table("Its chance level (mean under a random matching of entries)", "layers", names, {f: _column(record, f, "null_cos") for f in families}),
+            table(
+                "Its chance level (mean under a random matching of entries)",
+                "layers",
+                names,
+                {f: _column(record, f, "null_cos") for f in families},
+            ),
         ),
         size="quarter",
     )
 
 
 def _cosine_found(record: Record, family: str) -> str:
-    median, cos, (low, high) = record["summary"][family]["median_cos"], _column(record, family, "cos"), _band(record, family)
+    median, cos, (low, high) = (
+        record["summary"][family]["median_cos"],
+        _column(record, family, "cos"),
+        _band(record, family),
+    )
     judged = [(c, a, b) for c, a, b in zip(cos, low, high, strict=True) if None not in (c, a, b)]
     outside = sum(not a <= c <= b for c, a, b in judged)
     return f"{family}: median cosine {number(median)}; {outside} of {len(judged)} pairs lie outside the chance band."
@@ -84,26 +101,33 @@ ROLES = {
 
 def _matched(record: Record) -> Figure | None:
     pairs = record["pair_results"]
-    roles = [role for role in pairs[0]["matched"] if any(pair["matched"][role] is not None for pair in pairs)]
+    roles = [role for role in ROLES if any(pair["matched"].get(role) is not None for pair in pairs)]
     if not roles:
         return None
     count, names = len(pairs), pair_names(len(pairs))
-    tracks, nulls = ({role: [pair[key][role] for pair in pairs] for role in roles} for key in ("matched", "matched_null"))
-    y = axes.linear([v for t in (*tracks.values(), *nulls.values()) for v in t], label="mean cosine of matched units", include=(0.0,))
+    tracks, nulls = (
+        {role: [pair[key][role] for pair in pairs] for role in roles} for key in ("matched", "matched_null")
+    )
+    y = axes.linear(
+        [v for t in (*tracks.values(), *nulls.values()) for v in t],
+        label="mean cosine of matched units",
+        include=(0.0,),
+    )
     panels = []
     for role, track in tracks.items():
         plot = Plot(x=axes.layers(count), y=y, width=QUARTER, height=150)
         plot.level(0, "zero", dash=False)
         plot.line(range(count), nulls[role], "s1", dash=True)
         plot.line(range(count), track, "s0")
-        plot.points(range(count), track, "s0", shape="dot", tips=tips([f"layers {n}" for n in names], track))
+        plot.specks(range(count), track, "s0")
         median = statistics.median(abs(v) for v in track if v is not None)
         panels.append(plot.panel(ROLES[role], f"{ROLES[role]}: median |cosine| {number(median)}."))
     columns = {f"{role}{word}": t[role] for role in roles for word, t in (("", tracks), (", chance", nulls))}
     return Figure(
         id="null_residual-matched",
         caption=(
-            "The same after the best matching of neurons and of heads, with each matrix scored on a matching that was found on the others. "
+            "The same after the best matching of neurons and of heads, with each matrix scored on a matching "
+            "that was found on the others. "
             "Chance: the same with one layer’s coordinates scrambled."
         ),
         panels=tuple(panels),
@@ -119,14 +143,27 @@ def _rank(record: Record) -> Figure:
     panels = []
     for family in families:
         side = record["sides"][family]
-        observed, haar, shuffled = (_column(record, family, k) for k in ("resid_eff_rank", "eff_rank_haar", "eff_rank_shuffled"))
-        plot = Plot(x=axes.layers(count), y=axes.fixed(0, side * 1.04, label=f"effective rank, of {side} at most"), width=QUARTER, height=170)
+        observed, haar, shuffled = (
+            _column(record, family, k) for k in ("resid_eff_rank", "eff_rank_haar", "eff_rank_shuffled")
+        )
+        plot = Plot(
+            x=axes.layers(count),
+            y=axes.fixed(0, side * 1.04, label=f"effective rank, of {side} at most"),
+            width=QUARTER,
+            height=170,
+        )
         plot.line(range(count), shuffled, "s7", dash=True)
         plot.line(range(count), haar, "s1", dash=True)
         plot.line(range(count), observed, "s0")
-        plot.points(range(count), observed, "s0", shape="dot", tips=tips([f"layers {n}" for n in names], observed))
+        plot.specks(range(count), observed, "s0")
         ratio = record["summary"][family]["median_eff_rank_ratio"]
-        panels.append(plot.panel(family, f"{family}: the residual fills {number(ratio)} of the directions that its two matrices allow, in the median pair."))
+        panels.append(
+            plot.panel(
+                family,
+                f"{family}: the residual fills {number(ratio)} of the directions that its two matrices allow, "
+                "in the median pair.",
+            )
+        )
     columns = {}
     for family in families:
         columns[f"{family} residual"] = _column(record, family, "resid_eff_rank")
@@ -134,8 +171,10 @@ def _rank(record: Record) -> Figure:
     return Figure(
         id="null_residual-rank",
         caption=(
-            "Effective rank of the difference between a layer’s normalised matrix and the next one’s. The fair chance level keeps both "
-            "layers’ singular values and makes their singular vectors random (Haar); shuffling the difference’s entries gives a "
+            "Effective rank of the difference between a layer’s normalised matrix and the next one’s. The "
+            "fair chance level keeps both "
+            "layers’ singular values and makes their singular vectors random (Haar); shuffling the "
+            "difference’s entries gives a "
             "higher one, which no trained matrix reaches, since it is itself of low rank."
         ),
         panels=tuple(panels),
@@ -153,15 +192,16 @@ def _scales(record: Record) -> Figure:
     tracks = {f: t for f in FAMILIES if (t := record["scales"].get(f)) and min(t) > 0}
     count = record["pair_results"][-1]["L_next"] + 1
     relative = {f: [v / math.exp(statistics.fmean(map(math.log, t))) for v in t] for f, t in tracks.items()}
-    y = axes.logarithmic([v for t in relative.values() for v in t], label="‖W‖ / its geometric mean (log axis)")
+    y = axes.logarithmic([v for t in relative.values() for v in t], label="‖W‖ / its mean (log axis)")
     panels = []
     for family, track in relative.items():
         plot = Plot(x=axes.layers(count), y=y, width=QUARTER, height=140)
         plot.level(1, "zero", dash=False)
         plot.line(range(count), track, "s0")
-        said = [f"layer {n}: ‖W‖ {number(tracks[family][n], 4)}, relative" for n in range(count)]
-        plot.points(range(count), track, "s0", shape="dot", tips=tips(said, track))
-        panels.append(plot.panel(family, f"{family}: ‖W‖ from {number(min(tracks[family]))} to {number(max(tracks[family]))}."))
+        plot.specks(range(count), track, "s0")
+        panels.append(
+            plot.panel(family, f"{family}: ‖W‖ from {number(min(tracks[family]))} to {number(max(tracks[family]))}.")
+        )
     return Figure(
         id="null_residual-scales",
         caption="The norm of every family over depth, relative to its own mean, all on one vertical axis.",
@@ -172,7 +212,11 @@ def _scales(record: Record) -> Figure:
 
 
 def _modes(record: Record) -> Figure | None:
-    raw = {"explained": record["scale_pca_explained"], "parallel_95": record["scale_pca_parallel_95"], "walk_95": record["scale_pca_walk_95"]}
+    raw = {
+        "explained": record["scale_pca_explained"],
+        "parallel_95": record["scale_pca_parallel_95"],
+        "walk_95": record["scale_pca_walk_95"],
+    }
     screes = ((record["scale_pca_standardised"], "Every track scaled to unit variance"), (raw, "Tracks as they are"))
     panels = [_scree(pca, title) for pca, title in screes if pca and pca["explained"]]
     if not panels:
@@ -180,7 +224,8 @@ def _modes(record: Record) -> Figure | None:
     return Figure(
         id="null_residual-modes",
         caption=(
-            "Share of the log-tracks’ variance that each mode explains, beside what chance reaches in one case of twenty: tracks shuffled over layers, "
+            "Share of the log-tracks’ variance that each mode explains, beside what chance reaches in one "
+            "case of twenty: tracks shuffled over layers, "
             "and random walks made of the tracks’ own steps. As they are, one loud family alone can make a first mode."
         ),
         panels=tuple(panels),
@@ -195,22 +240,37 @@ def _modes(record: Record) -> Figure | None:
 
 def _scree(pca: Record, title: str) -> Panel:
     explained, modes = pca["explained"], list(range(1, len(pca["explained"]) + 1))
-    plot = Plot(x=axes.layers(len(modes), label="mode", first=1), y=axes.fixed(0, 1.02, label="share of variance explained"))
+    plot = Plot(
+        x=axes.layers(len(modes), label="mode", first=1), y=axes.fixed(0, 1.02, label="share of variance explained")
+    )
     plot.line(modes, pca["walk_95"], "s1", dash=True)
     plot.line(modes, pca["parallel_95"], "s7", dash=True)
     plot.line(modes, explained, "s0")
     plot.points(modes, explained, "s0", tips=tips([f"mode {m}" for m in modes], explained))
-    found = f"The first mode explains {number(explained[0])}; shuffled tracks reach {number(pca['parallel_95'][0])}, random walks {number(pca['walk_95'][0])}."
+    found = (
+        f"The first mode explains {number(explained[0])}; shuffled tracks reach "
+        f"{number(pca['parallel_95'][0])}, random walks {number(pca['walk_95'][0])}."
+    )
     return plot.panel(title, found)
 
 
 def _scree_tables(record: Record) -> list:
     tables = []
-    raw = {"explained": record["scale_pca_explained"], "parallel_95": record["scale_pca_parallel_95"], "walk_95": record["scale_pca_walk_95"]}
+    raw = {
+        "explained": record["scale_pca_explained"],
+        "parallel_95": record["scale_pca_parallel_95"],
+        "walk_95": record["scale_pca_walk_95"],
+    }
     for name, pca in (("raw log-tracks", raw), ("standardised log-tracks", record["scale_pca_standardised"])):
         if pca and pca["explained"]:
-            columns = {"explained": pca["explained"], "shuffled, 95 %": pca["parallel_95"], "random walks, 95 %": pca["walk_95"]}
-            tables.append(table(f"Share of variance by mode, {name}", "mode", layer_names(len(pca["explained"]) + 1)[1:], columns))
+            columns = {
+                "explained": pca["explained"],
+                "shuffled, 95 %": pca["parallel_95"],
+                "random walks, 95 %": pca["walk_95"],
+            }
+            tables.append(
+                table(f"Share of variance by mode, {name}", "mode", layer_names(len(pca["explained"]) + 1)[1:], columns)
+            )
     return tables
 
 
@@ -230,7 +290,10 @@ def published(record: Record) -> list[Comparison]:
     rows = [
         Comparison(
             quantity=f"{family}: share of a layer that a scalar multiple of the one before explains",
-            published=f"improve_frac = {number(summary[family]['improve_frac'])}; it is 0.293 for unrelated layers and 0 for identical ones",
+            published=(
+                f"improve_frac = {number(summary[family]['improve_frac'])}; it is 0.293 for unrelated layers "
+                "and 0 for identical ones"
+            ),
             corrected=f"mean cos² = {number(summary[family]['scalar_explained'])}",
         )
         for family in ("q_proj", "down_proj", "input_ln")
@@ -241,7 +304,8 @@ def published(record: Record) -> list[Comparison]:
         rows.append(
             Comparison(
                 quantity="Residual of norm gains, against chance",
-                published=", ".join(f"{f} {number(summary[f]['mean_resid'])}" for f in gains) + f"; all against √2 = {number(math.sqrt(2))}",
+                published=", ".join(f"{f} {number(summary[f]['mean_resid'])}" for f in gains)
+                + f"; all against √2 = {number(math.sqrt(2))}",
                 corrected="against "
                 + ", ".join(f"{f} {number(summary[f]['mean_null_resid'])}" for f in gains)
                 + ": gains are positive, so unrelated ones are alike already",
@@ -265,8 +329,10 @@ SECTION = Section(
     facts=facts,
     published=published,
     limits=(
-        "Tensors are compared entry by entry in their stored coordinates. Reordering the neurons of one layer makes every one of these "
+        "Tensors are compared entry by entry in their stored coordinates. Reordering the neurons of one layer "
+        "makes every one of these "
         "cosines small and leaves the model’s function alone; only the matched comparison is free of that.",
-        "A small cosine says that two layers’ weights are unrelated as arrays, not that the layers compute unrelated things.",
+        "A small cosine says that two layers’ weights are unrelated as arrays, not that the layers compute "
+        "unrelated things.",
     ),
 )

@@ -28,7 +28,12 @@ TEMPERATURES = {"measured": "measured temperature", "published": "temperature as
 
 
 def figures(record: Record) -> dict[str, Figure]:
-    drawn = {"main": _main(record), "families": _families(record), "weights": _weights(record), "temperature": _temperature(record)}
+    drawn = {
+        "main": _main(record),
+        "families": _families(record),
+        "weights": _weights(record),
+        "temperature": _temperature(record),
+    }
     return {name: figure for name, figure in drawn.items() if figure}
 
 
@@ -44,10 +49,12 @@ def best_published(track: Record) -> str:
 
 def _main(record: Record) -> Figure | None:
     """The input gain and the measured temperature, with best and published form and residuals beneath."""
-    subjects = [("input_ln", "Norm of the input gain", record["families"].get("input_ln"))]
-    subjects.append(("temperature", "Measured temperature", record["temperature"]["measured"]))
+    subjects = (
+        ("Norm of the input gain", record["families"].get("input_ln")),
+        ("Measured temperature", record["temperature"]["measured"]),
+    )
     panels, tables = [], []
-    for name, title, track in subjects:
+    for title, track in subjects:
         if not track or track["status"] != "fitted":
             continue
         panels.append(_with_residuals(title, track))
@@ -64,7 +71,8 @@ def _main(record: Record) -> Figure | None:
     return Figure(
         id="schedule_fit-main",
         caption=(
-            "Each track with the form that AICc prefers and with the one that the published comparison, R² without a penalty for "
+            "Each track with the form that AICc prefers and with the one that the published comparison, R² "
+            "without a penalty for "
             "parameters, would choose; what the preferred form leaves is drawn beneath."
         ),
         panels=tuple(panels),
@@ -82,17 +90,37 @@ def _with_residuals(title: str, track: Record) -> Panel:
     fitted, older = track["corrected"][best]["fitted"], track["fits"][old]["fitted"]
     count = len(values)
     residuals = [math.log(v / f) for v, f in zip(values, fitted, strict=True)]
-    rest = Plot(x=axes.layers(count), y=axes.linear(residuals, label="ln(track / best form)", include=(0.0,), count=4), height=125, margin=52)
+    rest = Plot(
+        x=axes.layers(count),
+        y=axes.linear(residuals, label="ln(track / best form)", include=(0.0,), count=4),
+        height=125,
+        margin=52,
+    )
     rest.level(0, "zero", dash=False)
     rest.points(range(count), residuals, "s6", shape="dot", tips=tips([f"layer {n}" for n in range(count)], residuals))
     said = track["corrected"][best]
-    below = rest.panel("Residuals", f"Root mean square {number(said['rmse_log'])}, largest {number(said['largest_residual'])} in layer {said['largest_residual_layer']}.")
-    plot = Plot(x=axes.layers(count), y=axes.linear([*values, *fitted, *older], label=f"best: {FORMS[best].name}, {said['formula']}; published: {FORMS[old].name}"), height=230, margin=52)
+    below = rest.panel(
+        "Residuals",
+        f"Root mean square {number(said['rmse_log'])}, largest {number(said['largest_residual'])} in layer "
+        f"{said['largest_residual_layer']}.",
+    )
+    plot = Plot(
+        x=axes.layers(count),
+        y=axes.linear(
+            [*values, *fitted, *older],
+            label=f"best: {FORMS[best].name}, {said['formula']}; published: {FORMS[old].name}",
+        ),
+        height=230,
+        margin=52,
+    )
     plot.line(range(count), older, "s1", dash=True)
     plot.line(range(count), fitted, "s0")
     plot.points(range(count), values, "s6", shape="dot", tips=tips([f"layer {n}" for n in range(count)], values))
     weight = f", Akaike weight {number(said['weight'])}" if said["weight"] is not None else ""
-    found = f"Best form: {FORMS[best].name}{weight}, R² {number(said['r2_log'])} on the log scale. Published choice: {FORMS[old].name}, R² {number(track['fits'][old]['r2'])}."
+    found = (
+        f"Best form: {FORMS[best].name}{weight}, R² {number(said['r2_log'])} on the log scale. Published "
+        f"choice: {FORMS[old].name}, R² {number(track['fits'][old]['r2'])}."
+    )
     return plot.panel(title, found, below=(below,))
 
 
@@ -100,7 +128,9 @@ def _fit_table(title: str, track: Record):
     fits = track["corrected"]
     order = [form for form in FORMS if form in fits]
     columns = {key: [fits[form][name] for form in order] for key, name in FIT_COLUMNS.items()}
-    return table(f"{title}: every form by least squares of the logarithm", "form", [FORMS[f].name for f in order], columns)
+    return table(
+        f"{title}: every form by least squares of the logarithm", "form", [FORMS[f].name for f in order], columns
+    )
 
 
 FIT_COLUMNS = {
@@ -122,16 +152,29 @@ def _families(record: Record) -> Figure | None:
     for name, track in tracks.items():
         count, best = len(track["track"]), track["best_form"]
         fitted = track["corrected"][best]["fitted"]
-        plot = Plot(x=axes.layers(count), y=axes.linear([*track["track"], *fitted], label=f"‖W‖; best: {FORMS[best].name}", count=4), width=QUARTER, height=150)
+        plot = Plot(
+            x=axes.layers(count),
+            y=axes.linear([*track["track"], *fitted], label=f"‖W‖, {FORMS[best].name}", count=4),
+            width=QUARTER,
+            height=150,
+        )
         plot.line(range(count), fitted, "s0")
-        plot.points(range(count), track["track"], "s6", shape="dot", tips=tips([f"layer {n}" for n in range(count)], track["track"]))
-        panels.append(plot.panel(name, f"{name}: {FORMS[best].name} fits best, R² {number(track['corrected'][best]['r2_log'])} on the log scale."))
+        plot.specks(range(count), track["track"], "s6")
+        panels.append(
+            plot.panel(
+                name,
+                f"{name}: {FORMS[best].name} fits best, R² {number(track['corrected'][best]['r2_log'])} on the "
+                "log scale.",
+            )
+        )
     return Figure(
         id="schedule_fit-families",
-        caption="The norm of every family over depth, with its best form by AICc. A constant is a form too, and often the best.",
+        caption=(
+            "The norm of every family over depth, with its best form by AICc. A constant is a form too, and "
+            "often the best."
+        ),
         panels=tuple(panels),
         keys=(Key(name="track", tone="s6", kind="mark"), Key(name="best form", tone="s0")),
-        tables=(table("Frobenius norm by layer", "layer", layer_names(record["num_layers"]), {n: t["track"] for n, t in tracks.items()}),),
         size="quarter",
     )
 
@@ -142,14 +185,21 @@ def _weights(record: Record) -> Figure | None:
     for tracks, forms, title in ((_fitted(record["families"]), ONE, "Norms"), (temperatures, LAWS, "Temperatures")):
         if not tracks:
             continue
-        shares = {name: {f: t["corrected"][f]["weight"] for f in forms if f in t["corrected"]} for name, t in tracks.items()}
+        shares = {
+            name: {f: t["corrected"][f]["weight"] for f in forms if f in t["corrected"]} for name, t in tracks.items()
+        }
         top = {name: max(parts, key=lambda f: parts[f] or 0.0) for name, parts in shares.items()}
         used += [f for f in forms if f not in used]
         found = "; ".join(f"{name}: {share_words(shares[name], top[name], FORMS[top[name]].name)}" for name in shares)
         panels.append(
             stacked(
-                shares, FORMS, x=axes.fixed(0, 1, label="Akaike weight"), title=title, measure="weight of each form among all that were fitted",
-                desc=found, beside={name: percent(shares[name][top[name]]) for name in shares},
+                shares,
+                FORMS,
+                x=axes.fixed(0, 1, label="Akaike weight"),
+                title=title,
+                measure="weight of each form among all that were fitted",
+                desc=found,
+                beside={name: percent(shares[name][top[name]]) for name in shares},
                 legend=tuple(Key(name=FORMS[f].name, tone=f"{FORMS[f].tone} bar", kind="area") for f in forms),
             )
         )
@@ -160,7 +210,10 @@ def _weights(record: Record) -> Figure | None:
     columns = {FORMS[f].name: [every[n]["corrected"].get(f, {}).get("weight") for n in names] for f in used}
     return Figure(
         id="schedule_fit-weights",
-        caption="How much of the evidence goes to each form, by AICc; the number beside a bar is the largest weight. A bar of one colour is a decision, a bar of many is none.",
+        caption=(
+            "How much of the evidence goes to each form, by AICc; the number beside a bar is the largest "
+            "weight. A bar of one colour is a decision, a bar of many is none."
+        ),
         panels=tuple(panels),
         tables=(table("Akaike weights", "track", names, columns),),
     )
@@ -172,16 +225,34 @@ def _temperature(record: Record) -> Figure | None:
         return None
     count = max(map(len, tracks.values()))
     relative = {name: _relative(track) for name, track in tracks.items()}
-    y = axes.logarithmic([v for t in relative.values() for v in t], label="temperature relative to its geometric mean over depth (log axis)")
+    y = axes.logarithmic(
+        [v for t in relative.values() for v in t],
+        label="temperature relative to its geometric mean over depth (log axis)",
+    )
     plot = Plot(x=axes.layers(count), y=y, height=270, room=12)
     plot.level(1, "zero", dash=False)
     for tone, (name, track) in zip(("s0", "s1"), relative.items(), strict=False):
-        plot.line(range(count), track, tone, dash=tone == "s1", label=name.removeprefix("temperature ").removesuffix(" temperature"))
-        plot.points(range(count), track, tone, shape="dot", tips=tips([f"{name}, layer {n}" for n in range(count)], track))
-    said = [f"{TEMPERATURES[n]}: rank correlation with depth {number(t['spearman'])}" for n, t in record["temperature"].items() if t["spearman"] is not None]
+        plot.line(
+            range(count),
+            track,
+            tone,
+            dash=tone == "s1",
+            label=name.removeprefix("temperature ").removesuffix(" temperature"),
+        )
+        plot.points(
+            range(count), track, tone, shape="dot", tips=tips([f"{name}, layer {n}" for n in range(count)], track)
+        )
+    said = [
+        f"{TEMPERATURES[n]}: rank correlation with depth {number(t['spearman'])}"
+        for n, t in record["temperature"].items()
+        if t["spearman"] is not None
+    ]
     return Figure(
         id="schedule_fit-temperature",
-        caption="The measured temperature, one over the mean spread of a layer’s logits, beside the published one, the first layer’s gain over this layer’s.",
+        caption=(
+            "The measured temperature, one over the mean spread of a layer’s logits, beside the published "
+            "one, the first layer’s gain over this layer’s."
+        ),
         panels=(plot.panel("Two temperatures", "; ".join(said) + "."),),
         tables=(table("Temperature by layer", "layer", layer_names(count), tracks),),
     )
@@ -199,13 +270,17 @@ def facts(record: Record) -> dict[str, str]:
         "layers": number(record["num_layers"]),
         "tracks": number(len(tracks)),
         "constant": number(len(constant)),
-        "no_temperature": record["absent"].get("temperature.measured.*", "") if record["temperature"]["measured"]["status"] == "absent" else "",
+        "no_temperature": record["absent"].get("temperature.measured.*", "")
+        if record["temperature"]["measured"]["status"] == "absent"
+        else "",
     }
 
 
 def published(record: Record) -> list[Comparison]:
     rows = []
-    tracks = {"Norm of input_ln": record["families"].get("input_ln")} | {TEMPERATURES[n].capitalize(): t for n, t in record["temperature"].items()}
+    tracks = {"Norm of input_ln": record["families"].get("input_ln")} | {
+        TEMPERATURES[n].capitalize(): t for n, t in record["temperature"].items()
+    }
     for name, track in tracks.items():
         if not track or track["status"] != "fitted":
             continue
@@ -227,7 +302,9 @@ def published(record: Record) -> list[Comparison]:
             Comparison(
                 quantity="Two pieces rather than one",
                 published=f"{won} of {len(pieces)} tracks, on segments of two layers and more",
-                corrected=f"{kept} of {len(pieces)} tracks, on segments of four and more, against noise and random walks",
+                corrected=(
+                    f"{kept} of {len(pieces)} tracks, on segments of four and more, against noise and random walks"
+                ),
             )
         )
     rows.append(
@@ -248,7 +325,9 @@ SECTION = Section(
     facts=facts,
     published=published,
     limits=(
-        "A form that fits is a description of this track, not a law that produced it; a random walk often has a smooth form too.",
-        "Norms of gains and projections can be traded against each other without changing the model, so a schedule of one alone may be one of bookkeeping.",
+        "A form that fits is a description of this track, not a law that produced it; a random walk often has "
+        "a smooth form too.",
+        "Norms of gains and projections can be traded against each other without changing the model, so a "
+        "schedule of one alone may be one of bookkeeping.",
     ),
 )
