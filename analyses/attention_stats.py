@@ -28,8 +28,8 @@ class StaticLayer:
 
     metric_singvals_per_head: list[list[float]]  # [head][mode] of W_k W_qᵀ, as published
     singvals_per_head: list[list[float]]  # [head][mode] of g = W_kᵀ W_q
-    # [head][mode] of g with the input norm's gain and the q/k norms' gains folded in; under q/k norms each
-    # folded W^h is first divided by its Frobenius norm, and a head that is all zero has none.
+    # [head][mode] of g with the input norm's gain and the q/k norms' gains folded in; under q/k norms W^h·γ is
+    # divided by its Frobenius norm before their gains are applied, and a head that is all zero has none.
     gained_singvals_per_head: list[list[float] | None]
 
 
@@ -160,12 +160,12 @@ def _static(checkpoint: Checkpoint, layer: int, device: str) -> tuple[StaticLaye
     gained_query, gained_key = query * gain, shared * gain
     alive = torch.ones(query.shape[0], dtype=torch.bool)
     if checkpoint.has_qk_norm:
-        gained_query = gained_query * checkpoint.weight("q_norm", layer, device=device)[:, None]
-        gained_key = gained_key * checkpoint.weight("k_norm", layer, device=device)[:, None]
         query_norm = gained_query.norm(dim=(-2, -1), keepdim=True)
         key_norm = gained_key.norm(dim=(-2, -1), keepdim=True)
         alive = ((query_norm > 0) & (key_norm > 0)).flatten().cpu()
-        gained_query, gained_key = gained_query / query_norm, gained_key / key_norm
+        # The norms cancel the size of W_q x and W_k x, not that of their own gains, which come after.
+        gained_query = gained_query / query_norm * checkpoint.weight("q_norm", layer, device=device)[:, None]
+        gained_key = gained_key / key_norm * checkpoint.weight("k_norm", layer, device=device)[:, None]
     # A zero head's 0/0 must not reach the SVD.
     gained = product_singular_values(gained_key.nan_to_num(), gained_query.nan_to_num()).tolist()
     return StaticLayer(

@@ -284,12 +284,10 @@ def test_static_spectra_are_those_of_the_dense_matrices(folders, name: str):
             key, query = dense_metrics(checkpoint, layer, head)
             exact = torch.linalg.svdvals(key.T @ query)[:8]
             published = torch.linalg.svdvals(key @ query.T)
-            if checkpoint.has_qk_norm:
-                query = query * checkpoint.weight("q_norm", layer)[:, None]
-                key = key * checkpoint.weight("k_norm", layer)[:, None]
             query, key = query * gain, key * gain
             if checkpoint.has_qk_norm:
-                query, key = query / query.norm(), key / key.norm()
+                query = query / query.norm() * checkpoint.weight("q_norm", layer)[:, None]
+                key = key / key.norm() * checkpoint.weight("k_norm", layer)[:, None]
             gained = torch.linalg.svdvals(key.T @ query)[:8]
             for ours, dense in (
                 (static.singvals_per_head, exact),
@@ -330,6 +328,14 @@ def test_under_qk_norms_the_gained_spectrum_ignores_the_scale_of_queries_and_key
     a, b = (measure(c, None, None, seed=0, device="cpu").static[1] for c in (plain, scaled))
     np.testing.assert_allclose(b.gained_singvals_per_head, a.gained_singvals_per_head, rtol=1e-13)
     np.testing.assert_allclose(b.singvals_per_head, 8 * np.array(a.singvals_per_head), rtol=1e-13)
+
+
+def test_the_gained_spectrum_keeps_the_size_of_the_qk_norms_own_gains(folders, tmp_path: Path):
+    # logit = Σ γ_q γ_k q̂ k̂: doubling γ_q doubles every logit, so the spectrum must double too.
+    plain = open_checkpoint(str(folders["qwen3"]))
+    louder = edited(folders["qwen3"], tmp_path / "louder", lambda name, t: t * 2 if "q_norm" in name else t)
+    a, b = (measure(c, None, None, seed=0, device="cpu").static[1] for c in (plain, open_checkpoint(str(louder))))
+    np.testing.assert_allclose(b.gained_singvals_per_head, 2 * np.array(a.gained_singvals_per_head), rtol=1e-13)
 
 
 def test_a_head_of_zeros_has_no_scale_free_spectrum_and_says_so(folders, tmp_path: Path):
