@@ -304,6 +304,7 @@ def _tokens(
 def _load(
     checkpoint: Checkpoint, *, dtype: str, device: str, attention: str, trust_remote_code: bool
 ) -> transformers.PreTrainedModel:
+    transformers.utils.logging.disable_progress_bar()  # the command line says where a run stands
     spread = device == "cuda" and importlib.util.find_spec("accelerate") is not None
     try:
         model, loading = transformers.AutoModelForCausalLM.from_pretrained(

@@ -124,11 +124,11 @@ def metrics(
         "worst_gain_z": worst(
             column(gains, "z"), np.min, seed=seed, method="least median z over gain families", absent=no_gain
         ),
-        **_mode_metrics(tracks, pca, seed),
+        **mode_metrics(tracks, pca, seed),
     }
 
 
-def _mode_metrics(tracks: Mapping[str, np.ndarray], pca: scales.ScalePca | None, seed: int) -> dict[str, Metric]:
+def mode_metrics(tracks: Mapping[str, np.ndarray], pca: scales.ScalePca | None, seed: int) -> dict[str, Metric]:
     layers = {"layers": len(next(iter(tracks.values())))} if tracks else {"layers": 0}
     if pca is None or pca.explained is None:
         missing = Metric(value=None, n=layers, reason="fewer than two families have a scale that varies over depth")
