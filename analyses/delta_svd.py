@@ -198,11 +198,11 @@ def _metrics(
         "median_adjacent_abs_cos_centred": median(np.diagonal(cos_centred, 1).tolist(), "pairs"),
         "phase_p": p_value(tests["phase_test_centred"]),
         "phase_p_published": p_value(tests["phase_test"]),
-        "rel_step_spearman": _trend([write.size.rel_step_mean for write in writes]),
+        "rel_step_spearman": trend([write.size.rel_step_mean for write in writes]),
     }
 
 
-def _trend(steps: list[float | None]) -> Metric:
+def trend(steps: list[float | None]) -> Metric:
     layers = {"layers": len(steps)}
     if None in steps:
         return Metric(value=None, n=layers, reason=f"layer {steps.index(None)} reads a zero hidden state everywhere")
