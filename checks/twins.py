@@ -74,6 +74,8 @@ def generator(seed: int, *key: object) -> torch.Generator:
 
 def held(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """The values in `dtype` where it holds each of them exactly, else in float64."""
+    if value.dtype == dtype:
+        return value
     narrow = value.to(dtype)
     return narrow if torch.equal(narrow.double(), value.double()) else value.double()
 

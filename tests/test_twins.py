@@ -279,7 +279,7 @@ def test_the_residual_of_the_truncated_twin_has_lost_half_its_modes(checkpoint):
             assert float(sigma[half]) < ROUNDING and float(sigma[half - 1]) > 1e-3, (family, layer)
 
 
-@pytest.mark.parametrize(("shape", "expected"), [((64, 64), 0.74), ((32, 64), 0.60)])
+@pytest.mark.parametrize(("shape", "expected"), [((64, 64), 0.75), ((32, 64), 0.61)])
 def test_only_the_truncated_residual_is_below_its_haar_null(shape, expected, generator):
     """Truncating each layer's own spectrum is no plant: its null is made of the same spectra."""
     a, b = torch.randn(2, *shape, generator=generator, dtype=torch.float64)
@@ -288,7 +288,7 @@ def test_only_the_truncated_residual_is_below_its_haar_null(shape, expected, gen
     def ratio(a, b):
         return with_rank(likeness(a, b), Unit.of(a), Unit.of(b), rotations, generator).eff_rank_ratio
 
-    # One pair of Gaussian matrices of this side: the ratio scatters by about 0.02.
+    # Over 40 Gaussian pairs of these sides the first lay within 0.02 of its mean and the second within 0.04 of 1.
     assert ratio(a, _truncate_difference(a, b, keep=0.5)) == pytest.approx(expected, abs=0.05)
     assert ratio(_largest(a, 0.5), _largest(b, 0.5)) == pytest.approx(1, abs=0.05)
 
