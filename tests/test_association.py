@@ -186,6 +186,14 @@ def test_unrelated_drifting_tracks_pass_the_shift_null_at_its_level_and_free_per
     assert free >= 100, f"{free} of 200"
 
 
+def test_unrelated_random_walks_pass_the_shift_null_about_once_in_six():
+    # Their ends do not meet, so a cyclic shift breaks what the walk itself does not: the limit that the record names.
+    rng = np.random.default_rng(0)
+    walks = rng.normal(size=(300, 2, 24, 1)).cumsum(2) + 0.3 * rng.normal(size=(300, 2, 24, 4))
+    passed = sum(p_value(pearson(x, y)["pooled"], shift_null(x, y)) <= 0.05 for x, y in walks)
+    assert abs(passed / 300 - 1 / 6) < 3 * math.sqrt(1 / 6 * 5 / 6 / 300)  # binomial error
+
+
 def test_two_unrelated_trends_pass_the_shift_null_which_only_their_reversal_matches():
     # The limit of this null: of 2L arrangements of two rising tracks just two have a large |r|.
     rng = np.random.default_rng(0)
