@@ -105,8 +105,8 @@ def measure(attention: Mapping[str, Any], *, seed: int) -> HeadGeometry:
             "The shift null has 2L − 1 arrangements, so no p-value is below 1/(2L), and none adjusted for "
             f"{len(DESCRIPTORS)} descriptors below {len(DESCRIPTORS)}/(2L); the null of the largest |r| needs none.",
             "The shift null keeps its level for drift without a trend. Two unrelated trends over depth pass it: "
-            "only their reversal is as strong, and unrelated random walks do in about one case of six; the within-layer "
-            "part does not see drift at all.",
+            "only their reversal is as strong, and unrelated random walks do in about one case of six; the "
+            "within-layer part does not see drift at all.",
             "Without the anisotropy the regression is still nearly collinear where spectral entropy and effective rank "
             "rise and fall together: read its variance inflation before its coefficients.",
             "A larger head metric spreads the logits and so lowers the entropy by arithmetic. Where shuffled twins "
