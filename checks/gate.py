@@ -129,8 +129,8 @@ def evaluate(gate: Gate, records: Mapping[str, Mapping[str, Any]]) -> Outcome:
     findings = tuple(_find(condition, records) for condition in gate.conditions)
     decisive = min(findings, key=lambda f: _DECISIVE.index(f.status))
     status, reason = decisive.status, decisive.reason
-    if status in ("fail", "inconclusive", "pass") and (few := _too_few(gate, findings)):
-        status, reason = "inconclusive", few
+    if status in ("fail", "inconclusive", "pass") and (count := _count(gate, findings)):
+        status, reason = count
     return Outcome(
         id=gate.id,
         kind=gate.kind,
@@ -148,11 +148,15 @@ def evaluate(gate: Gate, records: Mapping[str, Mapping[str, Any]]) -> Outcome:
 _DECISIVE: tuple[Status, ...] = ("error", "skip", "fail", "inconclusive", "pass")
 
 
-def _too_few(gate: Gate, findings: tuple[Finding, ...]) -> str | None:
+def _count(gate: Gate, findings: tuple[Finding, ...]) -> tuple[Status, str] | None:
+    """What the sample's size says of the gate, if anything; a number that hides its n is an error."""
     for unit, least in gate.minimum.items():
-        count = min((f.n[unit] for f in findings if unit in f.n), default=0)
-        if count < least:
-            return f"{count:g} {unit.replace('_', ' ')} are too few for this claim (needs {least:g})"
+        name = unit.replace("_", " ")
+        counts = [f.n[unit] for f in findings if unit in f.n]
+        if not counts and any(f.observed is not None for f in findings):
+            return "error", f"the record does not say of how many {name} the number was made"
+        if counts and min(counts) < least:
+            return "inconclusive", f"{min(counts):g} {name} are too few for this claim (needs {least:g})"
     return None
 
 

@@ -101,6 +101,11 @@ def test_too_small_a_sample_decides_nothing_even_for_a_number_that_fails(gate):
         assert "too few" in outcome.reason
 
 
+@pytest.mark.parametrize("gate", [g for g in GATES if g.minimum], ids=lambda gate: gate.id)
+def test_a_number_that_hides_its_sample_size_is_an_error(gate):
+    assert evaluate(gate, records_with(gate, lambda c: inside(c, 1e-14), n={})).status == "error"
+
+
 @every_gate
 def test_a_crashed_or_missing_analysis_is_never_a_pass(gate):
     assert evaluate(gate, {}).status == "skip"

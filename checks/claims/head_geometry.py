@@ -16,7 +16,7 @@ INTEGRITY: tuple[Gate, ...] = (
     Gate(
         id="head_geometry.anisotropy_rank_eff",
         kind="integrity",
-        claim="A spectrum's anisotropy times its effective rank Σσ/σmax is the number of its singular values.",
+        claim="A spectrum's anisotropy times its effective rank Σσ/σmax is the number of its singular values",
         conditions=(
             Condition(
                 path="head_geometry.identities.anisotropy_rank_eff",
@@ -32,7 +32,7 @@ INTEGRITY: tuple[Gate, ...] = (
     Gate(
         id="head_geometry.r_decomposition",
         kind="integrity",
-        claim="Every pooled correlation is the sum of its within-layer and its between-layer part.",
+        claim="Every pooled correlation is the sum of its within-layer and its between-layer part",
         conditions=(
             Condition(
                 path="head_geometry.identities.r_decomposition",
@@ -51,7 +51,7 @@ CLAIMS: tuple[Gate, ...] = (
     Gate(
         id="HE1",
         kind="association",
-        claim="A descriptor of the stored head metric's spectrum predicts a head's attention entropy.",
+        claim="A descriptor of the stored head metric's spectrum predicts a head's attention entropy",
         conditions=(
             Condition(
                 path="head_geometry.metrics.best_abs_r",
@@ -75,7 +75,7 @@ CLAIMS: tuple[Gate, ...] = (
     Gate(
         id="HE2",
         kind="association",
-        claim="That descriptor of the stored head metric's spectrum predicts entropy also among the heads of a layer.",
+        claim="That descriptor of the stored head metric's spectrum predicts entropy also among the heads of a layer",
         conditions=(
             Condition(
                 path="head_geometry.metrics.within_r_signed",
@@ -99,7 +99,7 @@ CLAIMS: tuple[Gate, ...] = (
     Gate(
         id="HE3",
         kind="association",
-        claim="A regression on the stored head metric's spectrum explains entropy in layers that it has not seen.",
+        claim="A regression on the stored head metric's spectrum explains entropy in layers that it has not seen",
         conditions=(
             Condition(
                 path="head_geometry.metrics.r2_out_of_sample",

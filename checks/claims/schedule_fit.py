@@ -12,7 +12,7 @@ INTEGRITY: tuple[Gate, ...] = (
     Gate(
         id="schedule_fit.akaike_weights_sum",
         kind="integrity",
-        claim="The Akaike weights of the forms compared on one track sum to 1.",
+        claim="The Akaike weights of the forms compared on one track sum to 1",
         conditions=(
             Condition(
                 path="schedule_fit.identities.akaike_weights_sum",
@@ -27,7 +27,7 @@ INTEGRITY: tuple[Gate, ...] = (
     Gate(
         id="schedule_fit.nested_rss",
         kind="integrity",
-        claim="A form fits no worse than the special cases that it contains.",
+        claim="A form fits no worse than the special cases that it contains",
         conditions=(
             Condition(
                 path="schedule_fit.identities.nested_rss",
@@ -43,7 +43,7 @@ INTEGRITY: tuple[Gate, ...] = (
     Gate(
         id="schedule_fit.line_residuals",
         kind="integrity",
-        claim="For the forms that are lines of ln y, explained and residual square sums add up to the total.",
+        claim="For the forms that are lines of ln y, explained and residual square sums add up to the total",
         conditions=(
             Condition(
                 path="schedule_fit.identities.line_residuals",
@@ -61,7 +61,7 @@ CLAIMS: tuple[Gate, ...] = (
     Gate(
         id="SF1",
         kind="schedule",
-        claim="The norm of the input gain, as stored, follows a smooth schedule over depth.",
+        claim="The norm of the input gain, as stored, follows a smooth schedule over depth",
         conditions=(
             Condition(
                 path="schedule_fit.metrics.input_gain_one_piece_r2",
@@ -88,7 +88,7 @@ CLAIMS: tuple[Gate, ...] = (
     Gate(
         id="SF2",
         kind="schedule",
-        claim="The published attention temperature, the inverse norm of the input gain, cools exponentially.",
+        claim="The published attention temperature, the inverse norm of the input gain, cools exponentially",
         conditions=(
             Condition(
                 path="schedule_fit.metrics.published_kirkpatrick_r2",
@@ -112,7 +112,7 @@ CLAIMS: tuple[Gate, ...] = (
     Gate(
         id="SF3",
         kind="schedule",
-        claim="The measured attention temperature, the inverse spread of a layer's logits, falls with depth.",
+        claim="The measured attention temperature, the inverse spread of a layer's logits, falls with depth",
         conditions=(
             Condition(
                 path="schedule_fit.metrics.measured_temperature_spearman",
@@ -130,7 +130,7 @@ CLAIMS: tuple[Gate, ...] = (
     Gate(
         id="SF4",
         kind="schedule",
-        claim="The measured attention temperature cools exponentially with depth, not linearly or logarithmically.",
+        claim="The measured attention temperature cools exponentially with depth, not linearly or logarithmically",
         conditions=(
             Condition(
                 path="schedule_fit.metrics.measured_kirkpatrick_alpha",
