@@ -141,7 +141,8 @@ def require_finite(name: str, tensor: torch.Tensor) -> None:
     """Raise InputError, naming the tensor and counting the entries, unless all of it is finite."""
     if tensor.is_floating_point() and not (finite := torch.isfinite(tensor)).all():
         bad = int((~finite).sum())
-        raise InputError(f"tensor {name}: {bad} of {tensor.numel()} entries are NaN or infinite; the checkpoint is damaged")
+        total = tensor.numel()
+        raise InputError(f"tensor {name}: {bad} of {total} entries are NaN or infinite; the checkpoint is damaged")
 
 
 def open_checkpoint(source: str) -> Checkpoint:

@@ -108,7 +108,8 @@ def measure(
             if debug:
                 traceback.print_exc()
         seconds[name] = round(time.perf_counter() - start, 3)
-        say(f"{checkpoint.name}: {name} {'failed: ' + failures[name] if name in failures else f'{seconds[name]:.1f} s'}")
+        ended = f"failed: {failures[name]}" if name in failures else f"{seconds[name]:.1f} s"
+        say(f"{checkpoint.name}: {name} {ended}")
     return Measured(
         checkpoint=checkpoint,
         folder=folder,

@@ -103,7 +103,8 @@ def unexplained_nulls(record: Mapping[str, Any]) -> list[str]:
     for path in nulls(record):
         parent, _, key = path.rpartition(".")
         in_metric = parent.startswith(("metrics.", "identities.")) and key in (*OPTIONAL, "value")
-        if not in_metric and not any(fnmatch.fnmatchcase(path, p) or fnmatch.fnmatchcase(path, p + ".*") for p in patterns):
+        explained = any(fnmatch.fnmatchcase(path, p) or fnmatch.fnmatchcase(path, p + ".*") for p in patterns)
+        if not in_metric and not explained:
             found.append(path)
     return found
 

@@ -8,7 +8,16 @@ from typing import Any
 
 import torch
 
-from analyses import attention_stats, delta_svd, forward, head_geometry, head_grams, null_residual, records, schedule_fit
+from analyses import (
+    attention_stats,
+    delta_svd,
+    forward,
+    head_geometry,
+    head_grams,
+    null_residual,
+    records,
+    schedule_fit,
+)
 from analyses.calibration import Calibration
 from analyses.checkpoint import Checkpoint
 
@@ -109,7 +118,10 @@ def analyse(
                 raise passes.failure
             probe = passes.attention if passes.facts else None
             why = passes.skipped or ""
-            return attention_stats.measure(checkpoint, probe, passes.facts, seed=seed, device=device, no_forward=why), {}
+            record = attention_stats.measure(
+                checkpoint, probe, passes.facts, seed=seed, device=device, no_forward=why
+            )
+            return record, {}
         case "schedule_fit":
             return _schedule_fit(record_of, seed), {}
         case "head_geometry":

@@ -3,12 +3,18 @@
 Heavy imports stay inside the verbs, so that `--help` answers at once.
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from analyses.errors import InputError
+
+if TYPE_CHECKING:
+    from analyses.measure import Measured
 
 REFERENCE = Path(__file__).parent / "reference"
 OK, GATE_FAILED, ERROR, NOTHING = 0, 1, 2, 3
@@ -37,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
 
     run = verbs.add_parser("run", help="measure models, judge them, render their pages and one index")
     run.add_argument("models", nargs="+", metavar="MODEL", help="folder, hub id, id@revision, or `reference`")
-    run.add_argument("--exact-index", action="store_true", help="the index lists these models only, not all under --out")
+    run.add_argument("--exact-index", action="store_true", help="the index lists these models alone, not all in --out")
     run.set_defaults(verb=_run)
     _measuring(run)
     _common(run)
@@ -49,7 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     _common(measure)
 
     report = verbs.add_parser("report", help="gates, pages and an index over these records alone; no model needed")
-    report.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="a model's folder of records, or the folder over all models")
+    folder = "a model's folder of records, or the folder over all models"
+    report.add_argument("folders", nargs="+", type=Path, metavar="DIR", help=folder)
     report.set_defaults(verb=_report)
     _common(report)
     return parser
@@ -63,6 +70,7 @@ def _measuring(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--attention", choices=("eager", "sdpa"), default="eager", help="attention implementation")
     parser.add_argument("--calibration", type=Path, metavar="FILE", help="UTF-8 text instead of the one that ships")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--controls", choices=("all", "none"), help="default: all for the reference model, else none")
     parser.add_argument("--trust-remote-code", action="store_true", help="let the model's own code run")
 
 
@@ -108,7 +116,8 @@ def _measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:
     folders, code = [], OK
     for model in arguments.models:
         # The shipped model has a name, since a folder inside site-packages is nothing to type.
-        source = str(REFERENCE) if model == REFERENCE.name and not Path(model).exists() else model
+        shipped = model == REFERENCE.name and not Path(model).exists()
+        source = str(REFERENCE) if shipped or Path(model).resolve() == REFERENCE.resolve() else model
         try:
             measured = measure(source, arguments.out, settings, say=_say(arguments), debug=arguments.debug)
         except InputError as error:
@@ -117,12 +126,24 @@ def _measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:
             print(f"fathom: {error}", file=sys.stderr)
             code = ERROR
             continue
+        if (arguments.controls or ("all" if source == str(REFERENCE) else "none")) == "all":
+            _control(measured, _say(arguments))
         write_json(measured.folder / "manifest.json", manifest(measured))
         folders.append(measured.folder)
         for name, failure in measured.failures.items():
             print(f"fathom: {measured.checkpoint.name}: {name} failed: {failure}", file=sys.stderr)
             code = ERROR
     return folders, code
+
+
+def _control(measured: Measured, say: Callable[[str], None]) -> None:
+    """Run the controls of what was measured, and keep what they found."""
+    from analyses.records import read_json, write_json
+    from checks.controls import controls
+
+    found = {name: read_json(measured.folder / f"{name}.json") for name in measured.settings.only}
+    evidence = controls(measured.checkpoint, measured.calibration, measured.settings, found, say=say)
+    write_json(measured.folder / "controls.json", evidence)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -150,13 +171,13 @@ def _models_under(out: Path) -> list[Path]:
 
 def _report_all(folders: Sequence[Path], indexed: Sequence[Path], arguments: argparse.Namespace) -> int:
     from analyses.records import write_bytes, write_json
-    from checks.judge import exit_code, judge, read_records
+    from checks.judge import exit_code, judge, read_controls, read_records
     from checks.report import render_index, render_model
 
     say = _say(arguments)
     codes = []
     for folder in folders:
-        judged = judge(read_records(folder))
+        judged = judge(read_records(folder), read_controls(folder))
         write_json(folder / "gates.json", judged)
         write_bytes(folder / "report.html", render_model(folder).encode())
         codes.append(exit_code(judged, strict=arguments.strict))
@@ -174,7 +195,8 @@ def _verdict_lines(judged: dict) -> list[str]:
     integrity = judged["counts"]["integrity"]
     held, asked = integrity.get("pass", 0), sum(integrity.values()) - integrity.get("skip", 0)
     lines = [f"\n{judged['model']}: {held} of {asked} integrity gates pass"]
-    lines += [f"  BROKEN {o['id']}: {o['claim']}" for o in judged["integrity"] if o["status"] in ("fail", "inconclusive", "error")]
+    broken = [o for o in judged["integrity"] if o["status"] not in ("pass", "skip")]
+    lines += [f"  BROKEN {o['id']}: {o['claim']}" for o in broken]
     width = max(len(verdict) for verdict in judged["verdicts"])
     for claim in judged["claims"]:
         reason = f" ({claim['verdict_reason']})" if claim["verdict_reason"] else ""

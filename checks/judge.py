@@ -1,7 +1,7 @@
 """From records to `gates.json`: every gate evaluated, every claim given its verdict.
 
-The verdict is a word for people. Until a claim's controls are run, it rests on the gate alone,
-and the page says so.
+The verdict is a word for people (`checks.verdicts`). Until a claim's controls are run, it rests on
+the gate alone, and the page says so.
 """
 
 from collections import Counter
@@ -12,26 +12,8 @@ from typing import Any
 from analyses import records
 from analyses.errors import InputError
 from checks.claims import CLAIMS, INTEGRITY
-from checks.gate import Outcome, Status, evaluate
-
-VERDICTS = {
-    "holds": "The number meets its threshold, with the whole interval on the right side.",
-    "does not hold": "The number misses its threshold, with the whole interval on the wrong side.",
-    "uninformative": "A model that cannot have the property passes too, or one that has it goes unseen.",
-    "coordinate-dependent": "A change of parameters that leaves the model's function alone changes the answer.",
-    "undecided": "Too few layers or tokens, an interval across the threshold, or a margin within the noise.",
-    "not applicable": "The model has nothing that the claim speaks of.",
-    "error": "The analysis behind the claim failed.",
-}
-"""Each verdict's meaning in one sentence; `error` is no verdict on the claim but on the run."""
-
-_WORD: dict[Status, str] = {
-    "pass": "holds",
-    "fail": "does not hold",
-    "inconclusive": "undecided",
-    "skip": "not applicable",
-    "error": "error",
-}
+from checks.gate import Outcome, evaluate
+from checks.verdicts import VERDICTS, verdict
 
 
 def read_records(folder: Path) -> dict[str, dict[str, Any]]:
@@ -44,20 +26,25 @@ def read_records(folder: Path) -> dict[str, dict[str, Any]]:
         raise InputError(f"{folder}: no records; run `fathom measure` first")
     for name, record in found.items():
         if (version := record.get("schema_version")) != records.SCHEMA_VERSION:
-            raise InputError(
-                f"{folder / name}.json: schema version {version}, this Fathom reads {records.SCHEMA_VERSION}; measure again"
-            )
+            ours = records.SCHEMA_VERSION
+            raise InputError(f"{folder / name}.json: schema version {version}, this Fathom reads {ours}; measure again")
     return found
 
 
-def judge(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def read_controls(folder: Path) -> dict[str, Any]:
+    """What `controls.json` says of each claim, by claim id; empty where no control was run."""
+    path = folder / "controls.json"
+    return records.read_json(path)["claims"] if path.exists() else {}
+
+
+def judge(found: Mapping[str, Mapping[str, Any]], controls: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The content of `gates.json` from a model's records.
 
     Keys: `model`; `integrity` and `claims`, lists of outcomes; `counts`, how many claims have each
     verdict and how many integrity gates each status; `verdicts`, the meaning of each word.
     """
     integrity = [records.plain(evaluate(gate, found)) for gate in INTEGRITY]
-    claims = [_verdict(evaluate(gate, found)) for gate in CLAIMS]
+    claims = [_verdict(evaluate(gate, found), (controls or {}).get(gate.id)) for gate in CLAIMS]
     return {
         "schema_version": records.SCHEMA_VERSION,
         "model": next(iter(found.values()))["model"],
@@ -71,12 +58,9 @@ def judge(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _verdict(outcome: Outcome) -> dict[str, Any]:
-    return records.plain(outcome) | {
-        "verdict": _WORD[outcome.status],
-        "verdict_reason": outcome.reason,
-        "controls": None,
-    }
+def _verdict(outcome: Outcome, controls: Mapping[str, Any] | None) -> dict[str, Any]:
+    word, reason = verdict(outcome.status, outcome.reason, controls)
+    return records.plain(outcome) | {"verdict": word, "verdict_reason": reason, "controls": controls}
 
 
 def exit_code(judged: Mapping[str, Any], *, strict: bool) -> int:

@@ -78,7 +78,8 @@ def _versions() -> dict[str, str]:
 
 
 def _machine() -> dict[str, Any]:
-    facts: dict[str, Any] = {"system": platform.system(), "processor": platform.machine(), "threads": torch.get_num_threads()}
+    threads = torch.get_num_threads()
+    facts: dict[str, Any] = {"system": platform.system(), "processor": platform.machine(), "threads": threads}
     if torch.cuda.is_available():
         facts["gpu"] = torch.cuda.get_device_name()
     return facts

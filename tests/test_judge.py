@@ -5,7 +5,8 @@ import pytest
 from analyses import records
 from analyses.errors import InputError
 from checks.claims import CLAIMS, INTEGRITY
-from checks.judge import VERDICTS, exit_code, judge, read_records
+from checks.judge import exit_code, judge, read_records
+from checks.verdicts import VERDICTS
 from tests.test_gate import inside, records_with
 
 
@@ -31,7 +32,7 @@ def test_all_inside_holds_and_exits_with_0():
 def test_a_failed_claim_counts_only_if_strict():
     found = all_records(1e-14)
     gate = CLAIMS[0]
-    found |= {k: v | {"metrics": v["metrics"] | records_with(gate, lambda c: inside(c, -1))[k]["metrics"]} for k, v in found.items() if k == gate.analysis}
+    found[gate.analysis]["metrics"] |= records_with(gate, lambda c: inside(c, -1))[gate.analysis]["metrics"]
     judged = judge(found)
     assert judged["claims"][0]["verdict"] == "does not hold"
     assert (exit_code(judged, strict=False), exit_code(judged, strict=True)) == (0, 1)

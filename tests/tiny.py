@@ -34,8 +34,8 @@ def tiny_model(model_type: str, *, layers: int = 3, seed: int = 0, **overrides) 
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim == 1:  # gains and biases: a gain of exactly 1 would hide a missing one
-                spread = torch.rand(parameter.shape) + 0.5 if name.endswith("norm.weight") else torch.randn(parameter.shape) / 10
-                parameter.copy_(spread)
+                is_gain = name.endswith("norm.weight")
+                parameter.copy_(torch.rand(parameter.shape) + 0.5 if is_gain else torch.randn(parameter.shape) / 10)
     return model.eval()
 
 

@@ -69,7 +69,7 @@ INTEGRITY = (
     ),
     _identity(
         "top_direction",
-        "g stretches its first singular direction by its first singular value",
+        "The head metric stretches its first singular direction by its first singular value",
         "worst |‖g v₁‖ − σ₁|",
         PUBLISHED_DIRECTIONS,
     ),

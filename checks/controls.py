@@ -1,0 +1,370 @@
+"""What is each verdict worth? The same gates on models that ought to answer otherwise, or the same.
+
+By class of claim: *presence* must be missing from shuffled and from freshly initialised models;
+*absence* must be missed where the opposite was planted, also when the plant is seen in other
+coordinates; a *schedule* must be rarer among surrogates of its track; an *association* must not
+survive shuffled weights. Every claim: an exact change of coordinates must leave its answer alone,
+and its margin must exceed what precision, implementation, threads, seeds and text move.
+
+A twin is measured by the very same analyses, in memory, and judged by the very same gates.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from analyses.calibration import Calibration
+from analyses.checkpoint import Checkpoint
+from analyses.records import SCHEMA_VERSION
+from analyses.suite import FORWARD, NEEDS, Settings, records_of
+from checks.claims import CLAIMS
+from checks.coordinates import RAMP_INPUT_GAIN, SCRAMBLE
+from checks.gate import Gate, Outcome, Status, evaluate
+from checks.planted import adjacent_mixture, common_direction, query_key_mixture, truncated_residual
+from checks.roles import Role
+from checks.surrogates import TRACKS, surrogate_records
+from checks.twins import INITIALISED, SHUFFLED, Twin, TwinCheckpoint
+from checks.verdicts import BLIND, CHANGES, WITHIN_NOISE
+
+TWINS = 19  # of each kind: two passes are then more than one in twenty
+COSTLY_TWINS = 3  # for claims that need a forward pass
+VACUOUS = 2  # passes of one kind that make a presence worthless
+DRIFT = 0.05  # share of surrogates that may pass
+SCRAMBLES = 2  # drawn scrambles of the coordinates
+WINDOWS = 4  # of the calibration text, each leaving out another quarter
+ROUNDING = 1e-9  # relative; float64 statistics of exactly equal models agree to this
+HALF_UNIT = 2.0**-9  # relative half unit in the last place of bfloat16
+
+_ADJACENT = adjacent_mixture()
+PLANTS: Mapping[str, Twin] = {
+    "NR1": _ADJACENT,
+    "NR1m": _ADJACENT,
+    "NR2": _ADJACENT,
+    "NR3": truncated_residual(),
+    "HG1": _ADJACENT,
+    "HG3": query_key_mixture(),
+    "DS3": common_direction(),
+}
+"""Claim of absence → the planted twin on which it must fail, its size stated with it."""
+
+REROUNDED = Twin(
+    name="rounded again",
+    preserves="every entry up to half a unit in the last place of bfloat16",
+    destroys="what only the last bits carry",
+    change=lambda twin, role, value: value.double() * (1 + HALF_UNIT * _uniform(twin, role, value)),
+)
+"""What storing the weights once more in bfloat16 could have done to them."""
+
+
+
+def _uniform(twin: TwinCheckpoint, role: Role, value: torch.Tensor) -> torch.Tensor:
+    draw = torch.rand(value.shape, generator=twin.draw(role.part, role.layer, role.bias), dtype=torch.float64)
+    return 2 * draw - 1
+
+
+Records = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One claim judged on one model that is not the model."""
+
+    name: str  # what was done
+    seed: int | None
+    status: Status
+    observed: tuple[float | None, ...]  # per condition of the gate
+    where: str | None  # the family, form or descriptor that decided
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """One of a claim's three answers, with what it rests on."""
+
+    answer: str
+    detail: str
+    runs: tuple[Run, ...] = ()
+    band: float | None = None  # noise only: how far the first number moved at most
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The model under control: its checkpoint, text and settings, and the records measured from it."""
+
+    checkpoint: Checkpoint
+    text: Calibration
+    settings: Settings
+    found: Records
+    outcomes: Mapping[str, Outcome]  # of the claims that could be judged
+    say: Callable[[str], None]
+
+    def gates(self, *kinds: str) -> list[Gate]:
+        return [gate for gate in CLAIMS if gate.id in self.outcomes and (not kinds or gate.kind in kinds)]
+
+    def judge(
+        self,
+        name: str,
+        gates: Sequence[Gate],
+        *,
+        number: int | None = None,
+        checkpoint: Checkpoint | None = None,
+        text: Calibration | None = None,
+        **settings: Any,
+    ) -> dict[str, Run]:
+        """These gates on a twin, or on the model with other settings; claim id → run."""
+        if not gates:
+            return {}
+        self.say(f"{self.checkpoint.name}: control {name}" + ("" if number is None else f" {number}"))
+        only = sorted({gate.analysis for gate in gates})
+        changed = replace(self.settings, **settings)
+        found = records_of(checkpoint or self.checkpoint, text or self.text, changed, only)
+        return {gate.id: run_of(gate, found, name=name, number=number) for gate in gates}
+
+
+def run_of(gate: Gate, found: Records, *, name: str, number: int | None = None) -> Run:
+    outcome = evaluate(gate, found)
+    return Run(
+        name=name,
+        seed=number,
+        status=outcome.status,
+        observed=tuple(finding.observed for finding in outcome.findings),
+        where=outcome.findings[0].where,
+    )
+
+
+def controls(
+    checkpoint: Checkpoint,
+    text: Calibration,
+    settings: Settings,
+    found: Records,
+    *,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """The content of `controls.json`: claim id → {control, coordinates, noise}, each an Evidence or None.
+
+    Parameters
+    ----------
+    found : the records of the model itself, made with the same text and settings.
+    """
+    outcomes = {gate.id: evaluate(gate, found) for gate in CLAIMS if gate.analysis in found}
+    outcomes = {claim: o for claim, o in outcomes.items() if o.status in ("pass", "fail", "inconclusive")}
+    subject = Subject(checkpoint, text, settings, found, outcomes, say)
+    band = noise(subject)
+    control = twinned(subject) | absence(subject) | schedule(subject)
+    moved = coordinates(subject, {claim: evidence.band or 0.0 for claim, evidence in band.items()})
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "model": checkpoint.name,
+        "claims": {
+            claim: {"control": control.get(claim), "coordinates": moved.get(claim), "noise": band.get(claim)}
+            for claim in outcomes
+        },
+    }
+
+
+# --- by class of claim --------------------------------------------------------------------------
+
+
+def twinned(subject: Subject) -> dict[str, Evidence]:
+    """Claims of presence and of association, on shuffled twins and, for a presence, on initialised ones."""
+    present, associated = subject.gates("presence"), subject.gates("association")
+    runs = _twins(subject, present + associated, SHUFFLED)
+    for claim, initialised in _twins(subject, present, INITIALISED).items():
+        runs[claim] = runs.get(claim, []) + initialised
+    judges = {gate.id: _presence for gate in present} | {gate.id: _association for gate in associated}
+    return {claim: judges[claim](own) for claim, own in runs.items()}
+
+
+def _presence(runs: Sequence[Run]) -> Evidence:
+    """Two or more passes among shuffled, or among initialised twins: vacuous."""
+    counts = _pass_counts(runs)
+    worst = max(counts, key=lambda kind: counts[kind][0] / counts[kind][1])
+    told = "; ".join(f"{passed} of {total} {kind} models pass" for kind, (passed, total) in counts.items())
+    answer = "vacuous" if any(passed >= VACUOUS for passed, _ in counts.values()) else "informative"
+    detail = f"{told}; the {worst} ones show it too" if answer == "vacuous" else told
+    return Evidence(answer=answer, detail=detail, runs=tuple(runs))
+
+
+def absence(subject: Subject) -> dict[str, Evidence]:
+    """The plant must fail the claim, and must fail it in scrambled coordinates too."""
+    evidence = {}
+    for plant in dict.fromkeys(PLANTS.values()):
+        gates = [gate for gate in subject.gates("absence") if PLANTS[gate.id] is plant]
+        if reason := plant.undefined(subject.checkpoint):
+            evidence |= {gate.id: Evidence(answer="not defined", detail=reason) for gate in gates}
+            continue
+        twin = plant.apply(subject.checkpoint, subject.settings.seed)
+        seen = subject.judge(plant.name, gates, checkpoint=twin)
+        hidden: dict[str, Run] = {}
+        if not SCRAMBLE.undefined(twin):
+            scrambled = SCRAMBLE.apply(twin, subject.settings.seed)
+            hidden = subject.judge(f"{plant.name}, scrambled", gates, checkpoint=scrambled)
+        evidence |= {g.id: _absence(plant, seen[g.id], hidden.get(g.id)) for g in gates}
+    return evidence
+
+
+def _absence(plant: Twin, seen: Run, hidden: Run | None) -> Evidence:
+    runs = (seen,) if hidden is None else (seen, hidden)
+    size = f"{plant.name} of size {plant.size:g}"
+    if seen.status == "pass":
+        return Evidence(answer="insensitive", detail=f"it passes on a planted {size} too", runs=runs)
+    if hidden is not None and hidden.status == "pass":
+        detail = f"it sees a planted {size}, but not in scrambled coordinates"
+        return Evidence(answer=BLIND, detail=detail, runs=runs)
+    return Evidence(answer="informative", detail=f"it sees a planted {size}, scrambled too", runs=runs)
+
+
+def _association(runs: Sequence[Run]) -> Evidence:
+    """Shuffled weights that pass too: mechanical. The broken pairing is in the claim's own p-value."""
+    ((passed, total),) = _pass_counts(runs).values()
+    answer = "mechanical" if passed >= VACUOUS else "informative"
+    return Evidence(answer=answer, detail=f"{passed} of {total} models with shuffled weights pass", runs=tuple(runs))
+
+
+def schedule(subject: Subject) -> dict[str, Evidence]:
+    """More than one in twenty surrogates passes: generic drift."""
+    asked = {gate.id: gate for gate in subject.gates("schedule")}
+    runs: dict[str, list[Run]] = {claim: [] for claim in asked}
+    for claims in TRACKS:
+        gates = [asked[claim] for claim in claims if claim in asked]
+        if not gates:
+            continue
+        subject.say(f"{subject.checkpoint.name}: control surrogates of {', '.join(gate.id for gate in gates)}")
+        for kind, found in surrogate_records(claims, subject.found, seed=subject.settings.seed):
+            for gate in gates:
+                runs[gate.id].append(run_of(gate, found, name=kind))
+    return {claim: _schedule(own) for claim, own in runs.items()}
+
+
+def _schedule(runs: Sequence[Run]) -> Evidence:
+    counts = _pass_counts(runs)
+    told = " and ".join(
+        f"{passed} of {total} {'tracks in random order' if kind == 'order' else 'random walks'}"
+        for kind, (passed, total) in counts.items()
+    )
+    drift = any(passed > DRIFT * total for passed, total in counts.values())
+    return Evidence(answer="generic drift" if drift else "informative", detail=f"{told} pass", runs=tuple(runs))
+
+
+def _twins(subject: Subject, gates: Sequence[Gate], kind: Twin) -> dict[str, list[Run]]:
+    """Every gate on TWINS twins, or on COSTLY_TWINS where it needs a forward pass; none where the kind is undefined."""
+    runs: dict[str, list[Run]] = {}
+    for i in range(0 if kind.undefined(subject.checkpoint) else TWINS):
+        asked = [gate for gate in gates if i < COSTLY_TWINS or not needs_forward(gate)]
+        twin = kind.apply(subject.checkpoint, subject.settings.seed + i)
+        for claim, run in subject.judge(kind.name, asked, number=twin.seed, checkpoint=twin).items():
+            runs.setdefault(claim, []).append(run)
+    return runs
+
+
+def needs_forward(gate: Gate) -> bool:
+    return bool(FORWARD & {gate.analysis, *NEEDS.get(gate.analysis, ())})
+
+
+def _pass_counts(runs: Sequence[Run]) -> dict[str, tuple[int, int]]:
+    """Kind → (passes, runs)."""
+    total, passed = Counter(run.name for run in runs), Counter(run.name for run in runs if run.status == "pass")
+    return {kind: (passed[kind], count) for kind, count in total.items()}
+
+
+# --- of every claim -----------------------------------------------------------------------------
+
+
+def noise(subject: Subject) -> dict[str, Evidence]:
+    """How far each claim's number moves under what ought not to matter."""
+    gates = subject.gates()
+    reading = [gate for gate in gates if needs_forward(gate)]
+    weighing = [gate for gate in gates if not needs_forward(gate)]
+    settings = subject.settings
+    perturbed = [subject.judge("another seed", gates, seed=settings.seed + 1)]
+    if not REROUNDED.undefined(subject.checkpoint):
+        twin = REROUNDED.apply(subject.checkpoint, settings.seed)
+        perturbed.append(subject.judge(REROUNDED.name, weighing, checkpoint=twin))
+    if reading:
+        other = "float32" if settings.dtype == "bfloat16" else "bfloat16"
+        perturbed.append(subject.judge(other, reading, dtype=other))
+        other = "eager" if settings.attention == "sdpa" else "sdpa"
+        perturbed.append(subject.judge(f"{other} attention", reading, attention=other))
+        with _threads(1 if torch.get_num_threads() > 1 else 2) as count:
+            perturbed.append(subject.judge(f"threads: {count}", reading))
+        for i in range(WINDOWS):
+            perturbed.append(subject.judge(f"text without quarter {i + 1}", reading, text=window(subject.text, i)))
+    return {
+        gate.id: _noise(subject.outcomes[gate.id], [found[gate.id] for found in perturbed if gate.id in found])
+        for gate in gates
+    }
+
+
+def _noise(outcome: Outcome, runs: Sequence[Run]) -> Evidence:
+    base = outcome.findings[0]
+    moved = {run.name: abs(run.observed[0] - base.observed) for run in runs if run.observed[0] is not None}
+    if not moved:
+        return Evidence(answer="not defined", detail="the number could not be had again", runs=tuple(runs))
+    worst = max(moved, key=moved.__getitem__)
+    band, margin = moved[worst], abs(base.margin)
+    told = f"the number moves by {band:.2g} at most ({worst}), its margin is {margin:.2g}"
+    opposite = {"pass": "fail", "fail": "pass"}.get(outcome.status)
+    turned = next((run for run in runs if run.status == opposite), None)
+    if turned:
+        told = f"{turned.name} turns the answer round; {told}"
+    answer = WITHIN_NOISE if turned or band >= margin else "stable"
+    return Evidence(answer=answer, detail=told, runs=tuple(runs), band=band)
+
+
+def coordinates(subject: Subject, band: Mapping[str, float]) -> dict[str, Evidence]:
+    """The same model in other parameters: answer, winner and number must stay, the number within its noise band."""
+    runs: dict[str, list[Run]] = {claim: [] for claim in subject.outcomes}
+    reason = SCRAMBLE.undefined(subject.checkpoint)
+    if reason:
+        return {claim: Evidence(answer="not defined", detail=reason) for claim in runs}
+    twins = [(SCRAMBLE.name, SCRAMBLE.apply(subject.checkpoint, subject.settings.seed + i)) for i in range(SCRAMBLES)]
+    if not RAMP_INPUT_GAIN.undefined(subject.checkpoint):
+        twins.append((RAMP_INPUT_GAIN.name, RAMP_INPUT_GAIN.apply(subject.checkpoint, subject.settings.seed)))
+    for name, twin in twins:
+        for claim, run in subject.judge(name, subject.gates(), number=twin.seed, checkpoint=twin).items():
+            runs[claim].append(run)
+    return {claim: _coordinates(subject.outcomes[claim], own, band.get(claim, 0.0)) for claim, own in runs.items()}
+
+
+def _coordinates(outcome: Outcome, runs: Sequence[Run], band: float) -> Evidence:
+    base = outcome.findings[0]
+    allowed = max(band, ROUNDING * max(1.0, abs(base.observed)))
+    for run in runs:
+        value = run.observed[0]
+        if value is None:
+            told = f"the number is undefined after {run.name}"
+        elif run.status != outcome.status:
+            told = f"{run.name} turns {outcome.status} into {run.status}: {base.observed:.3g} becomes {value:.3g}"
+        elif math.copysign(1, value) != math.copysign(1, base.observed) and abs(value - base.observed) > allowed:
+            told = f"{run.name} changes the sign: {base.observed:.3g} becomes {value:.3g}"
+        elif abs(value - base.observed) > allowed:
+            told = f"{run.name} moves {base.observed:.4g} to {value:.4g}, beyond the noise band of {allowed:.2g}"
+        else:
+            continue
+        return Evidence(answer=CHANGES, detail=told, runs=tuple(runs))
+    most = max((abs(run.observed[0] - base.observed) for run in runs), default=0.0)
+    return Evidence(answer="stable", detail=f"the number moves by {most:.2g} at most", runs=tuple(runs))
+
+
+def window(text: Calibration, number: int) -> Calibration:
+    """The calibration text without one of its quarters: every fourth prompt, or a quarter of a stream."""
+    if text.stream:
+        whole, quarter = text.texts[0], len(text.texts[0]) // WINDOWS
+        texts: tuple[str, ...] = (whole[: number * quarter] + whole[(number + 1) * quarter :],)
+    else:
+        texts = tuple(prompt for i, prompt in enumerate(text.texts) if i % WINDOWS != number)
+    return replace(text, name=f"{text.name} without quarter {number + 1}", texts=texts)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield count
+    finally:
+        torch.set_num_threads(before)

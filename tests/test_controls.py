@@ -1,0 +1,148 @@
+"""A verdict's worth: twins that must fail or pass, tracks without a schedule, other coordinates, noise."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from analyses import records, schedule_fit, suite
+from analyses.calibration import Calibration, load_calibration
+from analyses.checkpoint import open_checkpoint
+from checks import controls, surrogates
+from checks.claims import CLAIMS
+from checks.controls import PLANTS, Run, _absence, _coordinates, _noise, _presence, window
+from checks.gate import evaluate
+from tests.tiny import tiny_checkpoint
+
+GATES = {gate.id: gate for gate in CLAIMS}
+
+
+def run(name: str, status: str, value: float | None = 0.0) -> Run:
+    return Run(name=name, seed=0, status=status, observed=(value,), where=None)
+
+
+def outcome(status: str, observed: float, margin: float) -> SimpleNamespace:
+    """What the readers of runs look at in an Outcome."""
+    return SimpleNamespace(status=status, findings=(SimpleNamespace(observed=observed, margin=margin),))
+
+
+def test_one_lucky_twin_in_nineteen_is_chance_and_two_of_a_kind_are_vacuous():
+    failing = [run("shuffled", "fail")] * 18 + [run("initialised", "fail")] * 18
+    assert _presence([*failing, run("shuffled", "pass"), run("initialised", "pass")]).answer == "informative"
+    evidence = _presence([*failing, run("initialised", "pass"), run("initialised", "pass")])
+    assert evidence.answer == "vacuous"
+    assert "2 of 20 initialised models pass" in evidence.detail and "0 of 18 shuffled" in evidence.detail
+
+
+def test_a_plant_must_be_seen_also_in_other_coordinates():
+    plant = PLANTS["NR1"]
+    assert _absence(plant, run("plant", "pass"), run("scrambled", "pass")).answer == "insensitive"
+    assert _absence(plant, run("plant", "fail"), run("scrambled", "pass")).answer == "coordinate-blind"
+    assert _absence(plant, run("plant", "fail"), run("scrambled", "fail")).answer == "informative"
+
+
+def test_every_claim_of_absence_has_its_plant_and_every_schedule_its_surrogate():
+    assert set(PLANTS) == {gate.id for gate in CLAIMS if gate.kind == "absence"}
+    assert {claim for claims in surrogates.TRACKS for claim in claims} == {gate.id for gate in CLAIMS if gate.kind == "schedule"}
+    assert all(plant.size is not None for plant in PLANTS.values())
+
+
+def test_coordinates_that_change_the_answer_the_sign_or_the_number_are_named():
+    base = outcome("pass", 0.5, 0.1)
+    same = run("scramble", "pass", 0.5 + 1e-12)
+    assert _coordinates(base, [same], band=0.0).answer == "stable"
+    for moved, word in (
+        (run("scramble", "fail", 0.5), "turns pass into fail"),
+        (run("scramble", "pass", -0.5), "changes the sign"),
+        (run("scramble", "pass", 0.6), "beyond the noise band"),
+        (run("folding", "pass", None), "undefined after folding"),
+    ):
+        evidence = _coordinates(base, [same, moved], band=0.05)
+        assert evidence.answer == "changes" and word in evidence.detail
+    assert _coordinates(base, [run("scramble", "pass", 0.54)], band=0.05).answer == "stable"
+
+
+def test_a_margin_smaller_than_what_noise_moves_is_within_noise():
+    base = outcome("pass", 0.5, 0.1)
+    assert _noise(base, [run("bfloat16", "pass", 0.55)]).answer == "stable"
+    evidence = _noise(base, [run("bfloat16", "pass", 0.55), run("text", "pass", 0.35)])
+    assert (evidence.answer, evidence.band) == ("within noise", pytest.approx(0.15, rel=1e-12))  # rounding
+    assert _noise(base, [run("text", "fail", 0.5)]).answer == "within noise"
+
+
+def test_windows_of_the_text_leave_out_each_quarter_once():
+    text = load_calibration()
+    kept = [set(window(text, i).texts) for i in range(controls.WINDOWS)]
+    assert set.union(*kept) == set(text.texts)
+    for prompt in text.texts:
+        assert sum(prompt in part for part in kept) == controls.WINDOWS - 1
+    stream = Calibration(name="s", texts=("abcdefgh",), sha256="", stream=True)
+    assert [window(stream, i).texts[0] for i in range(4)] == ["cdefgh", "abefgh", "abcdgh", "abcdef"]
+
+
+def judged(claim: str, found: dict) -> str:
+    return evaluate(GATES[claim], found).status
+
+
+def drift_of(claim: str, found: dict) -> dict[str, float]:
+    """Kind of surrogate → share that passes."""
+    shares: dict[str, list[bool]] = {}
+    claims = next(claims for claims in surrogates.TRACKS if claim in claims)
+    for kind, judged_by in surrogates.surrogate_records(claims, found, seed=0, count=40):
+        shares.setdefault(kind, []).append(judged(claim, judged_by) == "pass")
+    return {kind: sum(passed) / len(passed) for kind, passed in shares.items()}
+
+
+def test_an_exponential_measured_cooling_is_recognised_and_its_shuffled_layers_are_not():
+    noise = np.random.default_rng(0).normal(size=24) * 0.01
+    temperature = (0.8 * 0.95 ** np.arange(24) * np.exp(noise)).tolist()
+    found = {"attention_stats": {"temperature": temperature}}
+    fit = schedule_fit.measure({}, temperature, model="planted", dtype="float32", seed=0)
+    assert judged("SF4", {"schedule_fit": records.plain(fit)}) == "pass"
+    shares = drift_of("SF4", found)
+    # The chance that a random order of 24 layers favours an exponential nine to one is far below 1 in 40.
+    assert shares["order"] == 0.0
+    # Steps of one size and sign, shuffled, with random signs: a walk that rarely keeps its direction.
+    assert shares["walk"] <= controls.DRIFT
+
+
+def test_a_falling_rank_correlation_is_generic_drift_among_random_walks():
+    found = {"attention_stats": {"temperature": (1 + np.arange(24) / 10).tolist()}}
+    shares = drift_of("SF3", found)
+    assert shares["order"] <= controls.DRIFT
+    # About a quarter of random walks has ρ ≤ −0.5 with depth; 40 draws give 0.25 ± 0.07, of which 0.08 is −2.5 σ.
+    assert shares["walk"] > 0.08
+
+
+def test_surrogates_keep_the_tracks_values_or_its_steps():
+    track = [1.0, 2.0, 1.5, 3.0]
+    rng = np.random.default_rng(0)
+    assert sorted(surrogates.shuffled(track, rng)) == sorted(track)
+    walk = surrogates.walk(track, rng)
+    steps = [sorted(np.abs(np.diff(np.log(t)))) for t in (track, walk)]
+    np.testing.assert_allclose(steps[0], steps[1], rtol=1e-14)  # rounding of exp and log
+    assert walk[0] == track[0]
+
+
+def test_all_controls_run_on_a_small_model_and_explain_themselves(tmp_path, monkeypatch):
+    monkeypatch.setattr(controls, "TWINS", 1)
+    monkeypatch.setattr(controls, "SCRAMBLES", 1)
+    monkeypatch.setattr(surrogates.surrogate_records, "__kwdefaults__", {"count": 2})
+    folder = tiny_checkpoint(tmp_path / "tiny", layers=5)
+    text = load_calibration()
+    checkpoint, text = open_checkpoint(str(folder)), replace(text, texts=text.texts[:8])
+    settings = suite.Settings(device="cpu")
+    found = suite.records_of(checkpoint, text, settings, records.ANALYSES)
+    evidence = controls.controls(checkpoint, text, settings, found)
+    records.write_json(tmp_path / "controls.json", evidence)
+    assert set(evidence["claims"]) >= {"NR1", "NR5", "SF3", "HG1", "HE2", "DS1"}
+    for claim, parts in evidence["claims"].items():
+        assert set(parts) == {"control", "coordinates", "noise"}
+        for part in parts.values():
+            assert part is not None and part.detail, claim
+    # No exact map touches what neurons and heads are matched by, nor the residual stream's writes.
+    for claim in ("NR1m", "DS1", "DS3"):
+        assert evidence["claims"][claim]["coordinates"].answer == "stable", evidence["claims"][claim]["coordinates"]
+    # A random model's layers are unrelated, and the plant is seen.
+    assert evidence["claims"]["NR1m"]["control"].answer == "informative"
