@@ -351,7 +351,7 @@ def thin(ticks: Sequence[Text]) -> list[Text]:
     """Drop tick labels that would touch the one before."""
     kept: list[Text] = []
     for tick in ticks:
-        if not kept or _ends(tick)[0] > _ends(kept[-1])[1] + 4:
+        if not kept or _ends(tick)[0] > _ends(kept[-1])[1] + 7:
             kept.append(tick)
     return kept
 

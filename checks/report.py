@@ -51,7 +51,7 @@ def summarise(
 ) -> dict[str, Any]:
     """Everything that `report.html` shows, in words, strings and geometry."""
     integrity = [_identity(outcome) for outcome in judged["integrity"]]
-    claims = judged["claims"]
+    claims, meanings = judged["claims"], judged["verdicts"]
     source = manifest.get("source") or manifest["model"]
     return {
         "model": judged["model"],
@@ -59,7 +59,7 @@ def summarise(
         "origin": _origin(manifest),
         "answer": words.answer([claim["verdict"] for claim in claims]),
         "caution": words.caution(claims),
-        "verdicts": list(judged.get("verdicts", {}).items()),
+        "verdicts": [(word, meanings[word]) for word in words.VERDICTS if word in meanings],
         "integrity": {"sentence": words.integrity(judged["integrity"]), "rows": integrity},
         "broken": [row for row in integrity if row["status"] in BROKEN],
         "sections": [_section(section, found.get(section.name), claims, source) for section in SECTIONS],
@@ -97,7 +97,7 @@ def summarise_index(models: Sequence[tuple[str, Mapping[str, Any], Mapping[str, 
             {
                 "question": section.question,
                 "rows": [
-                    {"id": id, "claim": claim["claim"], "cells": [_cell(id, *model) for model in models]}
+                    {"id": id, "claim": _sentence(claim["claim"]), "cells": [_cell(id, *model) for model in models]}
                     for id, claim in claims.items()
                     if claim["analysis"] == section.name
                 ],

@@ -12,6 +12,7 @@ from analyses.errors import InputError
 from checks import words
 from checks.report import _environment, render_index, render_model
 from tests.page import attention_record, finding, gates, manifest, outcome, write_folder
+from tests.test_figures import coordinates
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
 HOSTILE = '<script>alert("1")</script>&<b>'
@@ -339,3 +340,60 @@ def test_the_sequential_scale_moves_steadily_from_the_page_to_its_opposite():
         ramp = [luminance(palette[f"q{i}"]) for i in range(16)]
         assert ramp == sorted(ramp) or ramp == sorted(ramp, reverse=True)
         assert contrast(palette["q0"], palette["page"]) < 1.7 < 7 < contrast(palette["q15"], palette["page"])
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory) -> str:
+    """The page of a real run on a tiny model, so that every section draws a real record."""
+    from checks.cli import main
+    from tests.tiny import tiny_checkpoint
+
+    out = tmp_path_factory.mktemp("build")
+    model = tiny_checkpoint(tmp_path_factory.mktemp("models") / "tiny", layers=4)
+    assert main(["run", str(model), "--out", str(out), "--device", "cpu", "--quiet"]) in (0, 1)
+    return (out / "tiny" / "report.html").read_text(encoding="utf-8")
+
+
+FIGURES = (
+    "null_residual-cosine",
+    "null_residual-matched",
+    "null_residual-rank",
+    "null_residual-scales",
+    "null_residual-modes",
+    "schedule_fit-temperature",
+    "head_grams-similarity",
+    "head_grams-curvature",
+    "attention_stats-entropy",
+    "attention_stats-spread",
+    "head_geometry-scatter",
+    "head_geometry-parts",
+    "delta_svd-depth",
+    "delta_svd-directions",
+    "delta_svd-phases",
+    "delta_svd-scree",
+)
+
+
+def test_every_section_draws_its_figures_from_real_records(measured):
+    page = Page(measured)
+    assert set(FIGURES) <= set(page.ids)
+    assert not re.search(r"\b(nan|NaN|None|inf|Infinity)\b", page.text)
+    assert "This analysis failed" not in page.text
+
+
+def test_everything_drawn_from_real_records_lies_inside_its_view_box(measured):
+    drawn = re.findall(r'<svg role="img" viewBox="0 0 ([\d.]+) ([\d.]+)".*?</svg>', measured, re.S)
+    bodies = re.findall(r'<svg role="img" viewBox=.*?</svg>', measured, re.S)
+    assert len(bodies) == len(drawn) > 40
+    for (width, height), body in zip(drawn, bodies, strict=True):
+        for path in re.findall(r' d="([^"]+)"', body):
+            for x, y in coordinates(path):
+                # Coordinates are rounded to a tenth of a unit.
+                assert -0.1 <= x <= float(width) + 0.1 and -0.1 <= y <= float(height) + 0.1, path
+        for x, y in re.findall(r' x="([^"]+)" y="([^"]+)"', body):
+            assert 0 <= float(x) <= float(width) and 0 <= float(y) <= float(height)
+
+
+def test_every_drawing_names_itself_and_says_what_is_found(measured):
+    found = re.findall(r"<svg role=\"img\".*?<title id=[^>]*>(.*?)</title><desc id=[^>]*>(.*?)</desc>", measured, re.S)
+    assert len(found) == measured.count('<svg role="img"') and all(title and desc for title, desc in found)

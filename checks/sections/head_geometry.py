@@ -60,7 +60,8 @@ def _scatter(record: Record, found: Record) -> Figure:
     return Figure(
         id="head_geometry-scatter",
         caption=(
-            "Every head’s best descriptor against its attention entropy. Pale to dark: first layer to last. "
+            "Every head’s best descriptor against its attention entropy. Colour and shape go from the first "
+            "layer to the last. "
             "Thin lines: each layer’s own slope; "
             "the dashed one is the slope over all heads. Where they point different ways, the pooled "
             "correlation is about depth."
