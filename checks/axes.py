@@ -83,7 +83,9 @@ def logarithmic(values: Iterable[float | None], *, label: str) -> Axis:
 def linear_ticks(low: float, high: float, count: int = TICKS) -> tuple[Tick, ...]:
     """Multiples of 1, 2 or 5 × 10^k inside [low, high], rising, about `count` of them."""
     step = _step(high - low, count)
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    while (last := math.floor(high / step + 1e-9)) - (first := math.ceil(low / step - 1e-9)) < 1:
+        count += 1  # one tick is no scale
+        step = _step(high - low, count)
     values = [min(high, max(low, k * step)) for k in range(first, last + 1)]
     return tuple(Tick(value=v, label=_tick_label(v, step)) for v in values)
 

@@ -5,6 +5,7 @@ number that was not measured is a dash with its words beside it, never a zero.
 """
 
 import math
+import re
 from collections.abc import Sequence
 
 MISSING = "–"
@@ -88,6 +89,19 @@ def column(values: Sequence[float | None]) -> list[str]:
     if largest >= 1:
         decimals = max(decimals, 2)
     return [MISSING if v is None or not math.isfinite(v) else _sign(f"{v:,.{decimals}f}") for v in values]
+
+
+def typeset(text: str) -> str:
+    """A program's numbers inside a sentence, as the page writes them.
+
+    >>> typeset("moves by 2.8e-17 at most, from -0.5")
+    'moves by 2.8 × 10⁻¹⁷ at most, from −0.5'
+    """
+
+    def power(found: re.Match[str]) -> str:
+        return f"{found[1]} × 10{str(int(found[2])).translate(_SUPERSCRIPT)}"
+
+    return re.sub(r"(?<![\w.])-(?=\d)", "−", re.sub(r"(\d)e([+-]\d+)\b", power, text))
 
 
 def percent(fraction: float | None) -> str:

@@ -15,10 +15,11 @@ import jinja2
 
 from analyses import records
 from checks import words
-from checks.numbers import apart, number
+from checks.numbers import apart, number, typeset
 from checks.section import Section
 from checks.sections import SECTIONS
 from checks.strips import SYMBOLS, strip
+from checks.verdicts import FROM_STATUS
 
 DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32", "float64": "fp64"}
 
@@ -158,27 +159,34 @@ def _card(claim: Mapping[str, Any], source: str) -> dict[str, Any]:
         "verdict": claim["verdict"],
         "reason": _closed(claim["verdict_reason"]),
         "answer": words.ANSWERS[claim["status"]],
-        "findings": [_finding(finding) for finding in claim["findings"]],
+        "findings": [_finding(finding, k, controls) for k, finding in enumerate(claim["findings"])],
         "why": _sentence(claim["why"]),
         "counted": words.counted(claim["findings"], claim["minimum"]),
         "controlled": any(controls.get(name) for name in words.CONTROLS),
-        "controls": [
-            {"name": name.capitalize()} | (dict(controls.get(name) or {"answer": words.NOT_RUN, "detail": ""}))
-            for name in words.CONTROLS
-        ],
+        "controls": [_control(name, controls.get(name)) for name in words.CONTROLS],
         "command": f"fathom measure {source} --only {claim['analysis']}",
     }
 
 
-def _finding(finding: Mapping[str, Any]) -> dict[str, Any]:
+def _control(name: str, evidence: Mapping[str, Any] | None) -> dict[str, str]:
+    if not evidence:
+        return {"name": name.capitalize(), "answer": words.NOT_RUN, "detail": ""}
+    return {"name": name.capitalize(), "answer": evidence["answer"], "detail": typeset(evidence["detail"])}
+
+
+def _finding(finding: Mapping[str, Any], k: int, controls: Mapping[str, Any]) -> dict[str, Any]:
+    """The k-th condition of a claim; its control values and its noise are drawn where they were measured."""
+    runs = (controls.get("control") or {}).get("runs", ())
+    values = [(run["name"], run["observed"][k]) for run in runs if run["observed"][k] is not None]
+    noise = (controls.get("noise") or {}).get("band") if k == 0 else None
     observed, limit = apart(finding["observed"], finding["threshold"])
     return {
         "quantity": finding["quantity"],
-        "tone": words.VERDICT_OF[finding["status"]],
+        "tone": FROM_STATUS[finding["status"]],
         "observed": observed,
         "limit": f"{SYMBOLS[finding['comparator']]} {limit}",
-        "strip": strip(finding),
-        "words": _sentence(_minus(words.margin(finding))),
+        "strip": strip(finding, controls=values, noise=noise),
+        "words": _sentence(typeset(words.margin(finding, noise))),
         "reason": finding["reason"],
     }
 
@@ -292,12 +300,7 @@ def _sentence(text: str | None) -> str:
 
 def _closed(text: str | None) -> str:
     """A full stop at the end of a reason that follows a colon."""
-    return f"{_minus(text).rstrip('.')}." if text else ""
-
-
-def _minus(text: str) -> str:
-    """Hyphens before numbers, as a program prints them, become minus signs."""
-    return re.sub(r"(?<![\w.])-(?=\d)", "−", text)
+    return f"{typeset(text).rstrip('.')}." if text else ""
 
 
 def slug(text: str) -> str:

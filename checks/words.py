@@ -14,7 +14,7 @@ VERDICTS = ("error", "does not hold", "coordinate-dependent", "uninformative", "
 """In the order in which a reader should see them: what went wrong first."""
 
 CONTROLS = ("control", "coordinates", "noise")
-NOT_RUN = "not run"
+NOT_RUN = "not\u00a0run"  # never broken over two lines
 CAUTION = (
     "No controls have been run on these claims. Until they are, “holds” means only that the number meets its "
     "threshold: "
@@ -24,21 +24,14 @@ PARTLY = (
     "Some controls have not been run. Where the table says “not run”, “holds” means only that the number "
     "meets its threshold."
 )
-VERDICT_OF = {
-    "pass": "holds",
-    "fail": "does not hold",
-    "inconclusive": "undecided",
-    "skip": "not applicable",
-    "error": "error",
-}
 ANSWERS = {"pass": "yes", "fail": "no", "inconclusive": "undecided", "skip": "not asked", "error": "failed"}
 
 _PHRASES = {
     "does not hold": ("1 does not", "{} do not"),
     "coordinate-dependent": ("1 depends on the choice of coordinates", "{} depend on the choice of coordinates"),
     "uninformative": (
-        "1 says nothing, because its control passes or fails with it",
-        "{} say nothing, because their controls pass or fail with them",
+        "1 says nothing, because its control shows the same",
+        "{} say nothing, because their controls show the same",
     ),
     "undecided": ("1 is undecided", "{} are undecided"),
     "not applicable": ("1 does not apply to this model", "{} do not apply to this model"),
@@ -72,8 +65,11 @@ def caution(claims: Sequence[Mapping[str, Any]]) -> str:
     return PARTLY if any(run) else CAUTION
 
 
-def margin(finding: Mapping[str, Any]) -> str:
-    """How far a number is from its limit, and what move of the limit would change the answer."""
+def margin(finding: Mapping[str, Any], noise: float | None = None) -> str:
+    """How far a number is from its limit, and what move of the limit would change the answer.
+
+    noise : how far the number moves under changes that should not move it, where that was measured.
+    """
     if finding["margin"] is None:
         return ""
     distance, unit = abs(finding["margin"]), f" {finding['unit']}" if finding["unit"] else ""
@@ -82,6 +78,8 @@ def margin(finding: Mapping[str, Any]) -> str:
         return f"Exactly at the limit{where}."
     side = "inside" if finding["margin"] > 0 else "outside"
     said = f"{number(distance)}{unit} {side} the limit{where}"
+    if noise:
+        said += f", {number(float(f'{distance / noise:.2g}'), 2)} × the noise"
     if finding["status"] == "inconclusive" and finding["reason"]:
         return f"{said}; {finding['reason']}."
     if not finding["threshold"] or finding["status"] not in ("pass", "fail"):

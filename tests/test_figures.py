@@ -96,7 +96,7 @@ def test_linear_ticks_rise_and_lie_inside_the_domain(low, span, count):
     assume(span > 1e-6 * max(abs(low), abs(high)))  # closer than that, float64 has no round numbers between
     values = [t.value for t in axes.linear_ticks(low, high, count)]
     assert values == sorted(set(values)) and all(low <= v <= high for v in values)
-    assert 1 <= len(values) <= 2 * count + 1
+    assert 2 <= len(values) <= 2 * count + 1
 
 
 @given(low=sizes, factor=st.floats(1.01, 1e15))
@@ -214,8 +214,17 @@ def test_bars_and_dots_lie_inside_their_view_boxes(shares):
 )
 def test_a_strip_is_drawn_to_scale_inside_its_width(observed, threshold, ends, comparator):
     interval = ends and (observed - ends[0], observed + ends[1])
-    drawn = strip(finding(observed, threshold, comparator, interval=interval))
-    spots = [drawn.limit, drawn.dot, *(drawn.interval or ()), drawn.pass_from, drawn.pass_from + drawn.pass_width]
+    others = [("twin", observed + end) for end in ends or ()]
+    drawn = strip(finding(observed, threshold, comparator, interval=interval), controls=others, noise=ends and ends[0])
+    spots = [
+        *(at for at, _ in drawn.controls),
+        *(drawn.noise or ()),
+        drawn.limit,
+        drawn.dot,
+        *(drawn.interval or ()),
+        drawn.pass_from,
+        drawn.pass_from + drawn.pass_width,
+    ]
     assert all(-1e-9 <= spot <= 100.01 for spot in [*spots, *(t.x for t in drawn.ticks)])  # percent, two decimals
     passes = observed <= threshold if comparator.startswith("<") else observed >= threshold
     inside = drawn.pass_from - 0.01 <= drawn.dot <= drawn.pass_from + drawn.pass_width + 0.01
@@ -257,3 +266,15 @@ def test_the_mixed_range_on_the_page_is_the_one_that_was_measured():
     from analyses.head_grams import MIXED
 
     assert head_grams.MIXED == MIXED
+
+
+@given(st.lists(numbers, max_size=200))
+def test_control_values_are_drawn_by_rank_with_their_extremes_and_counted(values):
+    drawn = strip(finding(0.0, 1.0), controls=[("twin", v) for v in values])
+    assert len(drawn.controls) == min(len(values), 24)
+    assert drawn.controls_words.startswith(f"{len(values)} control value") or not values
+    if values:
+        places = [at for at, _ in drawn.controls]
+        assert places == sorted(places)
+        assert drawn.controls[0][1] == f"twin: {number(min(values))}"
+        assert drawn.controls[-1][1] == f"twin: {number(max(values))}"

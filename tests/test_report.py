@@ -74,7 +74,7 @@ def folder(tmp_path) -> Path:
 def test_the_answer_counts_every_verdict_once():
     assert words.answer(list(words.VERDICTS)) == (
         "1 of 7 claims holds; 1 does not; 1 depends on the choice of coordinates; "
-        "1 says nothing, because its control passes or fails with it; 1 is undecided; "
+        "1 says nothing, because its control shows the same; 1 is undecided; "
         "1 does not apply to this model; 1 could not be evaluated, because its analysis failed."
     )
     assert words.answer(["does not hold"] * 2) == "0 of 2 claims hold; 2 do not."
@@ -92,6 +92,7 @@ def test_a_margin_says_its_side_and_the_limit_at_which_the_answer_changes():
     assert "at a limit of −0.600, 20 % away" in words.margin(
         finding(-0.6, -0.5, interval=[-0.9, -0.1], interval_bound=0.0)
     )
+    assert words.margin(finding(0.07, 0.1), 0.003).startswith("0.0300 inside the limit, 10 × the noise; ")
     assert words.margin(finding(0.4, 0.0, ">")) == "0.400 inside the limit."
     assert words.margin(finding(0.1, 0.1)) == "Exactly at the limit."
     assert words.margin(finding(None)) == ""
@@ -251,6 +252,13 @@ def test_controls_that_were_run_are_shown_and_need_no_warning(tmp_path):
     page = Page(render_model(write_folder(tmp_path, gates([outcome("A", controls=controls)]), manifest())))
     assert "Until they are" not in page.text and "not run" not in page.text.replace("was not run", "")
     assert all(f"detail of {name}" in page.text for name in words.CONTROLS)
+    run = {"name": "shuffled", "seed": 0, "status": "fail", "observed": [0.5], "where": None}
+    drawn = outcome(
+        "A", controls=controls | {"control": controls["control"] | {"runs": [run, run | {"observed": [None]}]},
+                                  "noise": controls["noise"] | {"band": 0.01}}
+    )  # fmt: skip
+    source = render_model(write_folder(tmp_path, gates([drawn]), manifest()))
+    assert source.count("<title>shuffled: 0.500</title>") == 1 and "noise moves the number by 0.0100 at most" in source
     some = outcome("A", controls=controls | {"noise": None})
     text = Page(render_model(write_folder(tmp_path, gates([some]), manifest()))).text
     assert words.PARTLY in text
