@@ -1,0 +1,29 @@
+"""What `pip install .` takes along."""
+
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_every_package_is_named_for_installation():
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = {p.parent.relative_to(ROOT).as_posix().replace("/", ".") for d in ("analyses", "checks") for p in (ROOT / d).rglob("*.py")}
+    assert set(named) == found | {"checks.templates"}
+
+
+def test_the_lock_file_pins_every_dependency_exactly_and_within_the_declared_ranges():
+    from packaging.requirements import Requirement
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+    pinned = {name.lower(): version for name, version in (line.split("==") for line in lines)}
+    for text in project["dependencies"] + project["optional-dependencies"]["test"]:
+        requirement = Requirement(text)
+        assert requirement.specifier.contains(pinned[requirement.name]), text
+
+
+def test_the_project_ships_no_pickle_and_a_reference_model_under_eight_megabytes():
+    files = [path for path in (ROOT / "checks" / "reference").iterdir() if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 8_000_000
+    assert {path.suffix for path in files} <= {".json", ".safetensors", ".md", ".py"}
