@@ -14,7 +14,6 @@ from functools import partial
 import torch
 
 from analyses.architectures import MATRICES
-from analyses.checkpoint import Checkpoint
 from checks.roles import Role
 from checks.twins import Twin, TwinCheckpoint
 
