@@ -70,7 +70,8 @@ def _measuring(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--attention", choices=("eager", "sdpa"), default="eager", help="attention implementation")
     parser.add_argument("--calibration", type=Path, metavar="FILE", help="UTF-8 text instead of the one that ships")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--controls", choices=("all", "none"), help="default: all for the reference model, else none")
+    controls = ("all", "class", "coordinates", "noise", "none")
+    parser.add_argument("--controls", choices=controls, help="default: all for the reference model, else none")
     parser.add_argument("--trust-remote-code", action="store_true", help="let the model's own code run")
 
 
@@ -126,8 +127,9 @@ def _measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:
             print(f"fathom: {error}", file=sys.stderr)
             code = ERROR
             continue
-        if (arguments.controls or ("all" if source == str(REFERENCE) else "none")) == "all":
-            _control(measured, _say(arguments))
+        wanted = arguments.controls or ("all" if source == str(REFERENCE) else "none")
+        if wanted != "none":
+            _control(measured, wanted, _say(arguments))
         write_json(measured.folder / "manifest.json", manifest(measured))
         folders.append(measured.folder)
         for name, failure in measured.failures.items():
@@ -136,13 +138,14 @@ def _measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:
     return folders, code
 
 
-def _control(measured: Measured, say: Callable[[str], None]) -> None:
+def _control(measured: Measured, wanted: str, say: Callable[[str], None]) -> None:
     """Run the controls of what was measured, and keep what they found."""
     from analyses.records import read_json, write_json
-    from checks.controls import controls
+    from checks.controls import PARTS, controls
 
     found = {name: read_json(measured.folder / f"{name}.json") for name in measured.settings.only}
-    evidence = controls(measured.checkpoint, measured.calibration, measured.settings, found, say=say)
+    parts = PARTS if wanted == "all" else (wanted,)
+    evidence = controls(measured.checkpoint, measured.calibration, measured.settings, found, parts=parts, say=say)
     write_json(measured.folder / "controls.json", evidence)
 
 

@@ -31,6 +31,7 @@ from checks.surrogates import TRACKS, surrogate_records
 from checks.twins import INITIALISED, SHUFFLED, Twin, TwinCheckpoint
 from checks.verdicts import BLIND, CHANGES, WITHIN_NOISE
 
+PARTS = ("class", "coordinates", "noise")
 TWINS = 19  # of each kind: two passes are then more than one in twenty
 COSTLY_TWINS = 3  # for claims that need a forward pass
 VACUOUS = 2  # passes of one kind that make a presence worthless
@@ -75,7 +76,7 @@ class Run:
     """One claim judged on one model that is not the model."""
 
     name: str  # what was done
-    seed: int | None
+    seed: int  # of the draw
     status: Status
     observed: tuple[float | None, ...]  # per condition of the gate
     where: str | None  # the family, form or descriptor that decided
@@ -110,7 +111,7 @@ class Subject:
         name: str,
         gates: Sequence[Gate],
         *,
-        number: int | None = None,
+        number: int = 0,  # of the draw, where several twins of this name are made
         checkpoint: Checkpoint | None = None,
         text: Calibration | None = None,
         **settings: Any,
@@ -118,18 +119,19 @@ class Subject:
         """These gates on a twin, or on the model with other settings; claim id → run."""
         if not gates:
             return {}
-        self.say(f"{self.checkpoint.name}: control {name}" + ("" if number is None else f" {number}"))
+        if not number:
+            self.say(f"{self.checkpoint.name}: control {name}")
         only = sorted({gate.analysis for gate in gates})
         changed = replace(self.settings, **settings)
         found = records_of(checkpoint or self.checkpoint, text or self.text, changed, only)
-        return {gate.id: run_of(gate, found, name=name, number=number) for gate in gates}
+        return {gate.id: run_of(gate, found, name=name, seed=number) for gate in gates}
 
 
-def run_of(gate: Gate, found: Records, *, name: str, number: int | None = None) -> Run:
+def run_of(gate: Gate, found: Records, *, name: str, seed: int = 0) -> Run:
     outcome = evaluate(gate, found)
     return Run(
         name=name,
-        seed=number,
+        seed=seed,
         status=outcome.status,
         observed=tuple(finding.observed for finding in outcome.findings),
         where=outcome.findings[0].where,
@@ -142,6 +144,7 @@ def controls(
     settings: Settings,
     found: Records,
     *,
+    parts: Sequence[str] = PARTS,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """The content of `controls.json`: claim id → {control, coordinates, noise}, each an Evidence or None.
@@ -149,13 +152,18 @@ def controls(
     Parameters
     ----------
     found : the records of the model itself, made with the same text and settings.
+    parts : which of PARTS to run. Without "noise", coordinates are allowed rounding alone.
     """
     outcomes = {gate.id: evaluate(gate, found) for gate in CLAIMS if gate.analysis in found}
     outcomes = {claim: o for claim, o in outcomes.items() if o.status in ("pass", "fail", "inconclusive")}
     subject = Subject(checkpoint, text, settings, found, outcomes, say)
-    band = noise(subject)
-    control = twinned(subject) | absence(subject) | schedule(subject)
-    moved = coordinates(subject, {claim: evidence.band or 0.0 for claim, evidence in band.items()})
+    control, moved, band = {}, {}, {}
+    if "class" in parts:
+        control = twinned(subject) | absence(subject) | schedule(subject)
+    if "noise" in parts:
+        band = noise(subject)
+    if "coordinates" in parts:
+        moved = coordinates(subject, {claim: evidence.band or 0.0 for claim, evidence in band.items()})
     return {
         "schema_version": SCHEMA_VERSION,
         "model": checkpoint.name,
@@ -256,7 +264,7 @@ def _twins(subject: Subject, gates: Sequence[Gate], kind: Twin) -> dict[str, lis
     for i in range(0 if kind.undefined(subject.checkpoint) else TWINS):
         asked = [gate for gate in gates if i < COSTLY_TWINS or not needs_forward(gate)]
         twin = kind.apply(subject.checkpoint, subject.settings.seed + i)
-        for claim, run in subject.judge(kind.name, asked, number=twin.seed, checkpoint=twin).items():
+        for claim, run in subject.judge(kind.name, asked, number=i, checkpoint=twin).items():
             runs.setdefault(claim, []).append(run)
     return runs
 
@@ -309,23 +317,26 @@ def _noise(outcome: Outcome, runs: Sequence[Run]) -> Evidence:
     told = f"the number moves by {band:.2g} at most ({worst}), its margin is {margin:.2g}"
     opposite = {"pass": "fail", "fail": "pass"}.get(outcome.status)
     turned = next((run for run in runs if run.status == opposite), None)
+    other = next((run for run in runs if _winner_changed(outcome, run)), None)
+    if other:
+        told = f"{other.name} makes {other.where} the winner in place of {base.where}; {told}"
     if turned:
         told = f"{turned.name} turns the answer round; {told}"
-    answer = WITHIN_NOISE if turned or band >= margin else "stable"
+    answer = WITHIN_NOISE if turned or other or band >= margin else "stable"
     return Evidence(answer=answer, detail=told, runs=tuple(runs), band=band)
 
 
 def coordinates(subject: Subject, band: Mapping[str, float]) -> dict[str, Evidence]:
     """The same model in other parameters: answer, winner and number must stay, the number within its noise band."""
     runs: dict[str, list[Run]] = {claim: [] for claim in subject.outcomes}
-    reason = SCRAMBLE.undefined(subject.checkpoint)
-    if reason:
+    if reason := SCRAMBLE.undefined(subject.checkpoint):
         return {claim: Evidence(answer="not defined", detail=reason) for claim in runs}
-    twins = [(SCRAMBLE.name, SCRAMBLE.apply(subject.checkpoint, subject.settings.seed + i)) for i in range(SCRAMBLES)]
+    twins = [(SCRAMBLE, i) for i in range(SCRAMBLES)]
     if not RAMP_INPUT_GAIN.undefined(subject.checkpoint):
-        twins.append((RAMP_INPUT_GAIN.name, RAMP_INPUT_GAIN.apply(subject.checkpoint, subject.settings.seed)))
-    for name, twin in twins:
-        for claim, run in subject.judge(name, subject.gates(), number=twin.seed, checkpoint=twin).items():
+        twins.append((RAMP_INPUT_GAIN, 0))
+    for change, i in twins:
+        twin = change.apply(subject.checkpoint, subject.settings.seed + i)
+        for claim, run in subject.judge(change.name, subject.gates(), number=i, checkpoint=twin).items():
             runs[claim].append(run)
     return {claim: _coordinates(subject.outcomes[claim], own, band.get(claim, 0.0)) for claim, own in runs.items()}
 
@@ -339,6 +350,8 @@ def _coordinates(outcome: Outcome, runs: Sequence[Run], band: float) -> Evidence
             told = f"the number is undefined after {run.name}"
         elif run.status != outcome.status:
             told = f"{run.name} turns {outcome.status} into {run.status}: {base.observed:.3g} becomes {value:.3g}"
+        elif _winner_changed(outcome, run):
+            told = f"{run.name} makes {run.where} the winner in place of {base.where}"
         elif math.copysign(1, value) != math.copysign(1, base.observed) and abs(value - base.observed) > allowed:
             told = f"{run.name} changes the sign: {base.observed:.3g} becomes {value:.3g}"
         elif abs(value - base.observed) > allowed:
@@ -348,6 +361,11 @@ def _coordinates(outcome: Outcome, runs: Sequence[Run], band: float) -> Evidence
         return Evidence(answer=CHANGES, detail=told, runs=tuple(runs))
     most = max((abs(run.observed[0] - base.observed) for run in runs), default=0.0)
     return Evidence(answer="stable", detail=f"the number moves by {most:.2g} at most", runs=tuple(runs))
+
+
+def _winner_changed(outcome: Outcome, run: Run) -> bool:
+    """Whether another form or descriptor won. A worst family is no winner: which one it is decides nothing."""
+    return outcome.kind in ("schedule", "association") and run.where != outcome.findings[0].where
 
 
 def window(text: Calibration, number: int) -> Calibration:

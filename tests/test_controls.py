@@ -22,9 +22,10 @@ def run(name: str, status: str, value: float | None = 0.0) -> Run:
     return Run(name=name, seed=0, status=status, observed=(value,), where=None)
 
 
-def outcome(status: str, observed: float, margin: float) -> SimpleNamespace:
+def outcome(status: str, observed: float, margin: float, kind: str = "absence", where=None) -> SimpleNamespace:
     """What the readers of runs look at in an Outcome."""
-    return SimpleNamespace(status=status, findings=(SimpleNamespace(observed=observed, margin=margin),))
+    finding = SimpleNamespace(observed=observed, margin=margin, where=where)
+    return SimpleNamespace(status=status, kind=kind, findings=(finding,))
 
 
 def test_one_lucky_twin_in_nineteen_is_chance_and_two_of_a_kind_are_vacuous():
@@ -69,6 +70,15 @@ def test_a_margin_smaller_than_what_noise_moves_is_within_noise():
     evidence = _noise(base, [run("bfloat16", "pass", 0.55), run("text", "pass", 0.35)])
     assert (evidence.answer, evidence.band) == ("within noise", pytest.approx(0.15, rel=1e-12))  # rounding
     assert _noise(base, [run("text", "fail", 0.5)]).answer == "within noise"
+
+
+def test_another_winning_form_or_descriptor_is_another_answer_and_another_worst_family_is_not():
+    moved = [replace(run("scramble", "pass", 0.5), where="fro")]
+    for kind, noisy, changed in (("association", "within noise", "changes"), ("absence", "stable", "stable")):
+        base = outcome("pass", 0.5, 0.1, kind=kind, where="op")
+        noise, coordinates = _noise(base, moved), _coordinates(base, moved, band=0.0)
+        assert (noise.answer, coordinates.answer) == (noisy, changed)
+        assert kind == "absence" or ("fro the winner in place of op" in noise.detail + coordinates.detail)
 
 
 def test_windows_of_the_text_leave_out_each_quarter_once():
