@@ -141,7 +141,7 @@ def test_a_planted_association_passes_from_spectra_to_the_claimed_numbers():
     assert table.best in ("op", "fro", "trace")
     assert table.descriptors[table.best].r["pooled"] < 0 and values["within_r_signed"] > 0.6
     assert values["best_abs_r"] > 0.6 and values["best_abs_r_shift_p"] == 1 / 24 and values["within_r_p"] == 0.001
-    assert record.metrics["best_abs_r"].n == {"layers": 12, "heads": 96, "within_degrees": 84}
+    assert record.metrics["best_abs_r"].n == {"layers": 12, "heads": 96, "degrees_of_freedom_within_layers": 84}
     low, high = record.metrics["within_r_signed"].interval
     assert 0 < low < values["within_r_signed"] < high
     # The gained version is scale-free: what was planted in the size of the spectrum is not in its shape.

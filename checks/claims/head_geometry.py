@@ -93,7 +93,7 @@ CLAIMS: tuple[Gate, ...] = (
             ),
         ),
         reason="0.3 is a tenth of the variance inside layers; with 60 degrees of freedom chance gives 0.25 once in 20.",
-        minimum={"within_degrees": 60},
+        minimum={"degrees_of_freedom_within_layers": 60},
         errata=_DEPTH + _COORDINATES,
     ),
     Gate(
