@@ -41,17 +41,17 @@ WINDOWS = 4  # of the calibration text, each leaving out another quarter
 ROUNDING = 1e-9  # relative; float64 statistics of exactly equal models agree to this
 HALF_UNIT = 2.0**-9  # relative half unit in the last place of bfloat16
 
-_ADJACENT = adjacent_mixture()
-PLANTS: Mapping[str, Twin] = {
+_ADJACENT = tuple(adjacent_mixture(cos=cos) for cos in (0.5, 0.25, 0.125))
+PLANTS: Mapping[str, tuple[Twin, ...]] = {
     "NR1": _ADJACENT,
     "NR1m": _ADJACENT,
     "NR2": _ADJACENT,
-    "NR3": truncated_residual(),
+    "NR3": tuple(truncated_residual(keep=keep) for keep in (0.5, 0.75, 0.875)),
     "HG1": _ADJACENT,
-    "HG3": query_key_mixture(),
-    "DS3": common_direction(),
+    "HG3": tuple(query_key_mixture(cos=cos) for cos in (0.4, 0.2, 0.1)),
+    "DS3": tuple(common_direction(size=size) for size in (1.0, 0.5, 0.25)),
 }
-"""Claim of absence → the planted twin on which it must fail, its size stated with it."""
+"""Claim of absence → planted twins: the first, of the stated size, must fail it; the weaker ones find how little it sees."""
 
 REROUNDED = Twin(
     name="rounded again",
@@ -198,32 +198,50 @@ def _presence(runs: Sequence[Run]) -> Evidence:
 
 
 def absence(subject: Subject) -> dict[str, Evidence]:
-    """The plant must fail the claim, and must fail it in scrambled coordinates too."""
+    """The plant must fail the claim, in scrambled coordinates too; weaker plants find the detection limit."""
     evidence = {}
-    for plant in dict.fromkeys(PLANTS.values()):
-        gates = [gate for gate in subject.gates("absence") if PLANTS[gate.id] is plant]
-        if reason := plant.undefined(subject.checkpoint):
+    for plants in dict.fromkeys(PLANTS.values()):
+        gates = [gate for gate in subject.gates("absence") if PLANTS[gate.id] is plants]
+        if reason := plants[0].undefined(subject.checkpoint):
             evidence |= {gate.id: Evidence(answer="not defined", detail=reason) for gate in gates}
             continue
-        twin = plant.apply(subject.checkpoint, subject.settings.seed)
-        seen = subject.judge(plant.name, gates, checkpoint=twin)
         hidden: dict[str, Run] = {}
-        if not SCRAMBLE.undefined(twin):
-            scrambled = SCRAMBLE.apply(twin, subject.settings.seed)
-            hidden = subject.judge(f"{plant.name}, scrambled", gates, checkpoint=scrambled)
-        evidence |= {g.id: _absence(plant, seen[g.id], hidden.get(g.id)) for g in gates}
+        if not SCRAMBLE.undefined(subject.checkpoint):
+            twin = SCRAMBLE.apply(plants[0].apply(subject.checkpoint, subject.settings.seed), subject.settings.seed)
+            hidden = subject.judge(f"{plants[0].name}, scrambled", gates, checkpoint=twin)
+        seen = _weaker_and_weaker(subject, gates, plants)
+        evidence |= {g.id: _absence(plants, seen[g.id], hidden.get(g.id)) for g in gates}
     return evidence
 
 
-def _absence(plant: Twin, seen: Run, hidden: Run | None) -> Evidence:
-    runs = (seen,) if hidden is None else (seen, hidden)
-    size = f"{plant.name} of size {plant.size:g}"
-    if seen.status == "pass":
-        return Evidence(answer="insensitive", detail=f"it passes on a planted {size} too", runs=runs)
+def _weaker_and_weaker(subject: Subject, gates: Sequence[Gate], plants: Sequence[Twin]) -> dict[str, list[Run]]:
+    """Claim → its runs on the plants, strongest first, up to the first that it does not see.
+
+    A claim that fails on the model itself has no detection limit, and is asked of the first plant alone.
+    """
+    runs: dict[str, list[Run]] = {gate.id: [] for gate in gates}
+    asked = list(gates)
+    for plant in plants:
+        twin = plant.apply(subject.checkpoint, subject.settings.seed)
+        for claim, run in subject.judge(f"{plant.name} {plant.size:g}", asked, checkpoint=twin).items():
+            runs[claim].append(run)
+        asked = [g for g in asked if runs[g.id][-1].status == "fail" and subject.outcomes[g.id].status == "pass"]
+    return runs
+
+
+def _absence(plants: Sequence[Twin], seen: Sequence[Run], hidden: Run | None) -> Evidence:
+    runs = (*seen, hidden) if hidden else tuple(seen)
+    planted = f"a planted {plants[0].name} of size {plants[0].size:g}"
+    if seen[0].status == "pass":
+        return Evidence(answer="insensitive", detail=f"it passes on {planted} too", runs=runs)
     if hidden is not None and hidden.status == "pass":
-        detail = f"it sees a planted {size}, but not in scrambled coordinates"
-        return Evidence(answer=BLIND, detail=detail, runs=runs)
-    return Evidence(answer="informative", detail=f"it sees a planted {size}, scrambled too", runs=runs)
+        return Evidence(answer=BLIND, detail=f"it sees {planted}, but not in scrambled coordinates", runs=runs)
+    told = f"it sees {planted}, scrambled too"
+    least = [plant.size for plant, run in zip(plants, seen, strict=False) if run.status == "fail"]
+    if least:
+        told += f"; detection limit: it still fails at size {least[-1]:g}"
+        told += f" and no longer at {plants[len(least)].size:g}" if len(seen) > len(least) else ""
+    return Evidence(answer="informative", detail=told, runs=runs)
 
 
 def _association(runs: Sequence[Run]) -> Evidence:

@@ -37,16 +37,24 @@ def test_one_lucky_twin_in_nineteen_is_chance_and_two_of_a_kind_are_vacuous():
 
 
 def test_a_plant_must_be_seen_also_in_other_coordinates():
-    plant = PLANTS["NR1"]
-    assert _absence(plant, run("plant", "pass"), run("scrambled", "pass")).answer == "insensitive"
-    assert _absence(plant, run("plant", "fail"), run("scrambled", "pass")).answer == "coordinate-blind"
-    assert _absence(plant, run("plant", "fail"), run("scrambled", "fail")).answer == "informative"
+    plants = PLANTS["NR1"]
+    assert _absence(plants, [run("plant", "pass")], run("scrambled", "pass")).answer == "insensitive"
+    assert _absence(plants, [run("plant", "fail")], run("scrambled", "pass")).answer == "coordinate-blind"
+    assert _absence(plants, [run("plant", "fail")], run("scrambled", "fail")).answer == "informative"
+
+
+def test_the_detection_limit_is_the_weakest_plant_that_is_still_seen():
+    seen = [run("0.5", "fail"), run("0.25", "fail"), run("0.125", "inconclusive")]
+    detail = _absence(PLANTS["NR1"], seen, run("scrambled", "fail")).detail
+    assert detail.endswith("detection limit: it still fails at size 0.25 and no longer at 0.125")
+    assert _absence(PLANTS["NR1"], [*seen[:2], run("0.125", "fail")], None).detail.endswith("still fails at size 0.125")
 
 
 def test_every_claim_of_absence_has_its_plant_and_every_schedule_its_surrogate():
     assert set(PLANTS) == {gate.id for gate in CLAIMS if gate.kind == "absence"}
-    assert {claim for claims in surrogates.TRACKS for claim in claims} == {gate.id for gate in CLAIMS if gate.kind == "schedule"}
-    assert all(plant.size is not None for plant in PLANTS.values())
+    schedules = {gate.id for gate in CLAIMS if gate.kind == "schedule"}
+    assert {claim for claims in surrogates.TRACKS for claim in claims} == schedules
+    assert all(plant.size is not None for plants in PLANTS.values() for plant in plants)
 
 
 def test_coordinates_that_change_the_answer_the_sign_or_the_number_are_named():
