@@ -128,8 +128,9 @@ def _measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:
             code = ERROR
             continue
         wanted = arguments.controls or ("all" if source == str(REFERENCE) else "none")
-        if wanted != "none":
-            _control(measured, wanted, _say(arguments))
+        if wanted != "none" and (failure := _control(measured, wanted, arguments)):
+            print(f"fathom: {measured.checkpoint.name}: controls failed: {failure}", file=sys.stderr)
+            code = ERROR
         write_json(measured.folder / "manifest.json", manifest(measured))
         folders.append(measured.folder)
         for name, failure in measured.failures.items():
@@ -138,15 +139,25 @@ def _measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:
     return folders, code
 
 
-def _control(measured: Measured, wanted: str, say: Callable[[str], None]) -> None:
-    """Run the controls of what was measured, and keep what they found."""
+def _control(measured: Measured, wanted: str, arguments: argparse.Namespace) -> str | None:
+    """Run the controls of what was measured and keep what they found; why not, if they failed.
+
+    The measurement stands without them, and the page then says that they were not run.
+    """
     from analyses.records import read_json, write_json
     from checks.controls import PARTS, controls
 
     found = {name: read_json(measured.folder / f"{name}.json") for name in measured.settings.only}
     parts = PARTS if wanted == "all" else (wanted,)
-    evidence = controls(measured.checkpoint, measured.calibration, measured.settings, found, parts=parts, say=say)
+    say = _say(arguments)
+    try:
+        evidence = controls(measured.checkpoint, measured.calibration, measured.settings, found, parts=parts, say=say)
+    except Exception as error:  # the records are on disk and must reach their page
+        if arguments.debug:
+            raise
+        return f"{type(error).__name__}: {error}".splitlines()[0]
     write_json(measured.folder / "controls.json", evidence)
+    return None
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -62,7 +62,6 @@ REROUNDED = Twin(
 """What storing the weights once more in bfloat16 could have done to them."""
 
 
-
 def _uniform(twin: TwinCheckpoint, role: Role, value: torch.Tensor) -> torch.Tensor:
     draw = torch.rand(value.shape, generator=twin.draw(role.part, role.layer, role.bias), dtype=torch.float64)
     return 2 * draw - 1

@@ -108,8 +108,8 @@ def test_a_run_with_another_seed_or_text_says_so_in_the_manifest(tiny, tmp_path)
 def test_a_long_text_is_cut_at_2048_tokens_and_says_so(tiny, tmp_path):
     text = tmp_path / "long.txt"
     text.write_text("abc " * 1000)  # one token a byte
-    command = ("measure", tiny, "--out", tmp_path, "--calibration", text, "--only", "attention_stats", "--device", "cpu")
-    assert fathom(*command) == 0
+    command = ("measure", tiny, "--out", tmp_path, "--calibration", text, "--only", "attention_stats")
+    assert fathom(*command, "--device", "cpu") == 0
     forward = records.read_json(tmp_path / "tiny" / "manifest.json")["forward"]
     assert (forward["tokens"], forward["truncated"]) == (2048, True)
 
@@ -136,6 +136,16 @@ def test_one_analysis_that_crashes_loses_no_other(tiny, tmp_path, monkeypatch, c
     verdicts = {claim["id"]: claim["verdict"] for claim in judged["claims"]}
     assert verdicts["HG1"] == "error" and verdicts["NR1"] not in ("error", "not applicable")
     assert "no room for the grams" in (tmp_path / "tiny" / "report.html").read_text()
+
+
+def test_controls_that_crash_lose_no_measurement_and_are_shown_as_not_run(tiny, tmp_path, monkeypatch, capsys):
+    def crash(*arguments, **keywords):
+        raise MemoryError("no room for a twin")
+
+    monkeypatch.setattr("checks.controls.controls", crash)
+    assert fathom("run", tiny, "--out", tmp_path, "--device", "cpu", "--controls", "class") == 2
+    assert "controls failed: MemoryError: no room for a twin" in capsys.readouterr().err
+    assert "not run" in (tmp_path / "tiny" / "report.html").read_text()
 
 
 def test_a_crash_never_leaves_an_older_good_result(tiny, tmp_path, monkeypatch):
