@@ -3,8 +3,8 @@
 from checks.gate import Condition, Gate
 
 _STORED = (
-    "The published script stopped at the stored coordinates: reordering one layer's neurons brings every cosine to "
-    "chance and leaves the model as it was."
+    "The published script stopped at the stored coordinates: reordering one layer's neurons or heads changes these "
+    "cosines and leaves the model as it was. What it cannot remove is a mean that all rows share."
 )
 _GAINS = (
     "The published script compared gains with √2. That is no null for vectors of positive entries: unrelated gains "

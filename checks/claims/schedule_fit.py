@@ -5,7 +5,8 @@ from checks.gate import Condition, Gate
 _NOT_A_TEMPERATURE = (
     "T ∝ 1/γ is no temperature: with q/k norms a uniform factor of the input norm cancels in the logits, and without "
     "them logits scale as γ². Multiplying the gain of layer ℓ by 2^⌊ℓ/3⌋ and dividing the projections that read it by "
-    "the same factor leaves the model's function unchanged and makes this fit report a perfect exponential cooling."
+    "the same factor leaves the model's function unchanged and makes this fit report an exponential cooling: R² 0.91 "
+    "to 0.95, by the number of layers."
 )
 
 INTEGRITY: tuple[Gate, ...] = (
