@@ -9,6 +9,7 @@ its own keys in its result record; these are the keys that all of them share:
     metrics          name → Metric, the numbers that claim gates read
     identities       name → Metric, worst violation of what the mathematics promises
     absent           path pattern → reason, one for every null in the record
+    invariance       statistic → map → bool: which exact changes of parameters leave it alone (`invariance`)
     notes            list of sentences a reader must know to read the numbers rightly
 
 JSON is strict: NaN and infinity never reach the disk, and a null without a reason in `absent`

@@ -14,6 +14,7 @@ from analyses import (
     forward,
     head_geometry,
     head_grams,
+    invariance,
     null_residual,
     records,
     schedule_fit,
@@ -95,8 +96,8 @@ def forward_pass(checkpoint: Checkpoint, text: Calibration, settings: Settings, 
 
 def analyse(
     name: str, checkpoint: Checkpoint, passes: Passes, settings: Settings, record_of: RecordOf
-) -> tuple[Any, dict[str, torch.Tensor]]:
-    """Run one analysis: (record, arrays for the safetensors file beside it).
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Run one analysis: (plain record, arrays for the safetensors file beside it).
 
     Parameters
     ----------
@@ -106,6 +107,15 @@ def analyse(
     ------
     Skipped : where the model cannot be asked; anything else is a failure of the analysis.
     """
+    record, arrays = _measure(name, checkpoint, passes, settings, record_of)
+    model_type = checkpoint.config.get("model_type")
+    table = invariance.table(name, model_type=model_type, qk_norm=checkpoint.has_qk_norm)
+    return records.plain(record) | {"invariance": table}, arrays
+
+
+def _measure(
+    name: str, checkpoint: Checkpoint, passes: Passes, settings: Settings, record_of: RecordOf
+) -> tuple[Any, dict[str, torch.Tensor]]:
     seed = settings.seed
     device = "cpu" if settings.device == "mps" else settings.device  # mps has no float64
     match name:
@@ -154,6 +164,5 @@ def records_of(
     found: dict[str, dict[str, Any]] = {}
     for name in records.ANALYSES:
         if name in wanted:
-            record, _ = analyse(name, checkpoint, passes, settings, found.__getitem__)
-            found[name] = records.plain(record)
+            found[name], _ = analyse(name, checkpoint, passes, settings, found.__getitem__)
     return found

@@ -1,0 +1,190 @@
+"""Each cell of a record's table is proved by applying its map: what stays stays, and what moves is seen to move."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from analyses import invariance, records, suite
+from analyses.calibration import load_calibration
+from analyses.checkpoint import Checkpoint, open_checkpoint
+from checks.claims import CLAIMS
+from checks.coordinates import MAPS
+from checks.exact_map import EXACT, MODEL_TYPES
+from tests.tiny import tiny_checkpoint
+
+LAYERS = 6  # a schedule needs five
+SIZES = dict(layers=LAYERS, hidden_size=36, num_attention_heads=9, num_key_value_heads=3, head_dim=4)
+"""Of three heads, or groups, two layers can take different orders; of two, both always swap."""
+SETTINGS = suite.Settings(device="cpu", dtype="float64")
+TEXT = dataclasses.replace(load_calibration(), texts=load_calibration().texts[:6])
+SEEDS = (1, 2, 3)  # a cell that says "moves" may need another draw of its map
+
+BY_WEIGHTS = 1e-9  # relative; float64 sums and products of up to a thousand terms, through one SVD
+BY_FORWARD = 1e-5  # the library's norms compute in float32 whatever the model's dtype: 6e-8 a step, six layers
+BY_EPS = 1e-3  # the q/k norms' eps, 1e-6, over the mean square of a query or key, 1e-2; through correlations
+CLEARLY = 10  # times its bound, how far a statistic must move to have moved
+FROM_FORWARD = ("attention_stats.dynamic", "attention_stats.temperature", "schedule_fit.metrics.measured")
+FROM_FORWARD += ("schedule_fit.temperature.measured", "head_geometry", "delta_svd")
+
+PLANTED = {"value permutation": "o_proj", "value mixing": "o_proj", "neuron scaling": "up_proj"}
+PLANTED |= {"neuron permutation": "up_proj"}
+"""A worst family moves only if the map touches that one: map → the family made the worst, q_proj for others."""
+
+
+def plant(folder, family: str) -> None:
+    """Give the statistics something to lose, which random weights lack.
+
+    The family's layers share a low-rank part, so that it is the most alike and the least full-rank; gains share a
+    pattern over channels, and those of the input a schedule over depth; keys lean towards queries, so that some heads'
+    curvature is not of mixed sign; the q/k norms' gains match in one rotary plane, so that it can be turned.
+    """
+    path = folder / "model.safetensors"
+    tensors, draw = load_file(path), torch.Generator().manual_seed(7)
+    pattern: dict[str, torch.Tensor] = {}
+    left, right = torch.randn(64, 4, generator=draw), torch.randn(4, 64, generator=draw)
+    for name in sorted(tensors):
+        if ".layers." not in name:
+            continue
+        value, layer, part = tensors[name], int(name.split(".")[2]), name.split(".", 3)[3]
+        if value.ndim == 1:
+            shared = pattern.setdefault(part, torch.rand(len(value), generator=draw) + 0.5)
+            value = 0.8 * shared + 0.2 * value
+            if part.startswith("input"):
+                value = value * 1.2**-layer
+            if part.endswith(("q_norm.weight", "k_norm.weight")):
+                value[2] = value[0]  # the planes of a head of dimension 4 are (0, 2) and (1, 3)
+        elif part.endswith(f"{family}.weight"):
+            mixing = torch.eye(4) + torch.randn(4, 4, generator=draw) / 2
+            value = 0.2 * value + 0.2 * left[: len(value)] @ mixing @ right[:, : value.shape[1]]
+        elif part.endswith("k_proj.weight"):
+            queries = tensors[name.replace("k_proj", "q_proj")].unflatten(0, (3, 3, 4))
+            value = value + layer / 4 * queries.mean(1).flatten(0, 1)
+        tensors[name] = value.contiguous()
+    save_file(tensors, path, {"format": "pt"})
+
+
+def measured(checkpoint: Checkpoint) -> dict[str, dict]:
+    return suite.records_of(checkpoint, TEXT, SETTINGS, records.ANALYSES)
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory):
+    """(model type, map's name) → (checkpoint, its records); (…, seed) → the twin's records. Each made once."""
+    bases, twins = {}, {}
+
+    def base(model_type: str, name: str) -> tuple[Checkpoint, dict]:
+        key = model_type, PLANTED.get(name, "q_proj")
+        if key not in bases:
+            folder = tiny_checkpoint(tmp_path_factory.mktemp("m") / model_type, model_type, **SIZES)
+            plant(folder, key[1])
+            checkpoint = open_checkpoint(str(folder))
+            bases[key] = checkpoint, measured(checkpoint)
+        return bases[key]
+
+    def twin(model_type: str, name: str, seed: int) -> dict:
+        if (model_type, name, seed) not in twins:
+            (map,) = (map for map in MAPS if map.name == name)
+            twins[model_type, name, seed] = measured(map.apply(base(model_type, name)[0], seed))
+        return twins[model_type, name, seed]
+
+    return base, twin
+
+
+def numbers(tree, path: str) -> Iterator[float | None]:
+    """All numbers under a dotted path, in their order; * stands for every key or index."""
+    head, _, rest = path.partition(".")
+    if not path:
+        children = tree if isinstance(tree, list) else tree.values() if isinstance(tree, dict) else None
+        if children is None:
+            yield tree
+            return
+    elif head == "*":
+        children = tree if isinstance(tree, list) else tree.values()
+    else:
+        children = [tree[head]]
+    for child in children:
+        yield from numbers(child, rest)
+
+
+def distance(before: dict, after: dict, path: str) -> float:
+    """Largest change, relative to the largest number; infinite where a number appears or disappears."""
+    a, b = ([math.nan if v is None else float(v) for v in numbers(tree, path)] for tree in (before, after))
+    if len(a) != len(b) or np.any(np.isnan(a) != np.isnan(b)):
+        return math.inf
+    assert a and not np.all(np.isnan(a)), f"{path}: nothing there to move"
+    return float(np.nanmax(np.abs(np.subtract(a, b))) / np.nanmax(np.abs(a)))
+
+
+def bound(analysis: str, path: str, *, eps_limited: bool) -> float:
+    if not f"{analysis}.{path}".startswith(FROM_FORWARD):
+        return BY_WEIGHTS
+    return BY_EPS if eps_limited else BY_FORWARD
+
+
+def wrong_cells(stage, model_type: str, name: str, analysis: str, table: dict) -> list[str]:
+    """Statistics of which a table says the opposite of what the map does."""
+    base, twin = stage
+    checkpoint, before = base(model_type, name)
+    (map,) = (map for map in MAPS if map.name == name)
+    wrong = []
+    for path, stays in table.items():
+        limit = bound(analysis, path, eps_limited=map.tolerance(checkpoint) > EXACT)
+        if stays[name]:
+            moved = distance(before[analysis], twin(model_type, name, SEEDS[0])[analysis], path)
+            if moved > limit:
+                wrong.append(f"{path} moves by {moved:.1e}")
+        else:
+            draws = (distance(before[analysis], twin(model_type, name, s)[analysis], path) for s in SEEDS)
+            if not any(moved > CLEARLY * limit for moved in draws):
+                wrong.append(f"{path} stays")
+    return wrong
+
+
+CASES = [("llama", map.name) for map in MAPS if map.name not in invariance.NEEDS_NORMS]
+CASES += [("qwen3", map.name) for map in MAPS]
+
+
+@pytest.mark.parametrize("analysis", records.ANALYSES)
+@pytest.mark.parametrize(("model_type", "name"), CASES, ids=[f"{kind}, {name}" for kind, name in CASES])
+def test_a_map_leaves_alone_what_the_record_says_and_moves_the_rest(stage, model_type, name, analysis):
+    table = stage[0](model_type, name)[1][analysis]["invariance"]
+    assert wrong_cells(stage, model_type, name, analysis, table) == []
+
+
+@pytest.mark.parametrize("analysis", records.ANALYSES)
+@pytest.mark.parametrize("name", ["gain rescaling", "query and key scaling"])
+def test_every_cell_that_says_the_opposite_is_found(stage, name, analysis):
+    """The comparison above can fail in both directions, on every cell; here on those of two maps."""
+    table = stage[0]("qwen3", name)[1][analysis]["invariance"]
+    opposite = {path: {name: not stays[name]} for path, stays in table.items()}
+    assert len(wrong_cells(stage, "qwen3", name, analysis, opposite)) == len(table)
+
+
+def test_the_table_has_every_exact_map_and_no_other():
+    assert sorted(invariance.MAPS) == sorted(map.name for map in MAPS)
+    assert invariance.MODEL_TYPES == MODEL_TYPES
+    for found in invariance.STATISTICS.values():
+        assert all(moved.by | moved.by_normalised <= set(invariance.MAPS) for moved in found.values())
+
+
+def test_a_map_that_needs_normalised_queries_is_listed_only_where_they_are():
+    plain, normalised = (invariance.table("head_grams", model_type="llama", qk_norm=norm) for norm in (False, True))
+    assert set(normalised["curvature"]) - set(plain["curvature"]) == {"query and key scaling"}
+
+
+def test_nothing_is_promised_for_a_model_without_known_maps():
+    assert invariance.table("head_grams", model_type="gpt2", qk_norm=False) == {}
+
+
+def test_every_number_that_a_claim_reads_is_in_the_table():
+    """Save p-values by resampling of what moves: their draws decide, and their tracks are in the table."""
+    read = {condition.path for gate in CLAIMS for condition in gate.conditions}
+    left_out = {f"head_geometry.metrics.{name}" for name in ("best_abs_r_shift_p", "within_r_p")}
+    left_out.add("schedule_fit.metrics.input_gain_two_piece_p")
+    listed = {f"{a}.{p.removesuffix('.value')}" for a, found in invariance.STATISTICS.items() for p in found}
+    assert read - listed == left_out
