@@ -15,7 +15,6 @@ import argparse
 import hashlib
 import json
 import math
-import os
 import platform
 import sys
 import sysconfig
@@ -213,7 +212,6 @@ def main() -> None:
     parser.add_argument("--keep", type=int, default=0, metavar="STEPS", help="also keep a checkpoint every so many steps")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     train(arguments.out, seed=arguments.seed, keep=arguments.keep)
 
 
