@@ -16,7 +16,7 @@ import jinja2
 from analyses import records
 from checks import words
 from checks.numbers import apart, number, typeset
-from checks.section import Section
+from checks.section import Section, invariance
 from checks.sections import SECTIONS
 from checks.strips import SYMBOLS, strip
 from checks.verdicts import FROM_STATUS
@@ -137,6 +137,7 @@ def _section(
         "facts": section.facts(record),
         "published": section.published(record),
         "errata": _errata(mine),
+        "invariance": invariance(record),
         "limits": section.limits,
         "notes": [_sentence(note) for note in record["notes"]],
     }

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from analyses.invariance import MAPS
 from checks.figures import Column, Figure, Table, Value
 from checks.numbers import column
 
@@ -44,6 +45,22 @@ def table(
         caption=caption,
         columns=(Column(name=row), *(Column(name=name) for name in columns)),
         rows=tuple(zip(names, *written, strict=True)),
+    )
+
+
+def invariance(record: Record) -> Table | None:
+    """The record's statistics × exact changes of parameters, in words; None for a record without any."""
+    found = record.get("invariance")
+    if not found:
+        return None
+    there = set(next(iter(found.values())))
+    maps = [name for name in MAPS if name in there]
+    return Table(
+        caption="“stays”: for every such model, up to rounding. “moves”: for some model, or it loses its value.",
+        columns=(Column(name="number in the record"), *(Column(name=name) for name in maps)),
+        rows=tuple(
+            (statistic, *("stays" if cells[name] else "moves" for name in maps)) for statistic, cells in found.items()
+        ),
     )
 
 

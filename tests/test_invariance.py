@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from analyses import invariance, records, suite
 from analyses.calibration import load_calibration
 from analyses.checkpoint import Checkpoint, open_checkpoint
+from checks import section
 from checks.claims import CLAIMS
 from checks.coordinates import MAPS
 from checks.exact_map import EXACT, MODEL_TYPES
@@ -188,3 +189,13 @@ def test_every_number_that_a_claim_reads_is_in_the_table():
     left_out.add("schedule_fit.metrics.input_gain_two_piece_p")
     listed = {f"{a}.{p.removesuffix('.value')}" for a, found in invariance.STATISTICS.items() for p in found}
     assert read - listed == left_out
+
+
+def test_the_page_shows_each_cell_in_words_and_nothing_for_a_record_without_the_key():
+    found = invariance.table("head_grams", model_type="llama", qk_norm=False)
+    shown = section.invariance({"invariance": found})
+    assert [column.name for column in shown.columns[1:]] == [m for m in invariance.MAPS if m in found["curvature"]]
+    for statistic, *cells in shown.rows:
+        words = dict(zip((column.name for column in shown.columns[1:]), cells, strict=True))
+        assert words == {name: "stays" if stays else "moves" for name, stays in found[statistic].items()}
+    assert section.invariance({}) is None and section.invariance({"invariance": {}}) is None
