@@ -20,7 +20,7 @@ from analyses.records import plain
 from checks import controls, surrogates
 from checks.claims import CLAIMS
 from checks.controls import Subject, run_of
-from checks.coordinates import RAMP_INPUT_GAIN
+from checks.coordinates import RAMP_INPUT_GAIN, RESCALE_GAINS
 from checks.gate import evaluate
 from checks.judge import judge
 from checks.planted import adjacent_mixture
@@ -102,6 +102,9 @@ def test_a_shared_gain_pattern_holds_until_it_is_asked_for_in_other_coordinates(
     moved = controls.coordinates(subject, {"NR5": noise["NR5"].band})
     word, reason = verdict_of(subject, "NR5", control=control, coordinates=moved, noise=noise)
     assert word == "coordinate-dependent" and reason.startswith("scramble turns pass into fail"), reason
+    # Of the scramble's maps it is the one that scales channels.
+    rescaled = subject_of(RESCALE_GAINS.apply(subject.checkpoint, seed=0), "NR5")
+    assert verdict_of(rescaled, "NR5")[0] == "does not hold"
 
 
 # --- a measured temperature of one's choice -------------------------------------------------------
@@ -210,6 +213,22 @@ def test_a_spectrum_that_predicts_entropy_within_layers_holds_and_noise_does_not
 def test_noise_of_few_heads_is_left_undecided_by_its_interval():
     word, reason = he_verdicts(heads(slope=0.0))["HE2"]
     assert word == "undecided" and reason.endswith("does not decide it"), reason
+
+
+def test_larger_queries_lower_entropy_by_arithmetic_so_that_shuffled_weights_show_it_too(tmp_path):
+    sizes = 2.0 ** np.random.default_rng(0).uniform(-2, 2, size=12)
+
+    def edit(name: str, value: torch.Tensor) -> torch.Tensor:
+        return value * float(sizes[layer_of(name)]) if "q_proj" in name else value
+
+    checkpoint = plant(tmp_path / "sizes", edit, layers=12, num_attention_heads=8, num_key_value_heads=8, head_dim=4)
+    subject = subject_of(checkpoint, "HE1", "HE3")
+    control = controls.twinned(subject)
+    for claim in ("HE1", "HE3"):
+        assert verdict_of(subject, claim) == ("holds", "")
+        word, reason = verdict_of(subject, claim, control=control)
+        assert word == "uninformative"
+        assert reason == "mechanical: 3 of 3 models with shuffled weights pass"
 
 
 # --- a gauge artefact -----------------------------------------------------------------------------
