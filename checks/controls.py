@@ -88,7 +88,7 @@ class Evidence:
     answer: str
     detail: str
     runs: tuple[Run, ...] = ()
-    band: float | None = None  # noise only: how far the first number moved at most
+    bands: tuple[float | None, ...] = ()  # noise only: how far each number of the gate moved at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ def controls(
     if "noise" in parts:
         band = noise(subject)
     if "coordinates" in parts:
-        moved = coordinates(subject, {claim: evidence.band or 0.0 for claim, evidence in band.items()})
+        moved = coordinates(subject, band)
     return {
         "schema_version": SCHEMA_VERSION,
         "model": checkpoint.name,
@@ -325,26 +325,39 @@ def noise(subject: Subject) -> dict[str, Evidence]:
 
 
 def _noise(outcome: Outcome, runs: Sequence[Run]) -> Evidence:
+    """The bands of all the gate's numbers; a pass needs every margin outside its band, a failure one that fails so."""
+    moved = [
+        {run.name: abs(run.observed[i] - finding.observed) for run in runs if run.observed[i] is not None}
+        if finding.observed is not None
+        else {}
+        for i, finding in enumerate(outcome.findings)
+    ]
+    bands = tuple(max(by.values(), default=None) for by in moved)
     base = outcome.findings[0]
-    moved = {run.name: abs(run.observed[0] - base.observed) for run in runs if run.observed[0] is not None}
-    if not moved:
-        return Evidence(answer="not defined", detail="the number could not be had again", runs=tuple(runs))
-    worst = max(moved, key=moved.__getitem__)
-    band, margin = moved[worst], abs(base.margin)
-    told = f"the number moves by {band:.2g} at most ({worst}), its margin is {margin:.2g}"
+    if bands[0] is None:
+        return Evidence(answer="not defined", detail="the number could not be had again", runs=tuple(runs), bands=bands)
+    worst = max(moved[0], key=moved[0].__getitem__)
+    told = f"the number moves by {bands[0]:.2g} at most ({worst}), its margin is {abs(base.margin):.2g}"
+    # The margins that the answer rests on: all of a pass, those outside the limit of a failure.
+    decisive = [
+        (abs(finding.margin), band or 0.0)
+        for finding, band in zip(outcome.findings, bands, strict=True)
+        if finding.margin is not None and (outcome.status != "fail" or finding.status == "fail")
+    ]
+    clear = [margin > band for margin, band in decisive]
+    within = not (any(clear) if outcome.status == "fail" else all(clear))
     opposite = {"pass": "fail", "fail": "pass"}.get(outcome.status)
-    turned = next((run for run in runs if run.status == opposite), None)
-    other = next((run for run in runs if _winner_changed(outcome, run)), None)
-    if other:
+    if other := next((run for run in runs if _winner_changed(outcome, run)), None):
         told = f"{other.name} makes {other.where} the winner in place of {base.where}; {told}"
-    if turned:
+    if turned := next((run for run in runs if run.status == opposite), None):
         told = f"{turned.name} turns the answer round; {told}"
-    answer = WITHIN_NOISE if turned or other or band >= margin else "stable"
-    return Evidence(answer=answer, detail=told, runs=tuple(runs), band=band)
+    answer = WITHIN_NOISE if turned or other or within else "stable"
+    return Evidence(answer=answer, detail=told, runs=tuple(runs), bands=bands)
 
 
-def coordinates(subject: Subject, band: Mapping[str, float]) -> dict[str, Evidence]:
+def coordinates(subject: Subject, noise: Mapping[str, Evidence]) -> dict[str, Evidence]:
     """The same model in other parameters: answer, winner and number must stay, the number within its noise band."""
+    band = {claim: evidence.bands[0] or 0.0 for claim, evidence in noise.items()}
     runs: dict[str, list[Run]] = {claim: [] for claim in subject.outcomes}
     if reason := SCRAMBLE.undefined(subject.checkpoint):
         return {claim: Evidence(answer="not defined", detail=reason) for claim in runs}

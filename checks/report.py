@@ -179,7 +179,8 @@ def _finding(finding: Mapping[str, Any], k: int, controls: Mapping[str, Any]) ->
     """The k-th condition of a claim; its control values and its noise are drawn where they were measured."""
     runs = (controls.get("control") or {}).get("runs", ())
     values = [(run["name"], run["observed"][k]) for run in runs if run["observed"][k] is not None]
-    noise = (controls.get("noise") or {}).get("band") if k == 0 else None
+    bands = (controls.get("noise") or {}).get("bands") or ()
+    noise = bands[k] if k < len(bands) else None
     observed, limit = apart(finding["observed"], finding["threshold"])
     return {
         "quantity": finding["quantity"],

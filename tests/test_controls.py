@@ -24,7 +24,7 @@ def run(name: str, status: str, value: float | None = 0.0) -> Run:
 
 def outcome(status: str, observed: float, margin: float, kind: str = "absence", where=None) -> SimpleNamespace:
     """What the readers of runs look at in an Outcome."""
-    finding = SimpleNamespace(observed=observed, margin=margin, where=where)
+    finding = SimpleNamespace(observed=observed, margin=margin, where=where, status=status)
     return SimpleNamespace(status=status, kind=kind, findings=(finding,))
 
 
@@ -76,8 +76,21 @@ def test_a_margin_smaller_than_what_noise_moves_is_within_noise():
     base = outcome("pass", 0.5, 0.1)
     assert _noise(base, [run("bfloat16", "pass", 0.55)]).answer == "stable"
     evidence = _noise(base, [run("bfloat16", "pass", 0.55), run("text", "pass", 0.35)])
-    assert (evidence.answer, evidence.band) == ("within noise", pytest.approx(0.15, rel=1e-12))  # rounding
+    assert (evidence.answer, evidence.bands) == ("within noise", pytest.approx((0.15,), rel=1e-12))  # rounding
     assert _noise(base, [run("text", "fail", 0.5)]).answer == "within noise"
+
+
+def test_a_pass_rests_on_every_margin_and_a_failure_on_one_that_fails():
+    def two(status: str, first: str, second: str) -> SimpleNamespace:
+        parts = [SimpleNamespace(observed=0.5, margin=m, where=None, status=s) for m, s in ((0.1, first), (0.01, second))]
+        return SimpleNamespace(status=status, kind="presence", findings=tuple(parts))
+
+    moved = [replace(run("text", "pass"), observed=(0.55, 0.55))]  # each number by 0.05: within the second margin only
+    assert _noise(two("pass", "pass", "pass"), moved).answer == "within noise"
+    assert _noise(two("pass", "pass", "pass"), moved).bands == pytest.approx((0.05, 0.05), rel=1e-12)  # rounding
+    failed = [replace(moved[0], status="fail")]
+    assert _noise(two("fail", "fail", "fail"), failed).answer == "stable"
+    assert _noise(two("fail", "pass", "fail"), failed).answer == "within noise"
 
 
 def test_another_winning_form_or_descriptor_is_another_answer_and_another_worst_family_is_not():

@@ -99,7 +99,7 @@ def test_a_shared_gain_pattern_holds_until_it_is_asked_for_in_other_coordinates(
     assert {run.name for run in control["NR5"].runs} == {"shuffled", "initialised"}
     noise = controls.noise(subject)
     assert verdict_of(subject, "NR5", control=control, noise=noise) == ("holds", "")
-    moved = controls.coordinates(subject, {"NR5": noise["NR5"].band})
+    moved = controls.coordinates(subject, noise)
     word, reason = verdict_of(subject, "NR5", control=control, coordinates=moved, noise=noise)
     assert word == "coordinate-dependent" and reason.startswith("scramble turns pass into fail"), reason
     # Of the scramble's maps it is the one that scales channels.
@@ -137,7 +137,7 @@ def test_an_exponential_measured_cooling_holds_and_its_mere_fall_is_drift(tmp_pa
     np.testing.assert_allclose(subject.found["attention_stats"]["temperature"], planted, rtol=1e-5)
     control = controls.schedule(subject)
     stability = controls.noise(subject)
-    moved = controls.coordinates(subject, {claim: e.band for claim, e in stability.items()})
+    moved = controls.coordinates(subject, stability)
     evidence = {"control": control, "coordinates": moved, "noise": stability}
     assert control["SF4"].answer == "informative" and moved["SF4"].answer == stability["SF4"].answer == "stable"
     assert verdict_of(subject, "SF4", **evidence) == ("holds", "")
@@ -276,7 +276,7 @@ def test_a_plant_that_coordinates_hide_makes_unrelated_layers_a_matter_of_coordi
     word, reason = verdict_of(subject, "NR2", control=control)
     assert word == "coordinate-dependent" and "adjacent mixture of size 0.5, but not in scrambled" in reason, reason
     # Matched by their neurons and heads, the same plant is seen in any coordinates.
-    moved = controls.coordinates(subject, {claim: evidence.band for claim, evidence in noise.items()})
+    moved = controls.coordinates(subject, noise)
     assert control["NR1m"].answer == "informative" and "scrambled too" in control["NR1m"].detail
     assert verdict_of(subject, "NR1m", control=control, coordinates=moved, noise=noise) == ("holds", "")
 

@@ -255,7 +255,7 @@ def test_controls_that_were_run_are_shown_and_need_no_warning(tmp_path):
     run = {"name": "shuffled", "seed": 0, "status": "fail", "observed": [0.5], "where": None}
     drawn = outcome(
         "A", controls=controls | {"control": controls["control"] | {"runs": [run, run | {"observed": [None]}]},
-                                  "noise": controls["noise"] | {"band": 0.01}}
+                                  "noise": controls["noise"] | {"bands": [0.01]}}
     )  # fmt: skip
     source = render_model(write_folder(tmp_path, gates([drawn]), manifest()))
     assert source.count("<title>shuffled: 0.500</title>") == 1 and "noise moves the number by 0.0100 at most" in source
