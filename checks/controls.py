@@ -231,15 +231,15 @@ def _weaker_and_weaker(subject: Subject, gates: Sequence[Gate], plants: Sequence
 def _absence(plants: Sequence[Twin], seen: Sequence[Run], hidden: Run | None) -> Evidence:
     runs = (*seen, hidden) if hidden else tuple(seen)
     planted = f"a planted {plants[0].name} of size {plants[0].size:g}"
-    if seen[0].status == "pass":
-        return Evidence(answer="insensitive", detail=f"it passes on {planted} too", runs=runs)
-    if hidden is not None and hidden.status == "pass":
-        return Evidence(answer=BLIND, detail=f"it sees {planted}, but not in scrambled coordinates", runs=runs)
-    told = f"it sees {planted}, scrambled too"
+    if seen[0].status != "fail":
+        return Evidence(answer="insensitive", detail=f"it does not fail on {planted} ({seen[0].status})", runs=runs)
+    if hidden is not None and hidden.status != "fail":
+        told = f"it sees {planted}, but not in scrambled coordinates ({hidden.status})"
+        return Evidence(answer=BLIND, detail=told, runs=runs)
     least = [plant.size for plant, run in zip(plants, seen, strict=False) if run.status == "fail"]
-    if least:
-        told += f"; detection limit: it still fails at size {least[-1]:g}"
-        told += f" and no longer at {plants[len(least)].size:g}" if len(seen) > len(least) else ""
+    told = f"it sees {planted}" + (", scrambled too" if hidden else "")
+    told += f"; detection limit: it still fails at size {least[-1]:g}"
+    told += f" and no longer at {plants[len(least)].size:g}" if len(seen) > len(least) else ""
     return Evidence(answer="informative", detail=told, runs=runs)
 
 
@@ -373,6 +373,8 @@ def coordinates(subject: Subject, noise: Mapping[str, Evidence]) -> dict[str, Ev
 
 def _coordinates(outcome: Outcome, runs: Sequence[Run], band: float) -> Evidence:
     base = outcome.findings[0]
+    if base.observed is None:
+        return Evidence(answer="not defined", detail="there is no number to compare", runs=tuple(runs))
     allowed = max(band, ROUNDING * max(1.0, abs(base.observed)))
     for run in runs:
         value = run.observed[0]

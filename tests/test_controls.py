@@ -22,7 +22,7 @@ def run(name: str, status: str, value: float | None = 0.0) -> Run:
     return Run(name=name, seed=0, status=status, observed=(value,), where=None)
 
 
-def outcome(status: str, observed: float, margin: float, kind: str = "absence", where=None) -> SimpleNamespace:
+def outcome(status: str, observed: float | None, margin: float | None, kind: str = "absence", where=None) -> SimpleNamespace:
     """What the readers of runs look at in an Outcome."""
     finding = SimpleNamespace(observed=observed, margin=margin, where=where, status=status)
     return SimpleNamespace(status=status, kind=kind, findings=(finding,))
@@ -38,8 +38,10 @@ def test_one_lucky_twin_in_nineteen_is_chance_and_two_of_a_kind_are_vacuous():
 
 def test_a_plant_must_be_seen_also_in_other_coordinates():
     plants = PLANTS["NR1"]
-    assert _absence(plants, [run("plant", "pass")], run("scrambled", "pass")).answer == "insensitive"
-    assert _absence(plants, [run("plant", "fail")], run("scrambled", "pass")).answer == "coordinate-blind"
+    for missed in ("pass", "inconclusive"):
+        assert _absence(plants, [run("plant", missed)], run("scrambled", missed)).answer == "insensitive"
+        assert _absence(plants, [run("plant", "fail")], run("scrambled", missed)).answer == "coordinate-blind"
+    assert "scrambled" not in _absence(plants, [run("plant", "fail")], None).detail
     assert _absence(plants, [run("plant", "fail")], run("scrambled", "fail")).answer == "informative"
 
 
@@ -100,6 +102,12 @@ def test_another_winning_form_or_descriptor_is_another_answer_and_another_worst_
         noise, coordinates = _noise(base, moved), _coordinates(base, moved, band=0.0)
         assert (noise.answer, coordinates.answer) == (noisy, changed)
         assert kind == "absence" or ("fro the winner in place of op" in noise.detail + coordinates.detail)
+
+
+def test_a_claim_without_a_number_has_nothing_to_compare():
+    base = outcome("inconclusive", None, None)
+    assert _coordinates(base, [run("scramble", "inconclusive", None)], band=0.0).answer == "not defined"
+    assert _noise(base, [run("text", "inconclusive", None)]).answer == "not defined"
 
 
 def test_windows_of_the_text_leave_out_each_quarter_once():
