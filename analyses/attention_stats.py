@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from analyses import spectra
 from analyses.attention_probe import STATISTICS, HeadMeans
 from analyses.attention_probe import AttentionProbe as AttentionProbe
 from analyses.checkpoint import Checkpoint
@@ -92,10 +93,10 @@ def measure(
     absent: dict[str, str] = {}
     static, energy = [], 0.0
     for layer in range(shape.layers):
-        spectra, error = _static(checkpoint, layer, device)
-        static.append(spectra)
+        of_heads, error = _static(checkpoint, layer, device)
+        static.append(of_heads)
         energy = max(energy, error)
-        for head, values in enumerate(spectra.gained_singvals_per_head):
+        for head, values in enumerate(of_heads.gained_singvals_per_head):
             if values is None:
                 absent[f"static.{layer}.gained_singvals_per_head.{head}"] = "this head's queries or keys are all zero"
     identities = {
@@ -134,25 +135,13 @@ def measure(
     )
 
 
-def product_singular_values(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Singular values of leftᵀ·right, (..., mode) descending, without forming it.
-
-    As `spectra.product_svd`, values only: leftᵀ = Q_l R_l and rightᵀ = Q_r R_r leave R_l R_rᵀ.
-    Zero-padded to head_dim where hidden is smaller. left, right: (..., head_dim, hidden), float64.
-    """
-    r_left = torch.linalg.qr(left.mT, mode="r").R  # (..., min(hidden, head_dim), head_dim)
-    r_right = torch.linalg.qr(right.mT, mode="r").R
-    sigma = torch.linalg.svdvals(r_left @ r_right.mT)
-    return torch.nn.functional.pad(sigma, (0, left.shape[-2] - sigma.shape[-1]))
-
-
 def _static(checkpoint: Checkpoint, layer: int, device: str) -> tuple[StaticLayer, float]:
     """Spectra of one layer, and the worst head's |Σσ² − ‖g‖²|/‖g‖²."""
     group = checkpoint.shape.heads // checkpoint.shape.kv_heads
     query = checkpoint.head_blocks("q_proj", layer, device=device)  # (head, head_dim, hidden)
     key = checkpoint.head_blocks("k_proj", layer, device=device)  # (kv_head, head_dim, hidden)
     shared = key.repeat_interleave(group, 0)  # (head, head_dim, hidden)
-    exact = product_singular_values(shared, query)
+    exact = spectra.product_singular_values(shared, query)
     # ‖g‖² = tr(W_k W_kᵀ W_q W_qᵀ)
     norm_sq = ((shared @ shared.mT) * (query @ query.mT)).sum((-2, -1))
     error = (exact.square().sum(-1) - norm_sq).abs() / norm_sq.clamp_min(torch.finfo(torch.float64).tiny)
@@ -167,7 +156,7 @@ def _static(checkpoint: Checkpoint, layer: int, device: str) -> tuple[StaticLaye
         gained_query = gained_query / query_norm * checkpoint.weight("q_norm", layer, device=device)[:, None]
         gained_key = gained_key / key_norm * checkpoint.weight("k_norm", layer, device=device)[:, None]
     # A zero head's 0/0 must not reach the SVD.
-    gained = product_singular_values(gained_key.nan_to_num(), gained_query.nan_to_num()).tolist()
+    gained = spectra.product_singular_values(gained_key.nan_to_num(), gained_query.nan_to_num()).tolist()
     return StaticLayer(
         metric_singvals_per_head=torch.linalg.svdvals(shared @ query.mT).tolist(),
         singvals_per_head=exact.tolist(),

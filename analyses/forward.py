@@ -26,7 +26,6 @@ import transformers
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
 from analyses.calibration import STREAM_TOKENS, Calibration
-from analyses.calibration import load_calibration as load_calibration  # one import for who runs the pass
 from analyses.checkpoint import Checkpoint
 from analyses.errors import InputError
 

@@ -76,6 +76,23 @@ def product_svd(left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, 
     return q_left @ u, sigma, vt @ q_right.mT
 
 
+def product_singular_values(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Singular values of leftᵀ·right alone, as `product_svd`: those of R_l R_rᵀ.
+
+    Parameters
+    ----------
+    left, right : (..., head_dim, hidden), float64.
+
+    Returns
+    -------
+    (..., head_dim) descending, zero-padded where hidden < head_dim.
+    """
+    r_left = torch.linalg.qr(left.mT, mode="r").R  # (..., min(hidden, head_dim), head_dim)
+    r_right = torch.linalg.qr(right.mT, mode="r").R
+    sigma = torch.linalg.svdvals(r_left @ r_right.mT)
+    return torch.nn.functional.pad(sigma, (0, left.shape[-2] - sigma.shape[-1]))
+
+
 def symmetric_eigenvalues(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """Signed eigenvalues of g + gᵀ for g = leftᵀ·right, off the null space, by falling magnitude.
 

@@ -15,13 +15,13 @@ from safetensors.torch import load_file, save_file
 
 from analyses import attention_probe
 from analyses.attention_probe import STATISTICS, AttentionProbe, head_means
-from analyses.attention_stats import measure, product_singular_values
+from analyses.attention_stats import measure
 from analyses.calibration import Calibration
 from analyses.checkpoint import Checkpoint, open_checkpoint
 from analyses.errors import InputError
 from analyses.forward import AttentionInputs, run
 from analyses.records import write_json
-from tests.strategies import head_factors, seeds
+from tests.strategies import seeds
 from tests.tiny import MODEL_TYPES, byte_tokenizer, tiny_checkpoint
 
 TEXT = "Attention is a weighted mean over the keys that the mask lets through."
@@ -296,17 +296,6 @@ def test_static_spectra_are_those_of_the_dense_matrices(folders, name: str):
             ):
                 # Absolute errors of an SVD are eps·σ₁·side.
                 np.testing.assert_allclose(ours[head], dense.numpy(), rtol=0, atol=1e-13 * float(dense[0]))
-
-
-@given(factors=head_factors())
-def test_product_singular_values_are_those_of_the_product(factors):
-    key, query = factors
-    dense = torch.linalg.svdvals(key.T @ query)
-    ours = product_singular_values(key, query)
-    assert ours.shape == (key.shape[0],)
-    n = min(len(dense), len(ours))
-    atol = 1e-13 * float(dense[0]) + 1e-300  # eps·σ₁·side
-    torch.testing.assert_close(ours[:n], dense[:n], rtol=0, atol=atol)
 
 
 def edited(folder: Path, target: Path, edit) -> Path:

@@ -12,6 +12,7 @@ from analyses.spectra import (
     energy_entropy,
     haar,
     page_entropy,
+    product_singular_values,
     product_svd,
     spectral_entropy,
     squared_singular_values,
@@ -171,3 +172,14 @@ def test_page_entropy_is_the_mean_of_simulated_gaussian_matrices(generator):
 def test_more_orthonormal_columns_than_dimensions_are_rejected(generator):
     with pytest.raises(ValueError, match="5 orthonormal columns do not fit into 3 dimensions"):
         haar(3, 5, generator)
+
+
+@given(factors=head_factors())
+def test_product_singular_values_are_those_of_the_product(factors):
+    key, query = factors
+    dense = torch.linalg.svdvals(key.T @ query)
+    ours = product_singular_values(key, query)
+    assert ours.shape == (key.shape[0],)
+    n = min(len(dense), len(ours))
+    atol = 1e-13 * float(dense[0]) + 1e-300  # eps·σ₁·side
+    torch.testing.assert_close(ours[:n], dense[:n], rtol=0, atol=atol)
