@@ -3,7 +3,7 @@
 A `Plot` is filled with data and turned into a `Panel`: plain geometry that a template writes out
 as inline SVG without computing anything. Coordinates are rounded to a tenth of a unit, so that the
 same records make the same bytes. A missing value leaves a gap. Tones are names of CSS classes:
-`s0…s7` series, `q0…q15` a sequential and `v0…v14` a diverging scale.
+`s0…s7` series, `q0…q15` a sequential scale.
 """
 
 from collections.abc import Iterable, Sequence

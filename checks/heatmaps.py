@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from checks.figures import CHARACTER, HALF, Cell, Cells, Panel, Path, Text, Value, rectangle, thin, tidy
 
 CELLS = 4000  # most cells in one panel
-SEQUENTIAL, DIVERGING = 16, 15  # tones in the style sheet
+SEQUENTIAL = 16  # tones in the style sheet
 LARGEST_CELL = 30.0
 LEGEND = 46.0  # height of the colour legend
 SWATCH = 10.0
@@ -37,13 +37,6 @@ def sequential(low: float, high: float) -> Classes:
     edges = _edges(low, high)
     count = len(edges) - 1
     return Classes(edges=edges, tones=tuple(f"q{round(i * (SEQUENTIAL - 1) / (count - 1))}" for i in range(count)))
-
-
-def diverging(reach: float) -> Classes:
-    """Classes from −reach to reach, an odd number of them so that one is centred on zero."""
-    count = 11
-    edges = tuple(reach * (2 * i - count) / count for i in range(count + 1))
-    return Classes(edges=edges, tones=tuple(f"v{round(i * (DIVERGING - 1) / (count - 1))}" for i in range(count)))
 
 
 def heatmap(
