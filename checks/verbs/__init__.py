@@ -1,0 +1,6 @@
+"""The verbs of the command line, one module each: `HELP`, `arguments(parser)`, `run(arguments) -> exit code`.
+
+Heavy imports stay inside `run`, so that `--help` answers at once.
+"""
+
+VERBS = ("run", "measure", "report")

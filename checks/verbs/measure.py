@@ -1,0 +1,89 @@
+"""`fathom measure`: records only."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analyses.errors import InputError
+from checks.verbs import options
+
+if TYPE_CHECKING:
+    from analyses.measure import Measured
+
+HELP = "records only"
+REFERENCE = Path(__file__).parents[1] / "reference"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    options.models(parser)
+    options.measuring(parser)
+    options.common(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    return measure_all(arguments)[1]
+
+
+def measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:
+    """Measure every model; one that cannot be measured does not keep the others from it."""
+    from analyses.measure import measure
+    from analyses.records import ANALYSES, write_json
+    from analyses.suite import Settings
+    from checks.manifest import manifest
+
+    settings = Settings(
+        device=arguments.device,
+        dtype=arguments.dtype,
+        attention=arguments.attention,
+        calibration=arguments.calibration,
+        seed=arguments.seed,
+        only=arguments.only or ANALYSES,
+        trust_remote_code=arguments.trust_remote_code,
+    )
+    folders, code = [], options.OK
+    for model in arguments.models:
+        # The shipped model has a name, since a folder inside site-packages is nothing to type.
+        shipped = model == REFERENCE.name and not Path(model).exists()
+        source = str(REFERENCE) if shipped or Path(model).resolve() == REFERENCE.resolve() else model
+        try:
+            measured = measure(source, arguments.out, settings, say=options.say(arguments), debug=arguments.debug)
+        except InputError as error:
+            if arguments.debug or len(arguments.models) == 1:
+                raise
+            print(f"fathom: {error}", file=sys.stderr)
+            code = options.ERROR
+            continue
+        wanted = arguments.controls or ("all" if source == str(REFERENCE) else "none")
+        if wanted != "none" and (failure := _control(measured, wanted, arguments)):
+            print(f"fathom: {measured.checkpoint.name}: controls failed: {failure}", file=sys.stderr)
+            code = options.ERROR
+        write_json(measured.folder / "manifest.json", manifest(measured))
+        folders.append(measured.folder)
+        for name, failure in measured.failures.items():
+            print(f"fathom: {measured.checkpoint.name}: {name} failed: {failure}", file=sys.stderr)
+            code = options.ERROR
+    return folders, code
+
+
+def _control(measured: Measured, wanted: str, arguments: argparse.Namespace) -> str | None:
+    """Run the controls of what was measured and keep what they found; why not, if they failed.
+
+    The measurement stands without them, and the page then says that they were not run.
+    """
+    from analyses.records import read_json, write_json
+    from checks.controls import PARTS, controls
+
+    found = {name: read_json(measured.folder / f"{name}.json") for name in measured.settings.only}
+    parts = PARTS if wanted == "all" else (wanted,)
+    say = options.say(arguments)
+    try:
+        evidence = controls(measured.checkpoint, measured.calibration, measured.settings, found, parts=parts, say=say)
+    except Exception as error:  # the records are on disk and must reach their page
+        if arguments.debug:
+            raise
+        return f"{type(error).__name__}: {error}".splitlines()[0]
+    write_json(measured.folder / "controls.json", evidence)
+    return None

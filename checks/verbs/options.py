@@ -1,0 +1,47 @@
+"""Options that several verbs share, and the answers that they share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+OK, GATE_FAILED, ERROR, NOTHING = 0, 1, 2, 3
+DTYPES = ("float32", "bfloat16", "float16", "float64", "auto")
+
+
+def models(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="folder, hub id, id@revision, or `reference`")
+
+
+def measuring(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, default=Path("build"), help="folder over all models (default: build)")
+    parser.add_argument("--only", type=analyses, metavar="NAME,…", help="these analyses only")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the forward pass; auto: as stored")
+    parser.add_argument("--attention", choices=("eager", "sdpa"), default="eager", help="attention implementation")
+    parser.add_argument("--calibration", type=Path, metavar="FILE", help="UTF-8 text instead of the one that ships")
+    parser.add_argument("--seed", type=int, default=0)
+    controls = ("all", "class", "coordinates", "noise", "none")
+    parser.add_argument("--controls", choices=controls, help="default: all for the reference model, else none")
+    parser.add_argument("--trust-remote-code", action="store_true", help="let the model's own code run")
+
+
+def common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--strict", action="store_true", help="exit with 1 if a claim fails")
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+
+
+def analyses(text: str) -> tuple[str, ...]:
+    from analyses.records import ANALYSES
+
+    names = tuple(text.split(","))
+    if unknown := [name for name in names if name not in ANALYSES]:
+        raise argparse.ArgumentTypeError(f"no analysis '{unknown[0]}' (there are: {', '.join(ANALYSES)})")
+    return names
+
+
+def say(arguments: argparse.Namespace) -> Callable[[str], None]:
+    """Where lines of progress go: the terminal, or nowhere under --quiet."""
+    return (lambda line: None) if arguments.quiet else (lambda line: print(line, flush=True))
