@@ -22,7 +22,8 @@ from typing import Any, ClassVar, Protocol
 import torch
 from safetensors.torch import save_file
 
-from analyses.checkpoint import HUB_FILES, Checkpoint
+from analyses.checkpoint import Checkpoint
+from analyses.hub import HUB_FILES
 from checks.roles import EMBEDDING, Role, role_of, unknown_tensors
 
 STANDARD_DEVIATION = 0.02  # the library's initializer_range where a config has none, or 0
