@@ -6,8 +6,8 @@ one is read that of `weight_files`; here they get their roles.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -62,15 +62,17 @@ class Checkpoint:
     files: Mapping[str, Path]  # tensor's name on disk → file
     headers: Mapping[str, Header]  # tensor's name on disk → its shape and type
     prefix: str  # "" or "model."
+    first_layer: int = 0  # the layer of the file that is layer 0 here; see `restricted`
+    left_out: tuple[str, ...] = ()  # families that the model has and this view has not
 
     @property
     def absent(self) -> dict[str, str]:
         """Families that this model lacks → why."""
-        return dict(self.architecture.absent)
+        return dict(self.architecture.absent) | dict.fromkeys(self.left_out, "left out of this measurement")
 
     @property
     def families(self) -> tuple[str, ...]:
-        return tuple(f for f in FAMILIES if f in self.architecture.tensors)
+        return tuple(f for f in FAMILIES if f in self.architecture.tensors and f not in self.left_out)
 
     @property
     def has_qk_norm(self) -> bool:
@@ -82,7 +84,28 @@ class Checkpoint:
         return any(self._name(f, 0).replace(".weight", ".bias") in self.files for f in ("q_proj", "k_proj"))
 
     def _name(self, family: str, layer: int) -> str:
-        return self.prefix + self.architecture.tensors[family].format(layer)
+        return self.prefix + self.architecture.tensors[family].format(self.first_layer + layer)
+
+    def restricted(self, *, layers: range | None = None, families: Sequence[str] | None = None) -> "Checkpoint":
+        """A view with these layers and families alone; its layer 0 is `layers.start` of this one.
+
+        For weight analyses: the forward pass and changes of the weights need the whole model.
+        Raises InputError for layers that the model has not, for fewer than two of them, and for
+        families that are not in FAMILIES.
+        """
+        layers = range(self.shape.layers) if layers is None else layers
+        families = FAMILIES if families is None else families
+        if len(layers) < 2 or layers.step != 1 or layers.start < 0 or layers.stop > self.shape.layers:
+            asked = f"{layers.start}:{layers.stop}"
+            raise InputError(f"layers {asked}: expected at least two within 0:{self.shape.layers} of {self.name}")
+        if unknown := [family for family in families if family not in FAMILIES]:
+            raise InputError(f"no family '{unknown[0]}' (there are: {', '.join(FAMILIES)})")
+        return replace(
+            self,
+            shape=replace(self.shape, layers=len(layers)),
+            first_layer=self.first_layer + layers.start,
+            left_out=tuple(f for f in self.families if f not in families) + self.left_out,
+        )
 
     def tensor(self, name: str) -> torch.Tensor:
         """One tensor as stored, by its name on disk."""

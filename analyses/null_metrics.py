@@ -80,22 +80,22 @@ def metrics(
     matrices, gains = [f for f in MATRICES if f in present], [f for f in GAINS if f in present]
     large = [f for f in matrices if sides[f] >= SIDE]
     matched = {role: [pair.cos[role] for pair in matched] for role in matched[0].cos} if matched else {}
+    no_matrix, no_gain = "no matrix family was measured", "the model's norms have no gains"
     rank = worst(
         column(large, "eff_rank_ratio"),
         np.min,
         seed=seed,
         method="least median of eff_rank/Haar null over families",
-        absent="-",
+        absent=no_matrix,
     )
-    side = {"side": min((sides[f] for f in large), default=max(sides.values()))}
-    no_gain = "the model's norms have no gains"
+    side = {"side": min((sides[f] for f in large), default=max(sides.values(), default=0))}
     return {
         "worst_median_abs_cos": worst(
             magnitude(column(matrices, "cos")),
             np.max,
             seed=seed,
             method="largest median |cos| over matrix families",
-            absent="-",
+            absent=no_matrix,
         ),
         "worst_median_abs_cos_matched": worst(
             magnitude(matched),
@@ -109,7 +109,7 @@ def metrics(
             np.max,
             seed=seed,
             method="largest median cos² over matrix families",
-            absent="-",
+            absent=no_matrix,
         ),
         "worst_eff_rank_ratio": replace(rank, n={**rank.n, **side})
         if large

@@ -28,6 +28,9 @@ NEEDS = {"schedule_fit": ("null_residual", "attention_stats"), "head_geometry": 
 FORWARD = frozenset({"attention_stats", "delta_svd"})
 """Analyses that need a forward pass."""
 
+HEADS = ("head_grams", "attention_stats")
+"""Analyses of every head's W_q and W_k."""
+
 RecordOf = Callable[[str], Mapping[str, Any]]
 
 
@@ -41,6 +44,8 @@ class Settings:
     calibration: Path | None = None  # None: the text that ships with the project
     seed: int = 0
     only: tuple[str, ...] = records.ANALYSES
+    layers: range | None = None  # of the weight analyses' and probes' statistics; None: all
+    families: tuple[str, ...] | None = None  # that null_residual compares; None: all
     trust_remote_code: bool = False
 
 
@@ -118,6 +123,11 @@ def _measure(
 ) -> tuple[Any, dict[str, torch.Tensor]]:
     seed = settings.seed
     device = "cpu" if settings.device == "mps" else settings.device  # mps has no float64
+    if name in HEADS and settings.families and (missing := sorted({"q_proj", "k_proj"} - set(settings.families))):
+        raise Skipped(f"heads are measured from q_proj and k_proj, and {', '.join(missing)} was left out")
+    if name in (*HEADS, "null_residual"):
+        families = settings.families if name == "null_residual" else None
+        checkpoint = checkpoint.restricted(layers=settings.layers, families=families)
     match name:
         case "null_residual":
             return null_residual.measure(checkpoint, seed=seed, device=device), {}

@@ -41,6 +41,7 @@ class Gate:
     reason: str  # why this threshold, and from where
     minimum: Mapping[str, float] = field(default_factory=dict)  # name in a metric's n → least count
     errata: str = ""  # what a reader of the published scripts must know
+    families: tuple[str, ...] | None = None  # that its numbers need, so that a twin need not measure the others; None: all
 
     @property
     def analysis(self) -> str:

@@ -154,3 +154,20 @@ def test_an_unreachable_hub_is_one_clear_line(monkeypatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     with pytest.raises(InputError, match=r"owner/name@main: .*the network is off\)$"):
         open_checkpoint("owner/name@main")
+
+
+def test_a_restricted_checkpoint_has_these_layers_and_families_alone(tmp_path):
+    whole = open_checkpoint(str(tiny_checkpoint(tmp_path / "tiny", layers=5)))
+    part = whole.restricted(layers=range(2, 5), families=("q_proj", "input_ln"))
+    assert part.shape.layers == 3 and part.families == ("q_proj", "input_ln")
+    assert "left out" in part.absent["k_proj"]
+    for layer in range(3):
+        assert torch.equal(part.weight("q_proj", layer), whole.weight("q_proj", layer + 2))
+    assert torch.equal(part.restricted(layers=range(1, 3)).weight("q_proj", 0), whole.weight("q_proj", 3))
+
+
+@pytest.mark.parametrize("layers", [range(2, 3), range(0, 6), range(-1, 3), range(0, 4, 2), range(3, 3)])
+def test_layers_that_the_model_has_not_are_refused(tmp_path, layers):
+    whole = open_checkpoint(str(tiny_checkpoint(tmp_path / "tiny", layers=5)))
+    with pytest.raises(InputError, match="expected at least two within 0:5"):
+        whole.restricted(layers=layers)

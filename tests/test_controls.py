@@ -9,10 +9,13 @@ import pytest
 from analyses import records, schedule_fit, suite
 from analyses.calibration import Calibration, load_calibration
 from analyses.checkpoint import open_checkpoint
-from checks import controls, surrogates
+from checks import class_controls, controls, stability, surrogates
 from checks.claims import CLAIMS
-from checks.controls import PLANTS, Run, _absence, _coordinates, _noise, _presence, window
+from checks.class_controls import PLANTS, _absence, _presence
 from checks.gate import evaluate
+from checks.stability import _coordinates, _noise, window
+from checks.subject import Run, Subject, run_of
+from checks.twins import SHUFFLED
 from tests.tiny import tiny_checkpoint
 
 GATES = {gate.id: gate for gate in CLAIMS}
@@ -112,10 +115,10 @@ def test_a_claim_without_a_number_has_nothing_to_compare():
 
 def test_windows_of_the_text_leave_out_each_quarter_once():
     text = load_calibration()
-    kept = [set(window(text, i).texts) for i in range(controls.WINDOWS)]
+    kept = [set(window(text, i).texts) for i in range(stability.WINDOWS)]
     assert set.union(*kept) == set(text.texts)
     for prompt in text.texts:
-        assert sum(prompt in part for part in kept) == controls.WINDOWS - 1
+        assert sum(prompt in part for part in kept) == stability.WINDOWS - 1
     stream = Calibration(name="s", texts=("abcdefgh",), sha256="", stream=True)
     assert [window(stream, i).texts[0] for i in range(4)] == ["cdefgh", "abefgh", "abcdgh", "abcdef"]
 
@@ -143,13 +146,13 @@ def test_an_exponential_measured_cooling_is_recognised_and_its_shuffled_layers_a
     # The chance that a random order of 24 layers favours an exponential nine to one is far below 1 in 40.
     assert shares["order"] == 0.0
     # Steps of one size and sign, shuffled, with random signs: a walk that rarely keeps its direction.
-    assert shares["walk"] <= controls.DRIFT
+    assert shares["walk"] <= class_controls.DRIFT
 
 
 def test_a_falling_rank_correlation_is_generic_drift_among_random_walks():
     found = {"attention_stats": {"temperature": (1 + np.arange(24) / 10).tolist()}}
     shares = drift_of("SF3", found)
-    assert shares["order"] <= controls.DRIFT
+    assert shares["order"] <= class_controls.DRIFT
     # About a quarter of random walks has ρ ≤ −0.5 with depth; 40 draws give 0.25 ± 0.07, of which 0.08 is −2.5 σ.
     assert shares["walk"] > 0.08
 
@@ -165,8 +168,8 @@ def test_surrogates_keep_the_tracks_values_or_its_steps():
 
 
 def test_all_controls_run_on_a_small_model_and_explain_themselves(tmp_path, monkeypatch):
-    monkeypatch.setattr(controls, "TWINS", 1)
-    monkeypatch.setattr(controls, "SCRAMBLES", 1)
+    monkeypatch.setattr(class_controls, "TWINS", 1)
+    monkeypatch.setattr(stability, "SCRAMBLES", 1)
     monkeypatch.setattr(surrogates.surrogate_records, "__kwdefaults__", {"count": 2})
     folder = tiny_checkpoint(tmp_path / "tiny", layers=5)
     text = load_calibration()
@@ -185,3 +188,14 @@ def test_all_controls_run_on_a_small_model_and_explain_themselves(tmp_path, monk
         assert evidence["claims"][claim]["coordinates"].answer == "stable", evidence["claims"][claim]["coordinates"]
     # A random model's layers are unrelated, and the plant is seen.
     assert evidence["claims"]["NR1m"]["control"].answer == "informative"
+
+
+def test_a_twin_that_is_spared_families_gives_the_same_run(tmp_path):
+    checkpoint = open_checkpoint(str(tiny_checkpoint(tmp_path / "tiny", layers=6)))
+    text, settings, gate = load_calibration(), suite.Settings(device="cpu"), GATES["NR5"]
+    found = suite.records_of(checkpoint, text, settings, ["null_residual"])
+    subject = Subject(checkpoint, text, settings, found, {gate.id: evaluate(gate, found)}, lambda line: None)
+    twin = SHUFFLED.apply(checkpoint, 3)
+    whole = run_of(gate, suite.records_of(twin, text, settings, ["null_residual"]), name="shuffled")
+    assert whole.observed[0] is not None
+    assert subject.judge("shuffled", [gate], checkpoint=twin) == {"NR5": whole}

@@ -17,13 +17,14 @@ from analyses import head_geometry, schedule_fit, suite
 from analyses.calibration import Calibration, load_calibration
 from analyses.checkpoint import Checkpoint, open_checkpoint
 from analyses.records import plain
-from checks import controls, surrogates
+from checks import class_controls, stability, surrogates
+from checks import subject as subject_module
 from checks.claims import CLAIMS
-from checks.controls import Subject, run_of
 from checks.coordinates import RAMP_INPUT_GAIN, RESCALE_GAINS
 from checks.gate import evaluate
 from checks.judge import judge
 from checks.planted import adjacent_mixture
+from checks.subject import Subject, run_of
 from checks.verdicts import VERDICTS, verdict
 from tests.tiny import tiny_checkpoint
 
@@ -41,9 +42,9 @@ def few_twins(monkeypatch):
 
     Windows of the text are left to the test of the noise, which plants them.
     """
-    monkeypatch.setattr(controls, "TWINS", 3)
-    monkeypatch.setattr(controls, "SCRAMBLES", 1)
-    monkeypatch.setattr(controls, "WINDOWS", 0)
+    monkeypatch.setattr(class_controls, "TWINS", 3)
+    monkeypatch.setattr(stability, "SCRAMBLES", 1)
+    monkeypatch.setattr(stability, "WINDOWS", 0)
     monkeypatch.setattr(surrogates.surrogate_records, "__kwdefaults__", {"count": 20})
 
 
@@ -64,7 +65,7 @@ def layer_of(name: str) -> int:
 
 def subject_of(checkpoint: Checkpoint, *claims: str, text: Calibration = TEXT) -> Subject:
     """The checkpoint measured and judged on these claims only, ready for its controls."""
-    gates = [gate for gate in controls.CLAIMS if gate.id in claims]
+    gates = [gate for gate in subject_module.CLAIMS if gate.id in claims]
     found = suite.records_of(checkpoint, text, SETTINGS, sorted({gate.analysis for gate in gates}))
     outcomes = {gate.id: evaluate(gate, found) for gate in gates}
     return Subject(checkpoint, text, SETTINGS, found, outcomes, lambda line: None)
@@ -94,12 +95,12 @@ def shared_gains(folder: Path) -> Checkpoint:
 
 def test_a_shared_gain_pattern_holds_until_it_is_asked_for_in_other_coordinates(tmp_path):
     subject = subject_of(shared_gains(tmp_path / "gains"), "NR5")
-    control = controls.twinned(subject)
+    control = class_controls.twinned(subject)
     assert control["NR5"].answer == "informative", control["NR5"]
     assert {run.name for run in control["NR5"].runs} == {"shuffled", "initialised"}
-    noise = controls.noise(subject)
+    noise = stability.noise(subject)
     assert verdict_of(subject, "NR5", control=control, noise=noise) == ("holds", "")
-    moved = controls.coordinates(subject, noise)
+    moved = stability.coordinates(subject, noise)
     word, reason = verdict_of(subject, "NR5", control=control, coordinates=moved, noise=noise)
     assert word == "coordinate-dependent" and reason.startswith("scramble turns pass into fail"), reason
     # Of the scramble's maps it is the one that scales channels.
@@ -135,11 +136,11 @@ def test_an_exponential_measured_cooling_holds_and_its_mere_fall_is_drift(tmp_pa
     subject = subject_of(with_temperature(tmp_path / "cooling", planted), "SF3", "SF4")
     # The planting is one float32 multiplication of the queries; float32 forward passes err by 1e-6.
     np.testing.assert_allclose(subject.found["attention_stats"]["temperature"], planted, rtol=1e-5)
-    control = controls.schedule(subject)
-    stability = controls.noise(subject)
-    moved = controls.coordinates(subject, stability)
-    evidence = {"control": control, "coordinates": moved, "noise": stability}
-    assert control["SF4"].answer == "informative" and moved["SF4"].answer == stability["SF4"].answer == "stable"
+    control = class_controls.schedule(subject)
+    noise = stability.noise(subject)
+    moved = stability.coordinates(subject, noise)
+    evidence = {"control": control, "coordinates": moved, "noise": noise}
+    assert control["SF4"].answer == "informative" and moved["SF4"].answer == noise["SF4"].answer == "stable"
     assert verdict_of(subject, "SF4", **evidence) == ("holds", "")
     word, reason = verdict_of(subject, "SF3", **evidence)
     assert word == "uninformative" and reason.startswith("generic drift") and "random walks pass" in reason
@@ -176,7 +177,7 @@ def test_a_trend_is_worth_what_other_texts_leave_of_it(moved, word, why):
     temperature, again = falling_and_read_again(moved=moved)
     outcome = evaluate(gate, record(temperature))
     runs = [run_of(gate, record(track), name=f"text without quarter {i + 1}") for i, track in enumerate(again)]
-    told, reason = verdict(outcome.status, outcome.reason, {"noise": plain(controls._noise(outcome, runs))})
+    told, reason = verdict(outcome.status, outcome.reason, {"noise": plain(stability._noise(outcome, runs))})
     assert outcome.status == "pass" and told == word
     assert (reason or "").startswith(why), reason
 
@@ -227,7 +228,7 @@ def test_larger_queries_lower_entropy_by_arithmetic_so_that_shuffled_weights_sho
 
     checkpoint = plant(tmp_path / "sizes", edit, layers=12, num_attention_heads=8, num_key_value_heads=8, head_dim=4)
     subject = subject_of(checkpoint, "HE1", "HE3")
-    control = controls.twinned(subject)
+    control = class_controls.twinned(subject)
     for claim in ("HE1", "HE3"):
         assert verdict_of(subject, claim) == ("holds", "")
         word, reason = verdict_of(subject, claim, control=control)
@@ -245,7 +246,7 @@ def test_a_perfect_cooling_that_a_ramp_of_gains_made_is_coordinate_dependent(tmp
     constant = plant(tmp_path / "constant", edit, layers=18)
     subject = subject_of(RAMP_INPUT_GAIN.apply(constant, seed=0), "SF2", text=replace(TEXT, texts=TEXT.texts[:1]))
     assert verdict_of(subject, "SF2") == ("holds", "")
-    word, reason = verdict_of(subject, "SF2", coordinates=controls.coordinates(subject, {}))
+    word, reason = verdict_of(subject, "SF2", coordinates=stability.coordinates(subject, {}))
     assert word == "coordinate-dependent" and reason.startswith("scramble turns pass into fail"), reason
 
 
@@ -256,7 +257,7 @@ def test_a_direction_that_untrained_models_write_too_is_vacuous(tmp_path):
     text = replace(TEXT, texts=(TEXT.texts[0][:60],) * 8)
     folder = tiny_checkpoint(tmp_path / "untrained", "llama", layers=6, hidden_size=64, initializer_range=0.02)
     subject = subject_of(open_checkpoint(str(folder)), "DS1", text=text)
-    control = controls.twinned(subject)
+    control = class_controls.twinned(subject)
     word, reason = verdict_of(subject, "DS1", control=control)
     assert word == "uninformative" and reason.startswith("vacuous") and "initialised models pass" in reason, reason
 
@@ -272,11 +273,11 @@ def unrelated(tmp_path_factory) -> Checkpoint:
 
 def test_a_plant_that_coordinates_hide_makes_unrelated_layers_a_matter_of_coordinates(unrelated):
     subject = subject_of(unrelated, "NR1m", "NR2")
-    control, noise = controls.absence(subject), controls.noise(subject)
+    control, noise = class_controls.absence(subject), stability.noise(subject)
     word, reason = verdict_of(subject, "NR2", control=control)
     assert word == "coordinate-dependent" and "adjacent mixture of size 0.5, but not in scrambled" in reason, reason
     # Matched by their neurons and heads, the same plant is seen in any coordinates.
-    moved = controls.coordinates(subject, noise)
+    moved = stability.coordinates(subject, noise)
     assert control["NR1m"].answer == "informative" and "scrambled too" in control["NR1m"].detail
     assert verdict_of(subject, "NR1m", control=control, coordinates=moved, noise=noise) == ("holds", "")
 
@@ -292,10 +293,10 @@ def test_related_layers_do_not_pass_for_unrelated_ones(unrelated):
 def test_a_gate_that_passes_on_its_own_plant_is_insensitive(unrelated, monkeypatch):
     gate = GATES["NR2"]
     lax = replace(gate, conditions=(replace(gate.conditions[0], threshold=0.3),))  # the plant has cos² = 0.25
-    monkeypatch.setattr(controls, "CLAIMS", (lax,))
+    monkeypatch.setattr(subject_module, "CLAIMS", (lax,))
     subject = subject_of(unrelated, "NR2")
     assert verdict_of(subject, "NR2")[0] == "holds"
-    word, reason = verdict_of(subject, "NR2", control=controls.absence(subject))
+    word, reason = verdict_of(subject, "NR2", control=class_controls.absence(subject))
     assert word == "uninformative" and reason.startswith("insensitive") and "adjacent mixture of size 0.5" in reason
 
 

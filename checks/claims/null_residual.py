@@ -1,5 +1,6 @@
 """How alike are adjacent layers, and what would chance give?"""
 
+from analyses.architectures import GAINS
 from checks.gate import Condition, Gate
 
 _STORED = (
@@ -217,5 +218,6 @@ CLAIMS = (
             "permutation null keep short gains (a head's q and k norms) from passing by chance"
         ),
         errata=_GAINS,
+        families=GAINS,
     ),
 )
