@@ -16,7 +16,9 @@ import torch
 from analyses import hub, weight_files
 from analyses.architectures import FAMILIES, GAINS, Architecture, architecture
 from analyses.errors import InputError
-from analyses.weight_files import Header, require_finite
+from analyses.headers import Header
+from analyses.quantised import quantised
+from analyses.weight_files import Tick, require_finite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,18 +126,18 @@ class Checkpoint:
 
     def parameters(self) -> int:
         """Number of stored parameters, from the headers."""
-        return sum(math.prod(header.shape) for header in self.headers.values())
+        return sum(math.prod(header.shape) for header in self.headers.values() if header.shares is None)
 
     def head_blocks(self, family: str, layer: int, *, device: str = "cpu") -> torch.Tensor:
         """Rows of q_proj, k_proj or v_proj by head: (head or kv_head, head_dim, hidden), float64."""
         return self.weight(family, layer, device=device).unflatten(0, (-1, self.shape.head_dim))
 
-    def inspect(self) -> dict[str, str]:
+    def inspect(self, tick: Tick = lambda done, of: None) -> dict[str, str]:
         """sha256 of every weight file, tokenizer and config, by file name; reads every byte once.
 
         Raises InputError naming the first tensor that holds a NaN or an infinity.
         """
-        return weight_files.inspect(self.files, self.folder)
+        return weight_files.inspect(self.files, self.folder, tick)
 
 
 def open_checkpoint(source: str) -> Checkpoint:
@@ -145,14 +147,29 @@ def open_checkpoint(source: str) -> Checkpoint:
     """
     folder, revision, name = hub.locate(source)
     config = hub.read_config(folder)
+    files, headers = weight_files.index(folder)
+    return assemble(name=name, folder=folder, revision=revision, config=config, files=files, headers=headers)
+
+
+def assemble(
+    *,
+    name: str,
+    folder: Path,
+    revision: str | None,
+    config: Mapping[str, Any],
+    files: Mapping[str, Path],
+    headers: Mapping[str, Header],
+) -> Checkpoint:
+    """The checkpoint that a config and the headers of its weights describe, wherever they came from.
+
+    Raises InputError in one line for what is unknown, quantised, or does not fit the config.
+    """
+    if reason := quantised(config, headers):
+        raise InputError(f"{name}: the weights are quantised ({reason}); give the unquantised checkpoint")
     # Composite models (text with vision) keep the decoder's numbers one level down.
     config = config.get("text_config", config)
-    if quantised := config.get("quantization_config"):
-        method = quantised.get("quant_method", "unknown method")
-        raise InputError(f"{source}: weights are quantised ({method}); give the unquantised checkpoint")
     record = architecture(config.get("model_type", "(none)"))
     shape = _shape(config, folder)
-    files, headers = weight_files.index(folder)
     prefix = _prefix(files, record, folder)
     checkpoint = Checkpoint(
         name=name,
@@ -173,7 +190,7 @@ def _shape(config: Mapping[str, Any], folder: Path) -> Shape:
     def number(key: str, default: int | None = None) -> int:
         value = config.get(key)
         value = default if value is None else value
-        if not isinstance(value, int) or value < 1:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise InputError(f"{folder / 'config.json'}: {key} must be a positive integer, got {value!r}")
         return value
 

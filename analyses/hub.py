@@ -1,11 +1,11 @@
 """Where a checkpoint is: a folder, or a repository of the hub at one revision."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from analyses.errors import InputError
+from analyses.weight_files import read_object
 
 HUB_FILES = ["*.json", "*.safetensors", "tokenizer*", "*.model", "merges.txt", "vocab*"]
 
@@ -31,13 +31,6 @@ def locate(source: str) -> tuple[Path, str | None, str]:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The folder's config.json as it is; raises InputError where there is none or it is no object."""
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{folder}: no config.json; expected a checkpoint in Hugging Face's layout") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
-    if not isinstance(config, dict):
-        raise InputError(f"{path}: expected an object, got {type(config).__name__}")
-    return config
+    if not (path := folder / "config.json").exists():
+        raise InputError(f"{folder}: no config.json; expected a checkpoint in Hugging Face's layout")
+    return read_object(path)

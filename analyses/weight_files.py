@@ -1,4 +1,4 @@
-"""Which tensors lie in which files, and one of them at a time.
+"""Which tensors lie in which files of a folder, and one of them at a time.
 
 Opening a folder reads headers only. Files are reopened for each tensor, because memory-mapped
 handles that stay open count as resident memory for as long as they live.
@@ -6,104 +6,149 @@ handles that stay open count as resident memory for as long as they live.
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
+from analyses import pickled, safetensors_file
 from analyses.errors import InputError
+from analyses.headers import Header
 
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
+Tick = Callable[[int, int], None]  # (done, of how many)
+
+FORMATS = (
+    ("model.safetensors", "model.safetensors.index.json"),
+    ("pytorch_model.bin", "pytorch_model.bin.index.json"),
+)
+"""(single file, shard index), in the library's own order, so that a forward pass sees the same weights."""
+
+JSON_LIMIT = 100_000_000  # bytes, as the limit of a safetensors header: no index or config comes near it
 HASH_BLOCK = 1 << 22  # bytes read at a time
-
-DTYPES = {
-    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
-    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
-}  # fmt: skip
-"""A safetensors header's name of a type → torch's; the others are quantised formats and keep their own."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
-    """What a file says of one tensor before any of it is read."""
-
-    shape: tuple[int, ...]
-    dtype: str  # torch's name
+FINITE_BLOCK = 1 << 22  # entries looked at a time
 
 
 def index(folder: Path) -> tuple[dict[str, Path], dict[str, Header]]:
     """(tensor's name → file, tensor's name → header) of a folder's weights.
 
-    Raises InputError for no weights, a shard that is missing or damaged, or a tensor in two shards.
+    Raises InputError for no weights, a shard that is missing, damaged or outside the folder, a
+    tensor in two shards, or one that the index promises and no shard holds.
     """
-    if (folder / INDEX).exists():
-        try:
-            shards = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise InputError(f"{folder / INDEX}: not a shard index ({error!r})") from error
-    elif (folder / WEIGHTS).exists():
-        shards = [WEIGHTS]
-    else:
-        raise InputError(f"{folder}: no weights; expected {WEIGHTS} or {INDEX}")
-    files: dict[str, Path] = {}
-    headers: dict[str, Header] = {}
-    for shard in shards:
-        if not (folder / shard).exists():
-            raise InputError(f"{folder / INDEX}: names {shard}, which is missing; download the checkpoint again")
-        for name, header in _headers(folder / shard).items():
-            if name in files:
-                raise InputError(f"{folder}: tensor {name} is in both {files[name].name} and {shard}")
-            files[name], headers[name] = folder / shard, header
-    return files, headers
+    for single, sharded in FORMATS:
+        if _is_there(folder / single):
+            return _gather(folder, [single], single)
+        if _is_there(folder / sharded):
+            promised = shard_map(folder / sharded)
+            files, headers = _gather(folder, sorted(set(promised.values())), sharded)
+            for name, shard in promised.items():
+                if name not in files or files[name].name != shard:
+                    raise InputError(f"{folder / sharded}: says that {shard} holds tensor {name}, but it does not")
+            return files, headers
+    expected = ", ".join(name for pair in FORMATS for name in pair)
+    raise InputError(f"{folder}: no weights; expected one of {expected}")
+
+
+def shard_map(path: Path) -> dict[str, str]:
+    """Tensor's name → shard's file name, from a shard index; no shard may lie outside the folder."""
+    weight_map = read_object(path).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise InputError(f"{path}: not a shard index; expected an object with a weight_map of tensors to files")
+    for shard in weight_map.values():
+        # A plain name: no folder, no "..", nothing that another system would read as one.
+        if not isinstance(shard, str) or not shard.strip(". ") or any(c in shard for c in "/\\:\0"):
+            raise InputError(f"{path}: {shard!r} is not the name of a file in this folder")
+    return weight_map
 
 
 def read(path: Path, name: str) -> torch.Tensor:
     """One tensor as stored."""
-    with _open(path) as file:
-        return file.get_tensor(name)
+    return _reader(path).read(path, name)
 
 
-def _headers(path: Path) -> dict[str, Header]:
-    with _open(path) as file:
-        slices = {name: file.get_slice(name) for name in file.keys()}
-        return {
-            name: Header(shape=tuple(s.get_shape()), dtype=DTYPES.get(s.get_dtype(), s.get_dtype()))
-            for name, s in slices.items()
-        }
-
-
-def _open(path: Path) -> safe_open:
-    try:
-        return safe_open(path, framework="pt")
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: cannot be read as safetensors ({error})") from error
-
-
-def sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(HASH_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def require_finite(name: str, tensor: torch.Tensor) -> None:
-    """Raise InputError, naming the tensor and counting the entries, unless all of it is finite."""
-    if tensor.is_floating_point() and not (finite := torch.isfinite(tensor)).all():
-        bad = int((~finite).sum())
-        total = tensor.numel()
-        raise InputError(f"tensor {name}: {bad} of {total} entries are NaN or infinite; the checkpoint is damaged")
-
-
-def inspect(files: Mapping[str, Path], folder: Path) -> dict[str, str]:
+def inspect(files: Mapping[str, Path], folder: Path, tick: Tick = lambda done, of: None) -> dict[str, str]:
     """sha256 of every weight file, tokenizer and config, by file name; reads every byte once.
 
     Raises InputError naming the first tensor that holds a NaN or an infinity.
     """
-    for name in sorted(files):
+    described = sorted(set(files.values()) | set(folder.glob("*.json")))
+    steps = len(files) + len(described)
+    for done, name in enumerate(sorted(files), 1):
         require_finite(name, read(files[name], name))
-    described = set(files.values()) | set(folder.glob("*.json"))
-    return {path.name: sha256(path) for path in sorted(described)}
+        tick(done, steps)
+    hashes = {}
+    for done, path in enumerate(described, len(files) + 1):
+        hashes[path.name] = sha256(path)
+        tick(done, steps)
+    return hashes
+
+
+def require_finite(name: str, tensor: torch.Tensor) -> None:
+    """Raise InputError, naming the tensor and counting the entries, unless all of it is finite."""
+    if not tensor.is_floating_point():
+        return
+    flat = tensor.reshape(-1)  # in blocks: the masks of a whole embedding would be as large as itself
+    bad = sum(part.numel() - int(torch.isfinite(part).sum()) for part in flat.split(FINITE_BLOCK))
+    if bad:
+        total = tensor.numel()
+        raise InputError(f"tensor {name}: {bad} of {total} entries are NaN or infinite; the checkpoint is damaged")
+
+
+def sha256(path: Path) -> str:
+    """Of a file's bytes; raises InputError where it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(HASH_BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    return digest.hexdigest()
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of a checkpoint; raises InputError for anything else."""
+    try:
+        if not path.is_file():
+            raise InputError(f"{path}: missing, or not a file")
+        if path.stat().st_size > JSON_LIMIT:
+            raise InputError(f"{path}: more than {JSON_LIMIT // 10**6} MB; this is no config and no index")
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: expected an object, got {type(value).__name__}")
+    return value
+
+
+def _gather(folder: Path, shards: list[str], named_by: str) -> tuple[dict[str, Path], dict[str, Header]]:
+    files: dict[str, Path] = {}
+    headers: dict[str, Header] = {}
+    for shard in shards:
+        path = folder / shard
+        if not _is_there(path):
+            raise InputError(f"{folder / named_by}: names {shard}, which is missing; download the checkpoint again")
+        if not path.is_file():
+            what = "a link to a file that is missing" if path.is_symlink() and not path.exists() else "not a file"
+            raise InputError(f"{path}: is {what}; download the checkpoint again")
+        for name, header in _reader(path).headers(path).items():
+            if name in files:
+                raise InputError(f"{folder}: tensor {name} is in both {files[name].name} and {shard}")
+            files[name], headers[name] = path, header
+    return files, headers
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_symlink() or path.exists()
+    except (OSError, ValueError):  # a name that no file can have: too long, or not text
+        return False
+
+
+def _reader(path: Path) -> Any:
+    """The module that knows a file's format, by its suffix as the library does."""
+    return pickled if path.suffix == ".bin" else safetensors_file

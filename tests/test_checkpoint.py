@@ -115,7 +115,7 @@ def test_a_tensor_with_nan_or_infinity_is_named(folder, name, bad):
         ({"intermediate_size": 64}, r"gate_proj\.weight: shape"),
         ({"hidden_size": "remove"}, "hidden_size must be a positive integer"),
         ({"model_type": "perceptron"}, "'perceptron' is not in the architecture table"),
-        ({"quantization_config": {"quant_method": "gptq"}}, r"quantised \(gptq\)"),
+        ({"quantization_config": {"quant_method": "gptq"}}, r"quantised \(gptq, says quantization_config\)"),
     ],
 )
 def test_a_config_that_does_not_fit_is_one_clear_line(folder, changes, message):
