@@ -21,7 +21,8 @@ from analyses.checkpoint import Checkpoint, open_checkpoint
 from analyses.errors import InputError
 from analyses.suite import Settings, Skipped, analyse, forward_pass
 
-JUDGEMENTS = ("manifest.json", "controls.json", "gates.json", "report.html")  # worthless once a record changes
+# Worthless once a record changes.
+JUDGEMENTS = ("manifest.json", "controls.json", "gates.json", "report.html", "junit.xml", "summary.md")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

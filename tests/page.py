@@ -1,5 +1,6 @@
 """Synthetic outcomes, manifest and small records from which a page can be rendered, for tests of the page."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,10 @@ def gates(claims: list[dict[str, Any]], integrity: list[dict[str, Any]] = (), mo
     return {
         "schema_version": 1,
         "model": model,
-        "counts": {},
+        "counts": {
+            "claims": Counter(claim["verdict"] for claim in claims),
+            "integrity": Counter(identity["status"] for identity in integrity),
+        },
         "verdicts": {"holds": "The number meets its threshold."},
         "integrity": list(integrity),
         "claims": claims,

@@ -11,9 +11,10 @@ from safetensors.torch import load_file, save_file
 
 from analyses import records, suite
 from checks import cli
+from tests.test_for_machines import valid
 from tests.tiny import MODEL_TYPES, tiny_checkpoint
 
-FILES = {f"{name}.json" for name in records.ANALYSES} | {"gates.json", "manifest.json", "report.html"}
+FILES = {f"{name}.json" for name in records.ANALYSES} | {"gates.json", "manifest.json", "report.html", "junit.xml", "summary.md"}
 
 
 def fathom(*arguments: object) -> int:
@@ -47,6 +48,7 @@ def test_one_command_measures_judges_and_renders(model_type, tmp_path, capsys):
     folder = tmp_path / "out" / model_type
     assert FILES <= {path.name for path in folder.iterdir()}
     judged = records.read_json(folder / "gates.json")
+    valid(judged)
     # Three layers are too few to fit a schedule, so its identities have nothing to say.
     statuses = {o["status"] for o in judged["integrity"] if o["analysis"] != "schedule_fit"}
     assert statuses == {"pass"}

@@ -37,7 +37,11 @@ def models_under(out: Path) -> list[Path]:
 def report_all(folders: Sequence[Path], indexed: Sequence[Path], arguments: argparse.Namespace) -> int:
     """Judge and render these folders and an index; the exit code."""
     from analyses.records import write_bytes, write_json
+    from checks import words
+    from checks.cases import cases
     from checks.judge import exit_code, judge, read_controls, read_records
+    from checks.junit import junit
+    from checks.markdown import summary
     from checks.report import render_index, render_model
 
     say = options.say(arguments)
@@ -45,13 +49,17 @@ def report_all(folders: Sequence[Path], indexed: Sequence[Path], arguments: argp
     for folder in folders:
         judged = judge(read_records(folder), read_controls(folder))
         write_json(folder / "gates.json", judged)
-        write_bytes(folder / "report.html", render_model(folder).encode())
+        write_bytes(folder / "report.html", render_model(folder).encode(errors="replace"))
+        found, verdicts = cases(judged), [claim["verdict"] for claim in judged["claims"]]
+        answer = f"{words.answer(verdicts)} {words.integrity(judged['integrity'])}"
+        write_bytes(folder / "junit.xml", junit(judged["model"], found))
+        write_bytes(folder / "summary.md", summary("Fathom:", judged["model"], found, answer).encode())
         codes.append(exit_code(judged, strict=arguments.strict))
         for line in _verdict_lines(judged):
             say(line)
         say(f"page: {folder / 'report.html'}")
     index = folders[0].parent / "index.html"
-    write_bytes(index, render_index(indexed, index.parent).encode())
+    write_bytes(index, render_index(indexed, index.parent).encode(errors="replace"))
     say(f"index: {index}")
     # An error outranks a failed gate, which outranks a model with nothing to evaluate.
     return next((code for code in (ERROR, GATE_FAILED, NOTHING) if code in codes), OK)
