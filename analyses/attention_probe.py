@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from analyses.errors import InputError
-from analyses.forward import AttentionInputs, Probe
+from analyses.probe import AttentionInputs, Probe
 
 BLOCK_ENTRIES = 1 << 22  # logits held at a time, 32 MiB as float64; a single head may exceed it
 STATISTICS = (

@@ -17,7 +17,7 @@ from analyses.attention_probe import STATISTICS, HeadMeans
 from analyses.attention_probe import AttentionProbe as AttentionProbe
 from analyses.checkpoint import Checkpoint
 from analyses.errors import InputError
-from analyses.forward import ForwardFacts
+from analyses.probe import ForwardFacts
 from analyses.records import SCHEMA_VERSION, Metric
 
 ANALYSIS = "attention_stats"

@@ -8,7 +8,7 @@ dropped: it attends to nothing but itself, and in many models it carries a huge 
 import torch
 
 from analyses.errors import InputError
-from analyses.forward import LayerStates, Probe
+from analyses.probe import LayerStates, Probe
 from analyses.writes import LayerWrite, layer_write
 
 

@@ -13,9 +13,9 @@ import torch
 
 from analyses.checkpoint import Checkpoint
 from analyses.delta_probe import DeltaProbe as DeltaProbe
-from analyses.forward import ForwardFacts
 from analyses.intervals import bootstrap, spearman
 from analyses.phases import Phase, PhaseTest, describe, phase_ranges, phase_test
+from analyses.probe import ForwardFacts
 from analyses.records import SCHEMA_VERSION, Metric
 from analyses.writes import LayerWrite, Spectrum
 

@@ -18,7 +18,6 @@ import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -28,79 +27,13 @@ from transformers.masking_utils import AttentionMaskInterface, eager_mask
 from analyses.calibration import STREAM_TOKENS, Calibration
 from analyses.checkpoint import Checkpoint
 from analyses.errors import InputError
+from analyses.probe import AttentionInputs, ForwardFacts, LayerStates, NoTokenizer, Probe
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ATTENTION = ("eager", "sdpa")
 TAP = "fathom_tap"  # the name of our function in the library's attention interface
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "tokenizer_config.json")
 PAD = 0  # any id that is in the vocabulary: padded positions are masked and never read
-
-
-class NoTokenizer(InputError):
-    """The checkpoint holds no tokenizer: what needs a forward pass is skipped with this reason."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForwardFacts:
-    """What was run, and on what."""
-
-    calibration: str  # name of the text
-    sha256: str  # of the text's file
-    sequences: int
-    tokens: int  # over all sequences, without padding
-    tokens_left_out: int  # beyond the longest sequence allowed
-    truncated: bool  # whether any were
-    bos: bool  # whether every sequence begins with the tokenizer's beginning-of-sequence mark
-    dtype: str  # of weights and activations
-    attention: str  # "eager" or "sdpa"
-    devices: tuple[str, ...]  # where the weights lay
-
-    def notes(self) -> list[str]:
-        """Sentences a reader must know."""
-        if not self.truncated:
-            return []
-        return [f"The text was cut: {self.tokens_left_out} tokens beyond the longest sequence were not read."]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttentionInputs:
-    """What one layer's attention function receives, as the model computes it."""
-
-    query: torch.Tensor  # (sequence, head, token, head_dim), positions already rotated in
-    key: torch.Tensor  # (sequence, kv_head, token, head_dim)
-    mask: torch.Tensor  # (sequence, 1 or head, token, token), added to the logits
-    scaling: float  # logits = scaling · q·k, before capping and mask
-    softcap: float | None  # logits pass through softcap·tanh(·/softcap) where given
-    weights: torch.Tensor | None  # (sequence, head, token, token), the model's own probabilities (eager only)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerStates:
-    """One layer's residual stream and branches on the real tokens, (token, hidden), at least float32."""
-
-    hidden: torch.Tensor  # the layer's input
-    attention: torch.Tensor  # what its attention branch adds
-    feed_forward: torch.Tensor  # what its feed-forward branch adds
-    output: torch.Tensor  # what the layer returns
-    next_input: torch.Tensor  # the next layer's input, or the final norm's
-
-
-class Probe:
-    """Receives a pass. What a probe raises is kept in `failure`; the other probes go on."""
-
-    failure: Exception | None = None
-
-    def begin(self, real: torch.Tensor) -> None:
-        """`real`: (sequence, token) bool, False on padding; sequences are padded on the right."""
-
-    def attention(self, layer: int, inputs: AttentionInputs) -> None:
-        """Before the layer's own states; nothing of `inputs` may be kept."""
-
-    def layer(self, layer: int, states: LayerStates) -> None:
-        """Once per layer, as soon as the next layer begins; nothing of `states` may be kept."""
-
-    def final(self, before: torch.Tensor, after: torch.Tensor) -> None:
-        """The final norm's input and output, (token, hidden); called before the last `layer`."""
 
 
 def run(

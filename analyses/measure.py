@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from analyses import forward, records
+from analyses import records
 from analyses.calibration import Calibration, load_calibration
 from analyses.checkpoint import Checkpoint, open_checkpoint
 from analyses.errors import InputError
-from analyses.suite import Settings, Skipped, analyse, forward_pass
+from analyses.probe import ForwardFacts
+from analyses.suite import NotMeasured, Settings, Skipped, analyse, forward_pass
 
 # Worthless once a record changes.
 JUDGEMENTS = ("manifest.json", "controls.json", "gates.json", "report.html", "junit.xml", "summary.md")
@@ -35,7 +36,7 @@ class Measured:
     files: Mapping[str, str]  # file name → sha256
     stored_dtype: str
     calibration: Calibration
-    forward: forward.ForwardFacts | None  # None where no forward pass was run
+    forward: ForwardFacts | None  # None where no forward pass was run
     seconds: Mapping[str, float]  # analysis → wall time
     failures: Mapping[str, str]  # analysis → one line
 
@@ -140,7 +141,9 @@ def _placeholder(checkpoint: Checkpoint, name: str, **why: str) -> dict[str, Any
 
 
 def _record_of(folder: Path, name: str) -> dict[str, Any]:
-    """Another analysis' record from the disk; raises Skipped where it has none to give."""
+    """Another analysis' record from the disk; raises Skipped or NotMeasured where it has none to give."""
+    if not (folder / f"{name}.json").exists():
+        raise NotMeasured(f"{name} was not measured; run `fathom measure` with it first")
     record = records.read_json(folder / f"{name}.json")
     if "error" in record:
         raise Skipped(f"{name} failed: {record['error']}")

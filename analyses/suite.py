@@ -11,7 +11,6 @@ import torch
 from analyses import (
     attention_stats,
     delta_svd,
-    forward,
     head_geometry,
     head_grams,
     invariance,
@@ -21,6 +20,8 @@ from analyses import (
 )
 from analyses.calibration import Calibration
 from analyses.checkpoint import Checkpoint
+from analyses.errors import InputError
+from analyses.probe import ForwardFacts, NoTokenizer
 
 NEEDS = {"schedule_fit": ("null_residual", "attention_stats"), "head_geometry": ("attention_stats",)}
 """Analyses that read another's record."""
@@ -53,13 +54,17 @@ class Skipped(Exception):
     """This analysis cannot be asked of this model; the message says why."""
 
 
+class NotMeasured(InputError):
+    """The record of another analysis is not there; the message says what to do."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Passes:
     """What the forward pass left behind, or why there was none."""
 
     attention: attention_stats.AttentionProbe | None = None
     delta: delta_svd.DeltaProbe | None = None
-    facts: forward.ForwardFacts | None = None
+    facts: ForwardFacts | None = None
     seconds: float = 0.0
     skipped: str | None = None
     failure: Exception | None = None
@@ -82,6 +87,8 @@ def forward_pass(checkpoint: Checkpoint, text: Calibration, settings: Settings, 
     )
     start = time.perf_counter()
     try:
+        from analyses import forward  # only here: it imports the library, which weight analyses need not wait for
+
         passes.facts = forward.run(
             checkpoint,
             text,
@@ -91,7 +98,7 @@ def forward_pass(checkpoint: Checkpoint, text: Calibration, settings: Settings, 
             attention=settings.attention,
             trust_remote_code=settings.trust_remote_code,
         )
-    except forward.NoTokenizer as error:
+    except NoTokenizer as error:
         passes.skipped = str(error)
     except Exception as error:  # the weight analyses must still run; their askers raise it again
         passes.failure = error
@@ -106,7 +113,7 @@ def analyse(
 
     Parameters
     ----------
-    record_of : gives the plain record of an analysis that this one NEEDS; raises Skipped if it has none.
+    record_of : gives the plain record of an analysis that this one NEEDS; raises Skipped or NotMeasured if it has none.
 
     Raises
     ------
@@ -158,8 +165,8 @@ def _schedule_fit(record_of: RecordOf, seed: int) -> schedule_fit.ScheduleFit:
         attention = record_of("attention_stats")
         temperature, reason = attention["temperature"], attention["absent"].get("temperature", "")
         dtype = attention["dtype"]
-    except Skipped as skipped:
-        temperature, reason, dtype = None, str(skipped), weights["dtype"]
+    except (Skipped, NotMeasured) as missing:  # the gains need no forward pass
+        temperature, reason, dtype = None, str(missing), weights["dtype"]
     return schedule_fit.measure(
         weights["scales"], temperature, model=weights["model"], dtype=dtype, seed=seed, no_temperature=reason
     )

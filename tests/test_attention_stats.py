@@ -19,7 +19,8 @@ from analyses.attention_stats import measure
 from analyses.calibration import Calibration
 from analyses.checkpoint import Checkpoint, open_checkpoint
 from analyses.errors import InputError
-from analyses.forward import AttentionInputs, run
+from analyses.forward import run
+from analyses.probe import AttentionInputs
 from analyses.records import write_json
 from tests.strategies import seeds
 from tests.tiny import MODEL_TYPES, byte_tokenizer, tiny_checkpoint

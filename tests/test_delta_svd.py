@@ -13,7 +13,8 @@ from analyses.calibration import Calibration
 from analyses.checkpoint import open_checkpoint
 from analyses.delta_svd import DeltaProbe, measure
 from analyses.errors import InputError
-from analyses.forward import LayerStates, run
+from analyses.forward import run
+from analyses.probe import LayerStates
 from analyses.records import write_json
 from analyses.writes import DIRECTIONS, layer_write, principal
 from tests.strategies import matrices, seeds

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from analyses.calibration import STREAM_TOKENS, Calibration, load_calibration
 from analyses.checkpoint import open_checkpoint
 from analyses.errors import InputError
-from analyses.forward import TAP, NoTokenizer, Probe, run
+from analyses.forward import TAP, run
+from analyses.probe import NoTokenizer, Probe
 from tests.tiny import MODEL_TYPES, byte_tokenizer, tiny_checkpoint
 
 PROMPTS = ("A short prompt.", "Another prompt, a little longer than the first.", "x")

@@ -18,6 +18,7 @@ from analyses.architectures import MATRICES
 from analyses.calibration import Calibration
 from analyses.checkpoint import open_checkpoint
 from analyses.pairs import Rotations, Unit, likeness, with_rank
+from analyses.probe import Probe
 from checks.planted import (
     _largest,
     _truncate_difference,
@@ -69,7 +70,7 @@ def test_a_twin_depends_on_its_seed_only_and_not_on_the_order_of_reading(checkpo
 
 @pytest.mark.parametrize("kind", [SHUFFLED, *PLANTED], ids=lambda k: k.name)
 def test_a_twin_runs_like_the_same_weights_on_disk(checkpoint, kind, tmp_path):
-    class Last(forward.Probe):
+    class Last(Probe):
         def final(self, before, after):
             self.states = before, after
 
