@@ -15,12 +15,15 @@ import jinja2
 
 from analyses import records
 from checks import words
+from checks.embedded import NAMES, Carried, carry
 from checks.numbers import apart, number, typeset
 from checks.section import Section, invariance
 from checks.sections import SECTIONS
 from checks.strips import SYMBOLS, strip
 from checks.verdicts import FROM_STATUS
 
+LIMIT = 1_000_000  # bytes of a page, so that it can be mailed
+MARGIN = 4_000  # for the words that say what was left out
 DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32", "float64": "fp64"}
 
 
@@ -32,7 +35,11 @@ def render_model(folder: Path) -> str:
     found = {name: records.read_json(path) for name in records.ANALYSES if (path := folder / f"{name}.json").exists()}
     judged = records.read_json(folder / "gates.json")
     manifest = records.read_json(folder / "manifest.json")
-    return _environment().get_template("report.html").render(page=summarise(found, judged, manifest))
+    files = {name: path.read_bytes() for name in NAMES if (path := folder / name).exists()}
+    page, template = summarise(found, judged, manifest), _environment().get_template("report.html")
+    # Without its files first: what the page leaves of its limit is the room that they have.
+    room = LIMIT - MARGIN - len(template.render(page=page | _attached(files, {})).encode())
+    return template.render(page=page | _attached(files, carry(files, room)))
 
 
 def render_index(folders: Sequence[Path], out: Path) -> str:
@@ -67,6 +74,26 @@ def summarise(
         "command": manifest["command"],
         "provenance": _provenance(manifest),
     }
+
+
+def _attached(files: Mapping[str, bytes], carried: Mapping[str, Carried]) -> dict[str, Any]:
+    """The files that a page carries, as links; a file that is not carried yet has an empty one."""
+    return {
+        "files": {
+            name: {
+                "name": name,
+                "href": carried[name].href if carried else "",
+                "size": _bytes(len(data)),
+                "left_out": words.left_out(carried[name].left_out) if carried else "",
+            }
+            for name, data in files.items()
+        },
+        "loose": [name for name in files if name.removesuffix(".json") not in records.ANALYSES],
+    }
+
+
+def _bytes(count: int) -> str:
+    return f"{number(count / 1e6)} MB" if count >= 1e6 else f"{number(max(1, round(count / 1e3)))} kB"
 
 
 BROKEN = ("failed", "undecided", "could not be checked")
@@ -124,6 +151,7 @@ def _section(
     skipped = "this analysis was not run" if record is None else record.get("skipped")
     summary: dict[str, Any] = {
         "name": section.name,
+        "file": f"{section.name}.json",
         "question": section.question,
         "short": section.short,
         "error": error,

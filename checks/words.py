@@ -136,3 +136,13 @@ def integrity(outcomes: Sequence[Mapping[str, Any]]) -> str:
     if skipped := len(outcomes) - len(asked):
         sentence += f"; {skipped} {'was' if skipped == 1 else 'were'} not asked"
     return sentence + "."
+
+
+def left_out(arrays: Sequence[str], most: int = 3) -> str:
+    """The arrays that a page's copy of a record lacks; of many, the longest.
+
+    >>> left_out(["gram (4,608 numbers)", "sym_eigs (6,144 numbers)"])
+    'gram (4,608 numbers), sym_eigs (6,144 numbers)'
+    """
+    more = len(arrays) - most
+    return ", ".join(arrays[:most]) + (f" and {more} shorter array{'s' if more > 1 else ''}" if more > 0 else "")

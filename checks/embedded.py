@@ -1,0 +1,182 @@
+"""What a page carries with it: its records, so that somebody who has only the page can check it.
+
+Each file is gzipped into a `data:` link, which any browser saves without a network or a script, and
+which `extract` reads again. Where the files do not fit beside the page, the longest arrays of
+numbers are left out, longest first. The copy then has a null and its reason in place of each, lists
+them under `shortened`, and keeps the checksum of the whole file, which a new measurement can be held
+against. What judges a claim, the metrics and identities, is never left out.
+"""
+
+import base64
+import gzip
+import json
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+from analyses import records
+from analyses.errors import InputError
+
+SCHEME = "data:application/gzip;base64,"
+NAMES = (*(f"{name}.json" for name in records.ANALYSES), "gates.json", "controls.json", "manifest.json")
+SHORTEST = 64  # numbers; shorter arrays cost less than the words that would stand for them
+LEAST = 0.4  # least bytes in a page for a byte of an array's JSON: digits gzip to 0.44, base64 adds a third
+LARGEST = 1 << 28  # bytes that one file of a received page may unpack to
+
+Keys = tuple[str, ...]
+"""A path in a record, with `*` for any place in a list."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carried:
+    """One file as a page carries it."""
+
+    name: str
+    href: str
+    size: int  # bytes of the file on disk
+    left_out: tuple[str, ...] = ()  # arrays that this copy lacks, each with its length
+
+
+def embed(name: str, data: bytes) -> str:
+    """The link that carries this file; the same bytes make the same link."""
+    assert name in NAMES, f"{name} is no file of a model's folder"
+    return SCHEME + base64.b64encode(gzip.compress(data, 9, mtime=0)).decode()
+
+
+def extract(page: Path) -> dict[str, bytes]:
+    """Every file that a page carries, by name.
+
+    Raises InputError where the file is no page, carries nothing, or what it carries is damaged.
+    """
+    try:
+        links = _Links(page.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{page}: cannot be read as a page ({error}); give a report.html") from error
+    found = {name: _unpack(page, name, href) for name, href in links.found if name in NAMES}
+    if "manifest.json" not in found:
+        raise InputError(f"{page}: carries no records; give a report.html that `fathom report` wrote, or a folder")
+    return found
+
+
+def carry(files: Mapping[str, bytes], room: int) -> dict[str, Carried]:
+    """Links for these files that fill at most `room` bytes of a page, as far as leaving out arrays can do it."""
+    trees = {name: tree for name, data in files.items() if "metrics" in (tree := json.loads(data))}
+    arrays = sorted(
+        ((size, name, path) for name, tree in trees.items() for path, size in _arrays(tree).items()),
+        reverse=True,
+    )
+    waiting = [(name, path) for _, name, path in arrays]
+    left_out: dict[str, list[str]] = {}
+
+    def drop() -> str:
+        name, path = waiting.pop(0)
+        left_out.setdefault(name, []).append(_drop(trees[name], path))
+        return name
+
+    least = LEAST * sum(size for size, _, _ in arrays)
+    for size, _, _ in arrays:  # what cannot fit however well it packs is not packed to find that out
+        if least <= room:
+            break
+        drop()
+        least -= LEAST * size
+    links = {name: embed(name, _written(trees[name]) if name in left_out else data) for name, data in files.items()}
+    while sum(map(len, links.values())) > room and waiting:
+        name = drop()
+        links[name] = embed(name, _written(trees[name]))
+    return {
+        name: Carried(name=name, href=href, size=len(files[name]), left_out=tuple(left_out.get(name, ())))
+        for name, href in links.items()
+    }
+
+
+def _arrays(tree: Mapping[str, Any]) -> dict[Keys, int]:
+    """Bytes of JSON in every array of numbers, under its path with `*` for the places in a list."""
+    sizes: dict[Keys, int] = {}
+    lengths: dict[Keys, int] = {}
+    for path, value in _lists(tree, ()):
+        sizes[path] = sizes.get(path, 0) + len(json.dumps(value, separators=(",", ":")))
+        lengths[path] = lengths.get(path, 0) + _length(value)
+    return {path: size for path, size in sizes.items() if lengths[path] >= SHORTEST}
+
+
+def _lists(value: Any, path: Keys) -> Iterator[tuple[Keys, list]]:
+    """Every list that holds numbers, nulls and such lists alone, and its path."""
+    if isinstance(value, Mapping):
+        for key, child in value.items():
+            if path or key not in ("metrics", "identities"):
+                yield from _lists(child, (*path, key))
+    elif isinstance(value, list):
+        if value and _numeric(value):
+            yield path, value
+        else:
+            for child in value:
+                yield from _lists(child, (*path, "*"))
+
+
+def _numeric(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(map(_numeric, value))
+    return value is None or isinstance(value, (int, float))
+
+
+def _length(value: Any) -> int:
+    return sum(map(_length, value)) if isinstance(value, list) else 1
+
+
+def _drop(tree: dict[str, Any], path: Keys) -> str:
+    """Put a null with its reason where an array was; returns the array's name and length."""
+    *above, last = path
+    count, pattern = 0, ".".join(path)
+    for holder in _holders(tree, above):
+        for place in range(len(holder)) if last == "*" else [last]:
+            count += _length(holder[place])
+            holder[place] = None
+    said = f"{count:,} numbers left out of the page for their size; {tree['analysis']}.json has them"
+    tree["absent"] = tree["absent"] | {pattern: said}
+    tree["shortened"] = sorted([*tree.get("shortened", ()), pattern])
+    return f"{pattern} ({count:,} numbers)"
+
+
+def _holders(value: Any, keys: Sequence[str]) -> Iterator[Any]:
+    if not keys:
+        if value is not None:
+            yield value
+    elif keys[0] == "*":
+        for child in value if isinstance(value, list) else ():
+            yield from _holders(child, keys[1:])
+    elif isinstance(value, Mapping) and keys[0] in value:
+        yield from _holders(value[keys[0]], keys[1:])
+
+
+def _written(tree: Mapping[str, Any]) -> bytes:
+    return json.dumps(tree, allow_nan=False, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _unpack(page: Path, name: str, href: str) -> bytes:
+    try:
+        packed = base64.b64decode(href.removeprefix(SCHEME), validate=True)
+        unpacker = zlib.decompressobj(wbits=31)  # 31: a gzip header
+        data = unpacker.decompress(packed, LARGEST)
+        if not unpacker.eof:
+            raise ValueError("cut short, or larger than any record")
+    except (ValueError, zlib.error) as error:
+        raise InputError(f"{page}: its {name} is damaged ({error}); ask for the page again") from error
+    return data
+
+
+class _Links(HTMLParser):
+    """Names and addresses of the links that carry a file."""
+
+    def __init__(self, source: str):
+        super().__init__()
+        self.found: list[tuple[str, str]] = []
+        self.feed(source)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        given = dict(attributes)
+        name, href = given.get("data-record"), given.get("href")
+        if tag == "a" and name and href and href.startswith(SCHEME):
+            self.found.append((name, href))
