@@ -4,6 +4,7 @@ The file is memory-mapped and unpickled by torch's loader for weights only, whic
 a file brings along; a tensor's pages are read when its entries are.
 """
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -43,7 +44,9 @@ def _load(path: Path) -> dict[str, torch.Tensor]:
             raise InputError(
                 f"{path}: not an archive of torch.save; a pickle is not opened otherwise: save the weights as safetensors"
             )
-        weights = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what the loader finds odd in a damaged file: it then fails
+            weights = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except InputError:
         raise
     except Exception as error:  # the loader raises whatever the bytes provoke
