@@ -4,7 +4,9 @@ HTML is a pure function of the JSON in a model's folder. Every name passes throu
 autoescape, a missing key is an error (StrictUndefined), and nothing is computed in a template.
 """
 
+import base64
 import functools
+import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -68,6 +70,7 @@ def summarise(
         "answer": words.answer([claim["verdict"] for claim in claims]),
         "caution": words.caution(claims),
         "verdicts": [(word, meanings[word]) for word in words.VERDICTS if word in meanings],
+        "choices": _choices([claim["verdict"] for claim in claims]),
         "integrity": {"sentence": words.integrity(judged["integrity"]), "rows": integrity},
         "broken": [row for row in integrity if row["status"] in BROKEN],
         "sections": [_section(section, found.get(section.name), claims, source) for section in SECTIONS],
@@ -111,6 +114,7 @@ def summarise_index(models: Sequence[tuple[str, Mapping[str, Any], Mapping[str, 
         "answer": f"{asked}. Each verdict links to its evidence.",
         "caution": words.caution(every),
         "columns": len(models) + 1,
+        "choices": _choices([claim["verdict"] for claim in every]),
         "models": [
             {
                 "name": judged["model"],
@@ -125,7 +129,7 @@ def summarise_index(models: Sequence[tuple[str, Mapping[str, Any], Mapping[str, 
             {
                 "question": section.question,
                 "rows": [
-                    {"id": id, "claim": _sentence(claim["claim"]), "cells": [_cell(id, *model) for model in models]}
+                    _row(id, claim["claim"], [_cell(id, *model) for model in models])
                     for id, claim in claims.items()
                     if claim["analysis"] == section.name
                 ],
@@ -136,9 +140,21 @@ def summarise_index(models: Sequence[tuple[str, Mapping[str, Any], Mapping[str, 
     }
 
 
+def _row(id: str, claim: str, cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    verdicts = [cell["verdict"] for cell in cells if cell["verdict"]]
+    return {"id": id, "claim": _sentence(claim), "cells": cells, "verdicts": verdicts}
+
+
 def _cell(id: str, href: str, judged: Mapping[str, Any], _: Mapping[str, Any]) -> dict[str, Any]:
     verdict = next((claim["verdict"] for claim in judged["claims"] if claim["id"] == id), None)
-    return {"model": judged["model"], "verdict": verdict, "href": f"{href}#claim-{id}"}
+    rank = words.VERDICTS.index(verdict) if verdict else ""
+    return {"model": judged["model"], "verdict": verdict, "rank": rank, "href": f"{href}#claim-{id}"}
+
+
+def _choices(verdicts: Sequence[str]) -> list[tuple[str, int]]:
+    """The verdicts that a table's rows can be filtered by, each with its count; none where there is no choice."""
+    found = [(word, count) for word in words.VERDICTS if (count := verdicts.count(word))]
+    return found if len(found) > 1 else []
 
 
 def _section(
@@ -186,6 +202,7 @@ def _card(claim: Mapping[str, Any], source: str) -> dict[str, Any]:
         "id": claim["id"],
         "claim": _sentence(claim["claim"]),
         "verdict": claim["verdict"],
+        "rank": words.VERDICTS.index(claim["verdict"]),
         "reason": _closed(claim["verdict_reason"]),
         "answer": words.ANSWERS[claim["status"]],
         "findings": [_finding(finding, k, controls) for k, finding in enumerate(claim["findings"])],
@@ -342,6 +359,12 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
+def _policy(script: str) -> str:
+    """A content security policy under which no request leaves the page and no script runs but this one."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+
+
 @functools.cache
 def _environment() -> jinja2.Environment:
     here = Path(__file__).parent
@@ -356,5 +379,6 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     environment.filters["slug"] = slug
+    environment.globals["policy"] = _policy(environment.get_template("page.js").render())
     environment.filters["number"] = number
     return environment

@@ -1,5 +1,7 @@
 """The page from outcomes and records: complete, honest about what is missing, safe, and the same every time."""
 
+import base64
+import hashlib
 import html
 import re
 from html.parser import HTMLParser
@@ -55,7 +57,7 @@ class Page(HTMLParser):
         self.open.pop()
 
     def handle_data(self, data):
-        if "style" not in self.open:
+        if not {"style", "script"} & set(self.open):
             self.texts.append(data)
 
     @property
@@ -145,7 +147,19 @@ def test_the_page_is_one_file_without_a_script_or_an_address(folder):
     source = render_model(folder)
     page = Page(source)
     assert not [t for t in page.targets if not t.startswith(("#", SCHEME))]
-    assert "<script" not in source and "url(" not in source and "@import" not in source
+    assert source.count("<script") == 1 and "url(" not in source and "@import" not in source
+
+
+def test_the_one_script_is_small_and_the_only_one_that_may_run(folder):
+    source = render_model(folder)
+    script = re.search("<script>(.*)</script>", source, re.DOTALL)[1]
+    assert len(script.encode()) <= 5_000
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = html.unescape(re.search('http-equiv="Content-Security-Policy" content="([^"]+)"', source)[1])
+    assert "default-src 'none'" in policy and f"script-src 'sha256-{digest}'" in policy
+    # Nothing from a record may reach the script, and the script reaches for nothing.
+    assert script == (TEMPLATES / "page.js").read_text(encoding="utf-8")
+    assert not re.search(r"innerHTML|outerHTML|eval|Function|fetch|XMLHttp|import|cookie|Storage|https?:", script)
 
 
 def test_the_same_records_make_the_same_bytes(folder):
@@ -182,7 +196,7 @@ def test_a_hostile_name_is_text_wherever_it_appears(tmp_path):
         tmp_path / "m", judged, described, attention_stats=attention_record(model=HOSTILE, notes=[HOSTILE])
     )
     for source in (render_model(folder), render_index([folder], tmp_path)):
-        assert "<script" not in source and "<b>" not in source
+        assert source.count("<script") == 1 and "<b>" not in source
         assert html.escape(HOSTILE, quote=False) in source.replace("&#34;", '"')
         Page(source)
 
