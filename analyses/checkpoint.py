@@ -14,40 +14,14 @@ from typing import Any, ClassVar
 import torch
 
 from analyses import hub, weight_files
-from analyses.architectures import FAMILIES, GAINS, Architecture, architecture
+from analyses.architectures import FAMILIES, FEED_FORWARD, GAINS, Architecture
 from analyses.errors import InputError
 from analyses.headers import Header
+from analyses.places import Place
 from analyses.quantised import quantised
+from analyses.recognise import parts, recognise
+from analyses.shape import Shape
 from analyses.weight_files import Tick, require_finite
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
-    """Sizes of a decoder, from its config."""
-
-    layers: int
-    hidden: int  # D
-    heads: int  # H, query heads
-    kv_heads: int  # K
-    head_dim: int  # d
-    feed_forward: int  # F
-
-    def of(self, family: str) -> tuple[int, ...]:
-        """The shape that one layer's tensor of this family must have, (out, in) for matrices."""
-        query, key_value = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        return {
-            "q_proj": (query, self.hidden),
-            "k_proj": (key_value, self.hidden),
-            "v_proj": (key_value, self.hidden),
-            "o_proj": (self.hidden, query),
-            "gate_proj": (self.feed_forward, self.hidden),
-            "up_proj": (self.feed_forward, self.hidden),
-            "down_proj": (self.hidden, self.feed_forward),
-            "input_ln": (self.hidden,),
-            "post_attn_ln": (self.hidden,),
-            "q_norm": (self.head_dim,),
-            "k_norm": (self.head_dim,),
-        }[family]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,30 +37,54 @@ class Checkpoint:
     shape: Shape
     files: Mapping[str, Path]  # tensor's name on disk → file
     headers: Mapping[str, Header]  # tensor's name on disk → its shape and type
-    prefix: str  # "" or "model."
+    prefix: str  # of the base model's names on disk: "model.", "", "transformer.", …
+    places: Mapping[str, Place]  # family or further role of a layer → where this checkpoint keeps it
+    lacking: Mapping[str, str]  # family that the model has not → why
+    note: str | None = None  # how the architecture was recognised, where not by its model_type
     first_layer: int = 0  # the layer of the file that is layer 0 here; see `restricted`
     left_out: tuple[str, ...] = ()  # families that the model has and this view has not
 
     @property
     def absent(self) -> dict[str, str]:
         """Families that this model lacks → why."""
-        return dict(self.architecture.absent) | dict.fromkeys(self.left_out, "left out of this measurement")
+        return dict(self.lacking) | dict.fromkeys(self.left_out, "left out of this measurement")
 
     @property
     def families(self) -> tuple[str, ...]:
-        return tuple(f for f in FAMILIES if f in self.architecture.tensors and f not in self.left_out)
+        return tuple(f for f in FAMILIES if f in self.places and f not in self.left_out)
 
     @property
     def has_qk_norm(self) -> bool:
-        return "q_norm" in self.architecture.tensors
+        return "q_norm" in self.places
 
     @property
     def has_qk_bias(self) -> bool:
         """Whether queries or keys carry a bias, which the head metric omits."""
-        return any(self._name(f, 0).replace(".weight", ".bias") in self.files for f in ("q_proj", "k_proj"))
+        return any(self.names(f, 0, bias=True) for f in ("q_proj", "k_proj"))
 
-    def _name(self, family: str, layer: int) -> str:
-        return self.prefix + self.architecture.tensors[family].format(self.first_layer + layer)
+    def experts(self, family: str) -> int:
+        """How many matrices of this family a layer has to choose from; 0 where it has one and no choice."""
+        return self.shape.experts if family in FEED_FORWARD else 0
+
+    def rotary_dims(self, layer: int) -> int:
+        """How many of a head's dimensions are rotated by position, from the first on; 0 for other positions."""
+        config, layer = self.config, self.first_layer + layer
+        unrotated = config.get("no_rope_layers")  # a 1 for each layer with rotation
+        if self.architecture.rotary is None or config.get("alibi") or (unrotated and not unrotated[layer]):
+            return 0
+        if isinstance(config.get("rotary_dim"), int):
+            return config["rotary_dim"]
+        given = [(config.get("rope_parameters") or {}).get("partial_rotary_factor")]
+        given += [config.get(key) for key in ("partial_rotary_factor", "rotary_pct", "rope_pct")]
+        fraction = next((value for value in given if value is not None), self.architecture.rotary_fraction)
+        return int(self.shape.head_dim * fraction)
+
+    def names(self, role: str, layer: int, *, bias: bool = False) -> list[str]:
+        """Names on disk of the tensors that hold a layer's role: several for experts; none for a bias it lacks."""
+        place = self.places[role].bias() if bias else self.places[role]
+        held_in = range(parts(place, role, self.shape))
+        names = [self.prefix + place.at(self.first_layer + layer, part) for part in held_in]
+        return names if not bias or names[0] in self.files else []
 
     def restricted(self, *, layers: range | None = None, families: Sequence[str] | None = None) -> "Checkpoint":
         """A view with these layers and families alone; its layer 0 is `layers.start` of this one.
@@ -113,16 +111,37 @@ class Checkpoint:
         """One tensor as stored, by its name on disk."""
         return weight_files.read(self.files[name], name)
 
-    def weight(self, family: str, layer: int, *, device: str = "cpu") -> torch.Tensor:
+    def weight(self, family: str, layer: int, *, expert: int | None = None, device: str = "cpu") -> torch.Tensor:
         """One layer's matrix (out, in), or effective norm gain (hidden,), upcast to float64.
 
+        Where there are experts: the matrix of `expert`, or of all of them as (expert, out, in).
         Raises InputError if an entry is NaN or infinite.
         """
-        name = self._name(family, layer)
-        stored = self.tensor(name)
-        require_finite(name, stored)
-        value = stored.to(device=device, dtype=torch.float64)
-        return value + self.architecture.gain_offset if family in GAINS else value
+        names = self.names(family, layer)
+        if not self.experts(family):
+            value = self._read(family, names, device)
+            return value + self.architecture.gain_offset if family in GAINS else value
+        if self.places[family].layout.stacked:
+            stack = self._read(family, names, device)
+            return stack if expert is None else stack[expert]
+        if expert is not None:
+            return self._read(family, names[expert : expert + 1], device)
+        return self._read(family, names, device).unflatten(0, (len(names), -1))
+
+    def bias(self, family: str, layer: int, *, device: str = "cpu") -> torch.Tensor | None:
+        """One layer's bias, (out,) float64, of a projection or a LayerNorm; None where none is stored."""
+        names = self.names(family, layer, bias=True)
+        return self._read(family, names, device) if names else None
+
+    def _read(self, role: str, names: Sequence[str], device: str) -> torch.Tensor:
+        """A role's stored values in float64, those of several tensors one after the other."""
+        values = []
+        for name in names:
+            stored = self.tensor(name)
+            require_finite(name, stored)
+            value = self.places[role].layout.take(stored, role, self.shape)
+            values.append(value.to(device=device, dtype=torch.float64))
+        return values[0] if len(values) == 1 else torch.cat(values)
 
     def parameters(self) -> int:
         """Number of stored parameters, from the headers."""
@@ -130,6 +149,10 @@ class Checkpoint:
 
     def head_blocks(self, family: str, layer: int, *, device: str = "cpu") -> torch.Tensor:
         """Rows of q_proj, k_proj or v_proj by head: (head or kv_head, head_dim, hidden), float64."""
+        return self.weight(family, layer, device=device).unflatten(0, (-1, self.shape.head_dim))
+
+    def head_gains(self, family: str, layer: int, *, device: str = "cpu") -> torch.Tensor:
+        """Gain of q_norm or k_norm by head, (head or kv_head, head_dim), float64; (1, head_dim) if all share one."""
         return self.weight(family, layer, device=device).unflatten(0, (-1, self.shape.head_dim))
 
     def inspect(self, tick: Tick = lambda done, of: None) -> dict[str, str]:
@@ -168,71 +191,18 @@ def assemble(
         raise InputError(f"{name}: the weights are quantised ({reason}); give the unquantised checkpoint")
     # Composite models (text with vision) keep the decoder's numbers one level down.
     config = config.get("text_config", config)
-    record = architecture(config.get("model_type", "(none)"))
-    shape = _shape(config, folder)
-    prefix = _prefix(files, record, folder)
-    checkpoint = Checkpoint(
+    match = recognise(config, headers, folder)
+    return Checkpoint(
         name=name,
         folder=folder,
         revision=revision,
         config=config,
-        architecture=record,
-        shape=shape,
+        architecture=match.architecture,
+        shape=match.shape,
         files=files,
         headers=headers,
-        prefix=prefix,
+        prefix=match.prefix,
+        places=match.places,
+        lacking=match.absent,
+        note=match.note,
     )
-    _require_shapes(checkpoint)
-    return checkpoint
-
-
-def _shape(config: Mapping[str, Any], folder: Path) -> Shape:
-    def number(key: str, default: int | None = None) -> int:
-        value = config.get(key)
-        value = default if value is None else value
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise InputError(f"{folder / 'config.json'}: {key} must be a positive integer, got {value!r}")
-        return value
-
-    hidden, heads = number("hidden_size"), number("num_attention_heads")
-    shape = Shape(
-        layers=number("num_hidden_layers"),
-        hidden=hidden,
-        heads=heads,
-        kv_heads=number("num_key_value_heads", heads),
-        head_dim=number("head_dim", hidden // heads),
-        feed_forward=number("intermediate_size"),
-    )
-    if shape.layers < 2:
-        raise InputError(f"{folder}: the model has one layer; Fathom compares layers and needs at least two")
-    if heads % shape.kv_heads:
-        raise InputError(f"{folder / 'config.json'}: {heads} heads do not divide over {shape.kv_heads} key/value heads")
-    return shape
-
-
-def _prefix(files: Mapping[str, Path], record: Architecture, folder: Path) -> str:
-    first = record.tensors["q_proj"].format(0)
-    for prefix in ("model.", ""):
-        if prefix + first in files:
-            return prefix
-    raise InputError(f"{folder}: no tensor model.{first} or {first}; config and weights disagree")
-
-
-def _require_shapes(checkpoint: Checkpoint) -> None:
-    for family in checkpoint.families:
-        expected = checkpoint.shape.of(family)
-        for layer in range(checkpoint.shape.layers):
-            name = checkpoint._name(family, layer)
-            if name not in checkpoint.files:
-                raise InputError(
-                    f"{checkpoint.folder}: no tensor {name}, though the config says "
-                    f"{checkpoint.shape.layers} layers; config and weights disagree"
-                )
-            if (stored := checkpoint.headers[name].shape) != expected:
-                raise InputError(f"tensor {name}: shape {list(stored)}, but the config says {list(expected)}")
-    beyond = checkpoint._name("q_proj", checkpoint.shape.layers)
-    if beyond in checkpoint.files:
-        raise InputError(
-            f"{checkpoint.folder}: the weights hold more layers than the config's "
-            f"{checkpoint.shape.layers} (found {beyond})"
-        )

@@ -261,7 +261,7 @@ def _load(
 def _alter(model: transformers.PreTrainedModel, checkpoint: Checkpoint) -> None:
     """Overwrite the parameters with what the checkpoint gives; a tied head follows its embedding."""
     layers = range(checkpoint.shape.layers)
-    pending = {checkpoint._name(family, layer) for family in checkpoint.families for layer in layers}
+    pending = {name for f in checkpoint.families for layer in layers for name in checkpoint.names(f, layer)}
     for name, parameter in model.named_parameters():
         on_disk = name if name in checkpoint.files else name.removeprefix(model.base_model_prefix + ".")
         if on_disk in checkpoint.files:

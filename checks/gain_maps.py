@@ -21,7 +21,7 @@ def gain(checkpoint: Checkpoint, part: str, layer: int | None) -> torch.Tensor:
     """The effective gain, (hidden,) float64, of a layer's norm or of the final one."""
     if part != FINAL_GAIN:
         return checkpoint.weight(part, layer)
-    name = f"{checkpoint.prefix}{checkpoint.architecture.final_norm}.weight"
+    name = checkpoint.prefix + checkpoint.architecture.outside[FINAL_GAIN][0]
     return checkpoint.tensor(name).double() + checkpoint.architecture.gain_offset
 
 

@@ -4,16 +4,14 @@ The analyses go from a family and a layer to a name; whoever changes a model goe
 and needs the parts that no analysis reads: embedding, head, final gain, biases.
 """
 
-import re
 from dataclasses import dataclass
 
 from analyses.architectures import GAINS
 from analyses.checkpoint import Checkpoint
+from analyses.places import Place
+from analyses.recognise import BUFFERS
 
 EMBEDDING, FINAL_GAIN, HEAD = "embedding", "final_ln", "head"  # parts beside the families
-HEAD_NAME = "lm_head.weight"  # never behind the base model's prefix
-BUFFER = "rotary_emb.inv_freq"  # rotary frequencies that old checkpoints store: a constant, no parameter
-_IN_LAYER = re.compile(r"layers\.(\d+)\.(.+)\.(weight|bias)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,31 +29,37 @@ class Role:
 
 def role_of(checkpoint: Checkpoint, name: str) -> Role | None:
     """The role of a tensor by its name on disk; None for what the architecture table does not know."""
-    if name == HEAD_NAME:
-        return Role(part=HEAD)
     bare = name.removeprefix(checkpoint.prefix)
-    if bare == "embed_tokens.weight":
-        return Role(part=EMBEDDING)
-    if bare == checkpoint.architecture.final_norm + ".weight":
-        return Role(part=FINAL_GAIN)
-    if match := _IN_LAYER.fullmatch(bare):
-        layer, module, kind = match.groups()
-        for family, template in checkpoint.architecture.tensors.items():
-            if template == f"layers.{{}}.{module}.weight":
-                return Role(part=family, layer=int(layer), bias=kind == "bias")
+    for table, tails in ((checkpoint.architecture.outside, (bare,)), (checkpoint.architecture.head, _tails(name))):
+        for part, names in table.items():
+            for known in names:
+                if known in tails:
+                    return Role(part=part)
+                if Place(known).bias().name in tails:
+                    return Role(part=part, bias=True)
+    for part, place in checkpoint.places.items():
+        for bias in (False, True):
+            if found := (place.bias() if bias else place).find(bare):
+                return Role(part=part, layer=found[0], bias=bias)
     return None
+
+
+def _tails(name: str) -> tuple[str, ...]:
+    """The name, and what is left of it behind each of its dots: a head stands outside the base model's prefix."""
+    words = name.split(".")
+    return tuple(".".join(words[i:]) for i in range(len(words)))
 
 
 def unknown_tensors(checkpoint: Checkpoint) -> list[str]:
     """Names of stored parameters without a role, in order."""
-    return [n for n in sorted(checkpoint.files) if not n.endswith(BUFFER) and role_of(checkpoint, n) is None]
+    return [n for n in sorted(checkpoint.files) if not BUFFERS.search(n) and role_of(checkpoint, n) is None]
 
 
 def is_tied(checkpoint: Checkpoint) -> bool:
     """Whether the head is the embedding; a head stored beside it is then ignored by the library."""
-    return bool(checkpoint.config.get("tie_word_embeddings", False))
+    return bool(checkpoint.config.get("tie_word_embeddings", checkpoint.architecture.tied))
 
 
 def has_own_head(checkpoint: Checkpoint) -> bool:
     """Whether a stored head of its own reads the final norm's output."""
-    return HEAD_NAME in checkpoint.files and not is_tied(checkpoint)
+    return not is_tied(checkpoint) and any(role_of(checkpoint, name) == Role(part=HEAD) for name in checkpoint.files)

@@ -89,7 +89,7 @@ def test_every_precision_is_read_as_stored_and_upcast_exactly(original, folder, 
         assert stored.dtype == dtypes[i % len(dtypes)]
         assert str(stored.dtype) == "torch." + checkpoint.headers[name].dtype
         assert torch.equal(stored, expected.tensor(name).to(stored.dtype))
-    name = checkpoint._name("k_proj", 2)
+    (name,) = checkpoint.names("k_proj", 2)
     assert torch.equal(checkpoint.weight("k_proj", 2), checkpoint.tensor(name).double())
 
 
