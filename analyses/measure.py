@@ -1,8 +1,10 @@
 """Run the analyses on one checkpoint and leave one record each on disk.
 
-Input is checked before anything old is removed; then the records of the analyses that will run are
-removed before any of them starts, so that a crash can leave a gap but never a stale number. One
-analysis that fails leaves a record saying so, and the others go on.
+A record that is there, whole, and of the same key is not made again; for what is, the reason is told.
+So an interrupted run goes on where it stopped. An old record stays until its successor is whole:
+its key tells it from a current one, and who reads a folder compares keys (`checks.judge`). What was
+concluded from records goes before the first of them changes. One analysis that fails leaves a record
+saying so, and the others go on; what cannot be written ends the run.
 """
 
 import time
@@ -15,15 +17,14 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from analyses import records
+from analyses import keys, records
 from analyses.calibration import Calibration, load_calibration
 from analyses.checkpoint import Checkpoint, open_checkpoint
 from analyses.errors import InputError
-from analyses.probe import ForwardFacts
-from analyses.suite import NotMeasured, Settings, Skipped, analyse, forward_pass
+from analyses.suite import FORWARD, NEEDS, NotMeasured, Settings, Skipped, analyse, forward_pass
 
-# Worthless once a record changes.
-JUDGEMENTS = ("manifest.json", "controls.json", "gates.json", "report.html", "junit.xml", "summary.md")
+JUDGEMENTS = ("manifest.json", "gates.json", "report.html", "junit.xml", "summary.md")
+"""Worthless once a record changes. Controls name the records that they belong to, and stay."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,13 +33,14 @@ class Measured:
 
     checkpoint: Checkpoint
     folder: Path
-    settings: Settings  # as resolved: no "auto" left
+    settings: Settings  # as resolved: no "auto" left; `only` names every record that is there and current
     files: Mapping[str, str]  # file name → sha256
     stored_dtype: str
     calibration: Calibration
-    forward: ForwardFacts | None  # None where no forward pass was run
+    forward: Mapping[str, Any] | None  # the pass's facts; None where none was run
     seconds: Mapping[str, float]  # analysis → wall time
     failures: Mapping[str, str]  # analysis → one line
+    renewed: Mapping[str, str]  # analysis → why it was run; what is not in it was up to date
 
 
 def slug(source: str) -> str:
@@ -65,7 +67,7 @@ def measure(
     say: Callable[[str], None] = lambda line: None,
     debug: bool = False,
 ) -> Measured:
-    """Measure one checkpoint into `out/<slug>/`.
+    """Measure one checkpoint into `out/<slug>/`: what was asked for and what that reads, where it is not up to date.
 
     Parameters
     ----------
@@ -76,37 +78,45 @@ def measure(
 
     Raises
     ------
-    InputError : before anything is written or removed, for bad input.
+    InputError : before anything is written or removed, for bad input; and for what cannot be written.
     """
     checkpoint = open_checkpoint(source)
-    device = resolve_device(settings.device)
+    resolve_device(settings.device)  # before the weights are read, which may take minutes
     text = load_calibration(settings.calibration)
     say(f"{checkpoint.name}: checking {len(checkpoint.files)} tensors")
     files = checkpoint.inspect()
-    stored = str(checkpoint.tensor(next(iter(checkpoint.files))).dtype).removeprefix("torch.")
     folder = out / slug(source)
-    settings = replace(
-        settings,
-        device=device,
-        dtype=stored if settings.dtype == "auto" else settings.dtype,
-        only=tuple(name for name in records.ANALYSES if name in settings.only),
-    )
-    _clear(folder, settings.only)
+    settings = resolve(settings, checkpoint)
+    wanted = tuple(name for name in records.ANALYSES if name in {*settings.only, *_needed(settings.only)})
+    own = {name: keys.key_of(checkpoint, name, settings, text, files) for name in records.ANALYSES}
+    why = _outdated(folder, {name: own[name] for name in wanted})
+    # What an earlier run left and this one would leave too belongs to the result.
+    there = tuple(name for name in own if name in wanted or outdated(folder / f"{name}.json", own[name]) is None)
+    for name in wanted:
+        say(f"{checkpoint.name}: {name} " + (f"to be run: {why[name]}" if name in why else "is up to date"))
+    if why:
+        _clear(folder)
 
-    passes = forward_pass(checkpoint, text, settings, settings.only)
+    passes = forward_pass(checkpoint, text, settings, tuple(why))
     seconds, failures = {"forward": round(passes.seconds, 3)}, {}
-    for name in settings.only:
+
+    def left(name: str, **why: str) -> None:
+        common = {"schema_version": records.SCHEMA_VERSION, "analysis": name, "model": checkpoint.name, "absent": {}}
+        records.write_record(folder / f"{name}.json", common | why, key=own[name])
+
+    for name in why:
         start = time.perf_counter()
         try:
-            record, arrays = analyse(name, checkpoint, passes, settings, lambda needed: _record_of(folder, needed))
-            if arrays:
-                records.write_bytes(folder / f"{name}.safetensors", save(arrays))
-            records.write_json(folder / f"{name}.json", record)
+            record, tensors = analyse(name, checkpoint, passes, settings, lambda needed: _record_of(folder, needed))
+            arrays = save(tensors) if tensors else None
+            records.write_record(folder / f"{name}.json", record, key=own[name], arrays=arrays)
+        except records.CannotWrite:
+            raise
         except Skipped as reason:
-            records.write_json(folder / f"{name}.json", _placeholder(checkpoint, name, skipped=str(reason)))
+            left(name, skipped=str(reason))
         except Exception as error:  # the other analyses must still run; the record says what happened
             failures[name] = f"{type(error).__name__}: {error}".splitlines()[0]
-            records.write_json(folder / f"{name}.json", _placeholder(checkpoint, name, error=failures[name]))
+            left(name, error=failures[name])
             if debug:
                 traceback.print_exc()
         seconds[name] = round(time.perf_counter() - start, 3)
@@ -115,36 +125,79 @@ def measure(
     return Measured(
         checkpoint=checkpoint,
         folder=folder,
-        settings=settings,
+        settings=replace(settings, only=there),
         files=files,
-        stored_dtype=stored,
+        stored_dtype=_stored(checkpoint),
         calibration=text,
-        forward=passes.facts,
+        forward=_forward_facts(folder, there),
         seconds=seconds,
         failures=failures,
+        renewed=why,
     )
 
 
-def _clear(folder: Path, names: Sequence[str]) -> None:
-    """Make the folder, prove that it can be written, and remove what this run will replace."""
+def resolve(settings: Settings, checkpoint: Checkpoint) -> Settings:
+    """The settings without an "auto", and the analyses in the order in which they run."""
+    return replace(
+        settings,
+        device=resolve_device(settings.device),
+        dtype=_stored(checkpoint) if settings.dtype == "auto" else settings.dtype,
+        only=tuple(name for name in records.ANALYSES if name in settings.only),
+    )
+
+
+def _stored(checkpoint: Checkpoint) -> str:
+    return str(checkpoint.tensor(next(iter(checkpoint.files))).dtype).removeprefix("torch.")
+
+
+def _needed(names: Sequence[str]) -> set[str]:
+    return {needed for name in names for needed in NEEDS.get(name, ())}
+
+
+def _outdated(folder: Path, own: Mapping[str, keys.Key]) -> dict[str, str]:
+    """Analysis → why its record must be made (again), in the order in which they run."""
+    why: dict[str, str] = {}
+    for name, key in own.items():
+        if again := [needed for needed in NEEDS.get(name, ()) if needed in why]:
+            why[name] = f"it reads {' and '.join(again)}"
+        if reason := outdated(folder / f"{name}.json", key):
+            why[name] = reason
+    return why
+
+
+def outdated(path: Path, key: Mapping[str, Any]) -> str | None:
+    """Why the record at `path` is not the one that `key` names; None if it is there, whole and current."""
+    if not path.exists():
+        return "not measured yet"
+    try:
+        record = records.read_record(path)
+    except InputError as error:
+        return str(error).removeprefix(f"{path}: ").removesuffix("; measure again")
+    if parts := keys.differing(record["key"], key):
+        return f"{keys.told(parts)} changed"
+    if "error" in record:
+        return "it failed the last time"
+    return None
+
+
+def _clear(folder: Path) -> None:
+    """Make the folder, prove that it can be written, and remove what rests on records that will change."""
     records.write_bytes(folder / ".writable", b"")
     (folder / ".writable").unlink()
     for name in JUDGEMENTS:
         (folder / name).unlink(missing_ok=True)
-    for name in names:
-        for suffix in (".json", ".safetensors"):
-            (folder / f"{name}{suffix}").unlink(missing_ok=True)
 
 
-def _placeholder(checkpoint: Checkpoint, name: str, **why: str) -> dict[str, Any]:
-    return {"schema_version": records.SCHEMA_VERSION, "analysis": name, "model": checkpoint.name, "absent": {}, **why}
+def _forward_facts(folder: Path, names: Sequence[str]) -> Mapping[str, Any] | None:
+    found = [records.read_record(folder / f"{name}.json", arrays=False) for name in names if name in FORWARD]
+    return next((record["calibration"] for record in found if record.get("calibration")), None)
 
 
 def _record_of(folder: Path, name: str) -> dict[str, Any]:
     """Another analysis' record from the disk; raises Skipped or NotMeasured where it has none to give."""
     if not (folder / f"{name}.json").exists():
         raise NotMeasured(f"{name} was not measured; run `fathom measure` with it first")
-    record = records.read_json(folder / f"{name}.json")
+    record = records.read_record(folder / f"{name}.json", arrays=False)
     if "error" in record:
         raise Skipped(f"{name} failed: {record['error']}")
     if "skipped" in record:

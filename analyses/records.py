@@ -11,6 +11,9 @@ its own keys in its result record; these are the keys that all of them share:
     absent           path pattern → reason, one for every null in the record
     invariance       statistic → map → bool: which exact changes of parameters leave it alone (`invariance`)
     notes            list of sentences a reader must know to read the numbers rightly
+    key              all that determined the numbers, flat (`keys`)
+    arrays           name → sha256 of the safetensors file beside the record, where there is one
+    checksum         sha256 of the record's canonical JSON without this key
 
 JSON is strict: NaN and infinity never reach the disk, and a null without a reason in `absent`
 (or in the `reason` beside it) is a defect of the analysis, so writing it raises.
@@ -18,9 +21,11 @@ JSON is strict: NaN and infinity never reach the disk, and a null without a reas
 
 import dataclasses
 import fnmatch
+import hashlib
 import json
 import math
 import os
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +37,11 @@ from analyses.errors import InputError
 
 SCHEMA_VERSION = 1
 
+
+class CannotWrite(InputError):
+    """A result that has no place: a full disk, a folder that is read-only, or none."""
+
+
 ANALYSES = (
     "null_residual",
     "head_grams",
@@ -41,6 +51,16 @@ ANALYSES = (
     "delta_svd",
 )
 """In the order in which they can run: schedule_fit and head_geometry read attention_stats."""
+
+VERSIONS = {
+    "null_residual": 1,
+    "head_grams": 1,
+    "attention_stats": 1,
+    "schedule_fit": 1,
+    "head_geometry": 1,
+    "delta_svd": 1,
+}
+"""Raised when an analysis' numbers change their meaning: two versions are then no longer compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,11 +145,71 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
 
 
+def canonical(value: Any) -> bytes:
+    """The one JSON text of a plain value: sorted keys, no spaces, strict."""
+    return json.dumps(value, allow_nan=False, sort_keys=True, separators=(",", ":")).encode()
+
+
+def digest(value: Any) -> str:
+    """sha256 of a plain value's canonical JSON."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def checksum(record: Mapping[str, Any]) -> str:
+    """sha256 of a record without its checksum."""
+    return digest({k: v for k, v in record.items() if k != "checksum"})
+
+
+def write_record(path: Path, record: Any, *, key: Mapping[str, Any], arrays: bytes | None = None) -> None:
+    """Write a record with its key and its checksum, and the safetensors file beside it.
+
+    The arrays go first, and the record holds their hash: whoever dies between the two leaves a pair
+    that `read_record` refuses, never one that looks right.
+    """
+    tree = plain(record) | {"key": dict(key)}
+    if arrays is not None:
+        beside = path.with_suffix(".safetensors")
+        write_bytes(beside, arrays)
+        tree["arrays"] = {beside.name: hashlib.sha256(arrays).hexdigest()}
+    write_json(path, tree | {"checksum": checksum(tree)})
+
+
+def read_record(path: Path, *, arrays: bool = True) -> dict[str, Any]:
+    """Read what `write_record` wrote.
+
+    Raises InputError on what `read_json` refuses, on a record of another schema version, without a
+    key, or changed since it was written, and (with `arrays`) on a file beside it that is not its own.
+    """
+    record = read_json(path)
+    if (version := record.get("schema_version")) != SCHEMA_VERSION:
+        raise InputError(f"{path}: schema version {version}, this Fathom reads {SCHEMA_VERSION}; measure again")
+    if "key" not in record or "checksum" not in record:
+        raise InputError(f"{path}: no key or no checksum, as a record of an earlier Fathom; measure again")
+    if record["checksum"] != checksum(record):
+        raise InputError(f"{path}: not as it was written (its checksum differs); measure again")
+    for name, known in record.get("arrays", {}).items() if arrays else ():
+        beside = path.with_name(name)
+        if not beside.exists() or _sha256(beside) != known:
+            raise InputError(f"{beside}: not the file that {path.name} was written with; measure again")
+    return record
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+LEFTOVER_AGE = 3600  # seconds; a temporary file that old belongs to a run that was killed
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file whole or not at all: same folder, flushed to disk, then renamed over the old one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+            if time.time() - leftover.stat().st_mtime > LEFTOVER_AGE:
+                leftover.unlink()
         with open(temporary, "wb") as file:
             file.write(data)
             file.flush()
@@ -138,7 +218,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     except OSError as error:
         if path.parent.is_dir():
             temporary.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another folder with --out") from error
+        raise CannotWrite(f"{path}: cannot be written ({error.strerror}); choose another folder with --out") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -17,24 +17,47 @@ from checks.verdicts import VERDICTS, verdict
 
 
 def read_records(folder: Path) -> dict[str, dict[str, Any]]:
-    """The analysis records that a model's folder holds, by analysis.
-
-    Raises InputError if there is none, or one of another schema version.
-    """
-    found = {name: records.read_json(path) for name in records.ANALYSES if (path := folder / f"{name}.json").exists()}
-    if not found:
+    """The analysis records that a model's folder holds, by analysis; raises InputError if there is none."""
+    if not (found := current_records(folder)):
         raise InputError(f"{folder}: no records; run `fathom measure` first")
-    for name, record in found.items():
-        if (version := record.get("schema_version")) != records.SCHEMA_VERSION:
-            ours = records.SCHEMA_VERSION
-            raise InputError(f"{folder / name}.json: schema version {version}, this Fathom reads {ours}; measure again")
     return found
 
 
-def read_controls(folder: Path) -> dict[str, Any]:
-    """What `controls.json` says of each claim, by claim id; empty where no control was run."""
+def current_records(folder: Path) -> dict[str, dict[str, Any]]:
+    """The analysis records of a folder. One that its manifest does not describe counts as skipped, with
+    that reason: numbers of two runs never stand side by side.
+
+    Raises InputError for a record of another schema version, or one changed since it was written.
+    """
+    paths = {name: folder / f"{name}.json" for name in records.ANALYSES}
+    found = {name: records.read_record(path, arrays=False) for name, path in paths.items() if path.exists()}
+    if not found:
+        return {}
+    described = records.read_json(folder / "manifest.json").get("records", {})
+    return {
+        name: record if record["checksum"] == described.get(name) else _of_another_run(record)
+        for name, record in found.items()
+    }
+
+
+def _of_another_run(record: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: record[key] for key in ("schema_version", "analysis", "model", "key", "checksum")}
+    told = f"the record of {record['analysis']} is of another run than the others; measure it again"
+    return kept | {"absent": {}, "skipped": told}
+
+
+def read_controls(folder: Path, found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What `controls.json` says of each claim, by claim id; empty where none were run on these records."""
     path = folder / "controls.json"
-    return records.read_json(path)["claims"] if path.exists() else {}
+    if not path.exists():
+        return {}
+    evidence = records.read_json(path)
+    return evidence["claims"] if evidence.get("records") == checksums(found) else {}
+
+
+def checksums(found: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Analysis → checksum of its record: what names a set of results."""
+    return {name: record["checksum"] for name, record in found.items()}
 
 
 def judge(found: Mapping[str, Mapping[str, Any]], controls: Mapping[str, Any] | None = None) -> dict[str, Any]:

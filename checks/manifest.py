@@ -27,6 +27,7 @@ def manifest(measured: Measured) -> dict[str, Any]:
         "revision": checkpoint.revision,
         "absent": {} if checkpoint.revision else {"revision": "a folder has no revision; its files are hashed"},
         "files": measured.files,
+        "records": _checksums(measured),
         "architecture": {
             "model_type": checkpoint.config["model_type"],
             "layers": checkpoint.shape.layers,
@@ -54,6 +55,12 @@ def manifest(measured: Measured) -> dict[str, Any]:
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "timings": measured.seconds,
     }
+
+
+def _checksums(measured: Measured) -> dict[str, str]:
+    """Analysis → checksum of the record that this manifest describes."""
+    read = records.read_record
+    return {n: read(measured.folder / f"{n}.json", arrays=False)["checksum"] for n in measured.settings.only}
 
 
 def command(measured: Measured) -> str:

@@ -18,6 +18,7 @@ import jinja2
 from analyses import records
 from checks import words
 from checks.embedded import NAMES, Carried, carry
+from checks.judge import current_records
 from checks.numbers import apart, number, typeset
 from checks.section import Section, invariance
 from checks.sections import SECTIONS
@@ -34,7 +35,7 @@ def render_model(folder: Path) -> str:
 
     Raises InputError where `gates.json` or `manifest.json` is missing or is not strict JSON.
     """
-    found = {name: records.read_json(path) for name in records.ANALYSES if (path := folder / f"{name}.json").exists()}
+    found = current_records(folder)
     judged = records.read_json(folder / "gates.json")
     manifest = records.read_json(folder / "manifest.json")
     files = {name: path.read_bytes() for name in NAMES if (path := folder / name).exists()}

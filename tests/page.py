@@ -124,7 +124,10 @@ def gates(claims: list[dict[str, Any]], integrity: list[dict[str, Any]] = (), mo
 def write_folder(folder: Path, judged: dict[str, Any], described: dict[str, Any], **found: dict[str, Any]) -> Path:
     """Write a model's folder as a run leaves it; `found` maps an analysis to its record."""
     records.write_json(folder / "gates.json", judged)
-    records.write_json(folder / "manifest.json", described)
     for name, record in found.items():
-        records.write_json(folder / f"{name}.json", record)
+        common = {"schema_version": 1, "analysis": name, "model": "m"}
+        records.write_record(folder / f"{name}.json", common | record, key={"analysis": name})
+    there = [name for name in records.ANALYSES if (folder / f"{name}.json").exists()]
+    checksums = {name: records.read_record(folder / f"{name}.json")["checksum"] for name in there}
+    records.write_json(folder / "manifest.json", described | {"records": checksums})
     return folder

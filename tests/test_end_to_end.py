@@ -150,16 +150,22 @@ def test_controls_that_crash_lose_no_measurement_and_are_shown_as_not_run(tiny, 
     assert "not run" in (tmp_path / "tiny" / "report.html").read_text()
 
 
-def test_a_crash_never_leaves_an_older_good_result(tiny, tmp_path, monkeypatch):
-    assert fathom("run", tiny, "--out", tmp_path, "--quiet", "--device", "cpu") == 0
+def test_a_crash_leaves_old_records_whole_and_nothing_concluded_from_them(tiny, tmp_path, monkeypatch, capsys):
+    run = ("run", tiny, "--out", tmp_path, "--quiet", "--device", "cpu")
+    assert fathom(*run) == 0
+    before = numbers(tmp_path / "tiny")
 
     def die(*arguments, **keywords):
         raise SystemExit("the process ends here")
 
     monkeypatch.setattr(suite.null_residual, "measure", die)
     with pytest.raises(SystemExit):
-        fathom("run", tiny, "--out", tmp_path, "--quiet", "--device", "cpu")
-    assert not FILES & {path.name for path in (tmp_path / "tiny").iterdir()}
+        fathom(*run, "--seed", 1)
+    left = {path.name: path.read_bytes() for path in (tmp_path / "tiny").iterdir()}
+    assert left.keys() == before.keys() - {"manifest.json", "gates.json", "report.html"}
+    assert all(left[name] == before[name] for name in left)
+    assert fathom("report", tmp_path / "tiny") == 2
+    assert "fathom measure" in capsys.readouterr().err
 
 
 def test_bad_input_leaves_the_last_good_result_alone(tiny, tmp_path, capsys):

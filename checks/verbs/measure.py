@@ -57,10 +57,11 @@ def measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:
             code = options.ERROR
             continue
         wanted = arguments.controls or ("all" if source == str(REFERENCE) else "none")
-        if wanted != "none" and (failure := _control(measured, wanted, arguments)):
+        if failure := _control(measured, wanted, arguments):
             print(f"fathom: {measured.checkpoint.name}: controls failed: {failure}", file=sys.stderr)
             code = options.ERROR
-        write_json(measured.folder / "manifest.json", manifest(measured))
+        if measured.renewed or not (measured.folder / "manifest.json").exists():
+            write_json(measured.folder / "manifest.json", manifest(measured))
         folders.append(measured.folder)
         for name, failure in measured.failures.items():
             print(f"fathom: {measured.checkpoint.name}: {name} failed: {failure}", file=sys.stderr)
@@ -69,21 +70,34 @@ def measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:
 
 
 def _control(measured: Measured, wanted: str, arguments: argparse.Namespace) -> str | None:
-    """Run the controls of what was measured and keep what they found; why not, if they failed.
+    """Run the controls of what was measured, unless that was done, and keep what they found; why not, if they failed.
 
     The measurement stands without them, and the page then says that they were not run.
     """
-    from analyses.records import read_json, write_json
+    from analyses import keys
+    from analyses.records import CannotWrite, read_json, read_record, write_json
     from checks.controls import PARTS, controls
+    from checks.judge import checksums
 
-    found = {name: read_json(measured.folder / f"{name}.json") for name in measured.settings.only}
-    parts = PARTS if wanted == "all" else (wanted,)
+    path = measured.folder / "controls.json"
+    found = {name: read_record(measured.folder / f"{name}.json", arrays=False) for name in measured.settings.only}
+    rests_on = {"records": checksums(found), "code": keys.code("checks.controls")}
+    parts = {"all": PARTS, "none": ()}.get(wanted, (wanted,))
     say = options.say(arguments)
+    there = read_json(path) if path.exists() else {}
+    if there and {name: there.get(name) for name in rests_on} == rests_on and set(parts) <= set(there["parts"]):
+        say(f"{measured.checkpoint.name}: controls are up to date")
+        return None
+    path.unlink(missing_ok=True)
+    if not parts:
+        return None
     try:
         evidence = controls(measured.checkpoint, measured.calibration, measured.settings, found, parts=parts, say=say)
+        write_json(path, evidence | rests_on | {"parts": parts})
+    except CannotWrite:
+        raise
     except Exception as error:  # the records are on disk and must reach their page
         if arguments.debug:
             raise
         return f"{type(error).__name__}: {error}".splitlines()[0]
-    write_json(measured.folder / "controls.json", evidence)
     return None

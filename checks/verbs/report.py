@@ -47,7 +47,8 @@ def report_all(folders: Sequence[Path], indexed: Sequence[Path], arguments: argp
     say = options.say(arguments)
     codes = []
     for folder in folders:
-        judged = judge(read_records(folder), read_controls(folder))
+        found = read_records(folder)
+        judged = judge(found, read_controls(folder, found))
         write_json(folder / "gates.json", judged)
         write_bytes(folder / "report.html", render_model(folder).encode(errors="replace"))
         found, verdicts = cases(judged), [claim["verdict"] for claim in judged["claims"]]
