@@ -162,7 +162,7 @@ def test_a_crash_leaves_old_records_whole_and_nothing_concluded_from_them(tiny, 
     with pytest.raises(SystemExit):
         fathom(*run, "--seed", 1)
     left = {path.name: path.read_bytes() for path in (tmp_path / "tiny").iterdir()}
-    assert left.keys() == before.keys() - {"manifest.json", "gates.json", "report.html"}
+    assert left.keys() == before.keys() - {"manifest.json", "gates.json", "report.html", "junit.xml", "summary.md"}
     assert all(left[name] == before[name] for name in left)
     assert fathom("report", tmp_path / "tiny") == 2
     assert "fathom measure" in capsys.readouterr().err
