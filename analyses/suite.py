@@ -173,12 +173,21 @@ def _schedule_fit(record_of: RecordOf, seed: int) -> schedule_fit.ScheduleFit:
 
 
 def records_of(
-    checkpoint: Checkpoint, text: Calibration, settings: Settings, only: Sequence[str]
+    checkpoint: Checkpoint,
+    text: Calibration,
+    settings: Settings,
+    only: Sequence[str],
+    *,
+    known: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Plain records of these analyses, and of those they need, in memory; what fails raises."""
-    wanted = set(only).union(*(NEEDS.get(name, ()) for name in only))
+    """Plain records of these analyses, and of those they need, in memory; what fails raises.
+
+    Records in `known` are taken as they are.
+    """
+    known = known or {}
+    wanted = set(only).union(*(NEEDS.get(name, ()) for name in only)) - set(known)
     passes = forward_pass(checkpoint, text, settings, tuple(wanted))
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Any] = dict(known)
     for name in records.ANALYSES:
         if name in wanted:
             found[name], _ = analyse(name, checkpoint, passes, settings, found.__getitem__)

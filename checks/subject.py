@@ -9,9 +9,13 @@ from typing import Any
 
 from analyses.calibration import Calibration
 from analyses.checkpoint import Checkpoint
-from analyses.suite import NEEDS, Settings, records_of
+from analyses.records import ANALYSES
+from analyses.suite import FORWARD, NEEDS, Settings, records_of
 from checks.claims import CLAIMS
 from checks.gate import Gate, Outcome, Status, evaluate
+
+WEIGHTS = tuple(name for name in ANALYSES if name not in FORWARD and name not in NEEDS)
+"""Analyses that read nothing but weights, so that no setting of the forward pass moves them."""
 
 Records = Mapping[str, Mapping[str, Any]]
 
@@ -68,15 +72,15 @@ class Subject:
             self.say(f"{self.checkpoint.name}: control {name}")
         checkpoint, text = checkpoint or self.checkpoint, text or self.text
         changed = replace(self.settings, **settings)
-        only = {gate.analysis for gate in gates}
-        found: Records = {}
-        # The costly one: a twin is spared the families that none of these claims reads.
+        only = sorted({gate.analysis for gate in gates})
         reading = [gate.families for gate in gates if "null_residual" in (gate.analysis, *NEEDS.get(gate.analysis, ()))]
-        if reading and all(reading):
+        known: Records = {}
+        if checkpoint is self.checkpoint and changed.seed == self.settings.seed:
+            known = {name: self.found[name] for name in WEIGHTS if name in self.found}
+        elif reading and all(reading):  # the costly analysis is spared the families that no claim here reads
             spared = replace(changed, families=tuple(sorted(set().union(*reading))))
-            found = records_of(checkpoint, text, spared, ["null_residual"])
-            only.remove("null_residual")
-        found = found | records_of(checkpoint, text, changed, sorted(only))
+            known = records_of(checkpoint, text, spared, ["null_residual"])
+        found = records_of(checkpoint, text, changed, only, known=known)
         return {gate.id: run_of(gate, found, name=name, seed=number) for gate in gates}
 
 
