@@ -8,7 +8,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from checks.figures import CHARACTER, HALF, Cell, Cells, Panel, Path, Text, Value, rectangle, thin, tidy
+from checks.figures import CHARACTER, HALF, Cell, Cells, Lattice, Panel, Path, Text, Value
+from checks.labels import thin
+from checks.paths import rectangle
 
 CELLS = 4000  # most cells in one panel
 SEQUENTIAL = 16  # tones in the style sheet
@@ -80,9 +82,6 @@ def heatmap(
     )
     top, right, bottom = 8.0, left + cell_w * width_cells, 8.0 + cell_h * height_cells
     gap = 1 if min(cell_w, cell_h) >= 6 else 0  # between cells
-    thickness = tidy(cell_h - gap)
-    middles = [tidy(top + cell_h * (i + 0.5)) for i in range(height_cells)]
-    starts = [tidy(left + cell_w * j) for j in range(width_cells)]
     row_names = [_block(i, row_step, first[0]) for i in range(height_cells)]
     column_names = [_block(j, column_step, first[1]) for j in range(width_cells)]
     cells: dict[str, list[Cell]] = {tone: [] for tone in classes.tones}
@@ -90,7 +89,7 @@ def heatmap(
         for j, value in enumerate(row):
             if value is not None and math.isfinite(value):
                 said = tip(row_names[i], column_names[j], f"{value:.3g}".replace("-", "−"))
-                cells[classes.tone(value)].append(Cell(d=f"M{starts[j]} {middles[i]}h{tidy(cell_w - gap)}", tip=said))
+                cells[classes.tone(value)].append(Cell(d=f"M{j} {i}h1", tip=said))
     y_ticks = [
         Text(
             x=round(left - 6, 1),
@@ -127,8 +126,13 @@ def heatmap(
         x_ticks=tuple(x_ticks),
         y_ticks=tuple(y_ticks),
         words=(*words, *key_words),
-        cells=tuple(
-            Cells(tone=tone, thickness=thickness, cells=tuple(found)) for tone, found in cells.items() if found
+        cells=Lattice(
+            left=left,
+            middle=round(top + cell_h / 2, 3),
+            width=round(cell_w, 3),
+            height=round(cell_h, 3),
+            fill=(round(1 - gap / cell_w, 3), round(1 - gap / cell_h, 3)),
+            classes=tuple(Cells(tone=tone, cells=tuple(found)) for tone, found in cells.items() if found),
         ),
         lines=(Path(d=rules, tone="border"),) if rules else (),
         keys=keys,

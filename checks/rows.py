@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from checks.axes import Axis
-from checks.figures import CHARACTER, HALF, Key, Mark, Marks, Panel, Path, Shape, Text, Value, rectangle, thin, tidy
+from checks.figures import CHARACTER, HALF, Key, Mark, Marks, Panel, Path, Shape, Text, Value
+from checks.labels import thin
 from checks.numbers import number, percent
+from checks.paths import rectangle, tidy
 
 ROW = 26.0  # height of a row
 BAR = 16.0  # of a bar in it

@@ -8,9 +8,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from checks import axes, heatmaps
-from checks.figures import LINE, Plot, Text, polyline, spread, thin
+from checks.figures import LINE, Text
 from checks.heatmaps import heatmap
+from checks.labels import spread, thin
 from checks.numbers import apart, column, number, stated
+from checks.paths import polyline
+from checks.plots import Plot
 from checks.rows import Series, dots, stacked
 from checks.sections import head_grams
 from checks.strips import strip
@@ -26,13 +29,18 @@ ROUNDING = 0.1
 
 
 def coordinates(path: str) -> list[tuple[float, float]]:
-    """Absolute points of a path with the commands that figures use: M L H V h v z."""
+    """Absolute points of a path with the commands that figures use: M L H V l h v z."""
     points, at = [], (0.0, 0.0)
-    for command, body in re.findall(r"([MLHVhvz])([^MLHVhvz]*)", path):
-        given = [float(v) for v in re.findall(r"-?\d+\.?\d*(?:e-?\d+)?", body)]
+    for command, body in re.findall(r"([MLHVlhvz])([^MLHVlhvz]*)", path):
+        given = [float(v) for v in re.findall(r"-?\d*\.?\d+(?:e-?\d+)?", body)]
         match command:
             case "M" | "L":
                 at = (given[0], given[1])
+            case "l":
+                for x, y in zip(given[::2], given[1::2], strict=True):
+                    at = (at[0] + x, at[1] + y)
+                    points.append(at)
+                continue
             case "H":
                 at = (given[0], at[1])
             case "V":
@@ -45,17 +53,22 @@ def coordinates(path: str) -> list[tuple[float, float]]:
     return points
 
 
+def corners(lattice) -> list[tuple[float, float]]:
+    """Corners of every cell of a heatmap in the coordinates of its panel."""
+    return [
+        (lattice.left + lattice.width * x, lattice.middle + lattice.height * (y + side * lattice.fill[1] / 2))
+        for group in lattice.classes
+        for cell in group.cells
+        for x, y in coordinates(cell.d)
+        for side in (-1, 1)
+    ]
+
+
 def every_point(panel) -> list[tuple[float, float]]:
     paths = [p.d for p in (*panel.areas, *panel.lines, *panel.keys)] + [panel.grid]
     return [
         *(point for path in paths for point in coordinates(path)),
-        *(
-            (x, y + side * group.thickness / 2)
-            for group in panel.cells
-            for cell in group.cells
-            for x, y in coordinates(cell.d)
-            for side in (-1, 1)
-        ),
+        *(corners(panel.cells) if panel.cells else ()),
         *((m.x, m.y) for group in panel.marks for m in group.marks),
         *((t.x, t.y) for t in (*panel.x_ticks, *panel.y_ticks, *panel.words)),
     ]
@@ -155,7 +168,7 @@ def test_every_cell_of_a_heatmap_lies_inside_its_view_box(matrix, lower):
     )  # fmt: skip
     assert_inside(panel)
     expected = sum(v is not None for i, row in enumerate(matrix) for j, v in enumerate(row) if j < i or not lower)
-    assert sum(len(group.cells) for group in panel.cells) == expected
+    assert sum(len(group.cells) for group in panel.cells.classes) == expected
 
 
 @given(low=numbers, span=sizes, value=st.floats(0, 1))
@@ -185,7 +198,7 @@ def test_a_large_heatmap_is_averaged_over_blocks_and_says_so():
         columns="head",
         tip=lambda i, j, v: i,
     )
-    assert "blocks of 2 × 2" in panel.measure and panel.cells[0].cells[0].tip == "0–1"
+    assert "blocks of 2 × 2" in panel.measure and panel.cells.classes[0].cells[0].tip == "0–1"
 
 
 @given(
@@ -236,7 +249,7 @@ def test_a_finding_without_a_number_has_no_strip():
 
 
 def test_a_missing_value_leaves_a_gap_and_a_lone_point_a_dot():
-    assert polyline([(0, 0), (1, 1), None, (3, 3), None, (5, 5), (6, 6)]) == "M0 0L1 1M3 3h0M5 5L6 6"
+    assert polyline([(0, 0), (1, 1), None, (3, 3), None, (5, 5), (6, 6)]) == "M0 0l1 1M3 3h0M5 5l1 1"
     plot = Plot(x=axes.layers(3), y=axes.fixed(0, 1, label="y"))
     plot.line(range(3), [0.1, math.nan, 0.3], "s0")
     plot.points(range(3), [0.1, math.nan, 0.3], "s0", tips=["", "", ""])

@@ -4,9 +4,11 @@ import statistics
 from collections.abc import Sequence
 
 from checks import axes
-from checks.figures import Figure, Key, Panel, Plot, Value, tips
+from checks.figures import Figure, Key, Panel, Value
 from checks.heatmaps import heatmap, sequential
+from checks.labels import tips
 from checks.numbers import number
+from checks.plots import Plot
 from checks.section import Comparison, Record, Section, layer_names, table
 
 

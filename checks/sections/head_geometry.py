@@ -4,9 +4,10 @@ import statistics
 from collections.abc import Sequence
 
 from checks import axes
-from checks.figures import Figure, Key, Panel, Plot, Shape, Table, Value
+from checks.figures import Figure, Key, Panel, Shape, Table, Value
 from checks.heatmaps import SEQUENTIAL
 from checks.numbers import number
+from checks.plots import Plot
 from checks.rows import Series, dots
 from checks.section import Comparison, Record, Section, table
 

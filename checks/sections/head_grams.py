@@ -4,9 +4,11 @@ import statistics
 from collections.abc import Sequence
 
 from checks import axes
-from checks.figures import Figure, Key, Panel, Plot, Value, tips
+from checks.figures import Figure, Key, Panel, Value
 from checks.heatmaps import heatmap, sequential
+from checks.labels import tips
 from checks.numbers import number, percent
+from checks.plots import Plot
 from checks.section import Comparison, Record, Section, layer_names, pair_names, table
 
 # analyses.head_grams.MIXED, written again because importing that module imports torch; a test holds them together.

@@ -5,8 +5,10 @@ import statistics
 
 from analyses.architectures import FAMILIES, GAINS, MATRICES
 from checks import axes
-from checks.figures import QUARTER, Figure, Key, Panel, Plot, Value, tips
+from checks.figures import QUARTER, Figure, Key, Panel, Value
+from checks.labels import tips
 from checks.numbers import number
+from checks.plots import Plot
 from checks.section import Comparison, Record, Section, layer_names, pair_names, table
 
 BAND = 2  # standard deviations on either side of chance that are shaded

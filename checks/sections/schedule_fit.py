@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from analyses.architectures import FAMILIES
 from checks import axes
-from checks.figures import QUARTER, Figure, Key, Panel, Plot, Value, tips
+from checks.figures import QUARTER, Figure, Key, Panel, Value
+from checks.labels import tips
 from checks.numbers import number, percent
+from checks.plots import Plot
 from checks.rows import Series, share_words, stacked
 from checks.section import Comparison, Record, Section, layer_names, table
 

@@ -1,0 +1,68 @@
+"""How is a shape written as an SVG path, in few bytes?
+
+Coordinates are rounded to a tenth of a unit, so that the same records make the same bytes, and the
+steps of a line are relative to the point before. A missing point leaves a gap.
+"""
+
+from collections.abc import Iterable, Sequence
+
+Point = tuple[float, float]
+
+
+def tidy(value: float) -> float:
+    """A coordinate to a tenth of a unit, as an integer where it is one: shorter, and nobody sees the rest.
+
+    >>> tidy(3.04), tidy(3.06)
+    (3, 3.1)
+    """
+    rounded = round(value, 1)
+    return int(rounded) if rounded == int(rounded) else rounded
+
+
+def polyline(points: Iterable[Point | None]) -> str:
+    """A path through the points; None lifts the pen, and a lone point becomes a dot.
+
+    >>> polyline([(0, 0), (1, 2), (3, 1.5), None, (3, 4)])
+    'M0 0l1 2 2-.5M3 4h0'
+    """
+    d, run = [], []
+    for point in [*points, None]:
+        if point:
+            run.append(point)
+        elif run:
+            d.append(through(run) if len(run) > 1 else f"M{_pair(*run[0])}h0")
+            run = []
+    return "".join(d)
+
+
+def through(points: Sequence[Point]) -> str:
+    """A path from the first of at least two points through the others."""
+    steps = [(bx - ax, by - ay) for (ax, ay), (bx, by) in zip(points, points[1:], strict=False)]
+    written = "".join(f"{'' if at.startswith('-') else ' '}{at}" for at in (_pair(*step) for step in steps))
+    return f"M{_pair(*points[0])}l{written.lstrip()}"
+
+
+def rectangle(left: float, top: float, right: float, bottom: float) -> str:
+    """A closed rectangle; left ≤ right, top ≤ bottom.
+
+    >>> rectangle(1, 2, 4, 6)
+    'M1 2h3v4h-3z'
+    """
+    width, height = round(right - left, 1), round(bottom - top, 1)
+    return f"M{left:g} {top:g}h{width:g}v{height:g}h-{width:g}z"
+
+
+def outline(piece: Sequence[tuple[Point, Point]]) -> str:
+    """The area between a lower and an upper track, each a point of a pair."""
+    return through([upper for _, upper in piece] + [lower for lower, _ in reversed(piece)]) + "z"
+
+
+def _pair(x: float, y: float) -> str:
+    """Two numbers with nothing between them that can be left out."""
+    first, second = _short(x), _short(y)
+    return f"{first}{'' if second.startswith('-') else ' '}{second}"
+
+
+def _short(value: float) -> str:
+    text = f"{round(value, 1):g}"
+    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else "0" if text == "-0" else text
