@@ -27,12 +27,12 @@ from transformers.masking_utils import AttentionMaskInterface, eager_mask
 from analyses.calibration import STREAM_TOKENS, Calibration
 from analyses.checkpoint import Checkpoint
 from analyses.errors import InputError
+from analyses.hub import TOKENIZER_FILES
 from analyses.probe import AttentionInputs, ForwardFacts, LayerStates, NoTokenizer, Probe
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ATTENTION = ("eager", "sdpa")
 TAP = "fathom_tap"  # the name of our function in the library's attention interface
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "tokenizer_config.json")
 PAD = 0  # any id that is in the vocabulary: padded positions are masked and never read
 
 

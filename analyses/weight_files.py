@@ -38,16 +38,30 @@ def index(folder: Path) -> tuple[dict[str, Path], dict[str, Header]]:
     """
     for single, sharded in FORMATS:
         if _is_there(folder / single):
-            return _gather(folder, [single], single)
+            return merge(folder, {single: _headers(folder, single, single)}, {})
         if _is_there(folder / sharded):
             promised = shard_map(folder / sharded)
-            files, headers = _gather(folder, sorted(set(promised.values())), sharded)
-            for name, shard in promised.items():
-                if name not in files or files[name].name != shard:
-                    raise InputError(f"{folder / sharded}: says that {shard} holds tensor {name}, but it does not")
-            return files, headers
+            shards = sorted(set(promised.values()))
+            return merge(folder, {shard: _headers(folder, shard, sharded) for shard in shards}, promised)
     expected = ", ".join(name for pair in FORMATS for name in pair)
     raise InputError(f"{folder}: no weights; expected one of {expected}")
+
+
+def merge(
+    folder: Path, shards: Mapping[str, Mapping[str, Header]], promised: Mapping[str, str]
+) -> tuple[dict[str, Path], dict[str, Header]]:
+    """(tensor's name → file, tensor's name → header) of shards; `promised`: tensor → shard, as the index says."""
+    files: dict[str, Path] = {}
+    headers: dict[str, Header] = {}
+    for shard, found in shards.items():
+        for name, header in found.items():
+            if name in files:
+                raise InputError(f"{folder}: tensor {name} is in both {files[name].name} and {shard}")
+            files[name], headers[name] = folder / shard, header
+    for name, shard in promised.items():
+        if name not in files or files[name].name != shard:
+            raise InputError(f"{folder}: the index says that {shard} holds tensor {name}, but it does not")
+    return files, headers
 
 
 def shard_map(path: Path) -> dict[str, str]:
@@ -126,21 +140,14 @@ def read_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def _gather(folder: Path, shards: list[str], named_by: str) -> tuple[dict[str, Path], dict[str, Header]]:
-    files: dict[str, Path] = {}
-    headers: dict[str, Header] = {}
-    for shard in shards:
-        path = folder / shard
-        if not _is_there(path):
-            raise InputError(f"{folder / named_by}: names {shard}, which is missing; download the checkpoint again")
-        if not path.is_file():
-            what = "a link to a file that is missing" if path.is_symlink() and not path.exists() else "not a file"
-            raise InputError(f"{path}: is {what}; download the checkpoint again")
-        for name, header in _reader(path).headers(path).items():
-            if name in files:
-                raise InputError(f"{folder}: tensor {name} is in both {files[name].name} and {shard}")
-            files[name], headers[name] = path, header
-    return files, headers
+def _headers(folder: Path, shard: str, named_by: str) -> dict[str, Header]:
+    path = folder / shard
+    if not _is_there(path):
+        raise InputError(f"{folder / named_by}: names {shard}, which is missing; download the checkpoint again")
+    if not path.is_file():
+        what = "a link to a file that is missing" if path.is_symlink() and not path.exists() else "not a file"
+        raise InputError(f"{path}: is {what}; download the checkpoint again")
+    return _reader(path).headers(path)
 
 
 def _is_there(path: Path) -> bool:

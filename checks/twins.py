@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import save_file
 
 from analyses.checkpoint import Checkpoint
-from analyses.hub import HUB_FILES
+from analyses.hub import SMALL_FILES
 from checks.roles import EMBEDDING, Role, role_of, unknown_tensors
 
 STANDARD_DEVIATION = 0.02  # the library's initializer_range where a config has none, or 0
@@ -90,10 +90,9 @@ def save(twin: Checkpoint, folder: Path) -> Path:
     for shard in sorted(set(twin.files.values())):
         names = sorted(name for name, path in twin.files.items() if path == shard)
         save_file({name: twin.tensor(name).contiguous() for name in names}, folder / shard.name, {"format": "pt"})
-    for pattern in HUB_FILES:
+    for pattern in SMALL_FILES:
         for path in sorted(twin.folder.glob(pattern)):
-            if path.suffix != ".safetensors":
-                shutil.copyfile(path, folder / path.name)
+            shutil.copyfile(path, folder / path.name)
     return folder
 
 

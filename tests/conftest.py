@@ -1,6 +1,7 @@
 """Hypothesis profiles and the closed network: `ci` is deterministic, `dev` looks for new examples."""
 
 import os
+import socket
 
 import hypothesis
 import pytest
@@ -11,17 +12,26 @@ hypothesis.settings.register_profile("ci", deadline=None, max_examples=30, deran
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+ORIGINAL_CONNECT = socket.socket.connect
 
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
     """A test that opens a connection fails at once."""
-    import socket
-
     def refuse(*arguments, **keywords):
         raise AssertionError("a test tried to use the network")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture
+def loopback(no_network, monkeypatch):
+    """Connections to this machine are let through; those that leave it still fail."""
+    def connect(self, address):
+        assert address[0] in ("127.0.0.1", "::1"), f"a test tried to reach {address}"
+        return ORIGINAL_CONNECT(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
 
 
 @pytest.fixture

@@ -146,17 +146,6 @@ def test_what_is_neither_folder_nor_hub_id_is_refused(source):
         open_checkpoint(source)
 
 
-def test_an_unreachable_hub_is_one_clear_line(monkeypatch):
-    import huggingface_hub
-
-    def offline(*arguments, **keywords):
-        raise OSError("the network is off\nand more")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
-    with pytest.raises(InputError, match=r"owner/name@main: .*the network is off\)$"):
-        open_checkpoint("owner/name@main")
-
-
 def test_a_restricted_checkpoint_has_these_layers_and_families_alone(tmp_path):
     whole = open_checkpoint(str(tiny_checkpoint(tmp_path / "tiny", layers=5)))
     part = whole.restricted(layers=range(2, 5), families=("q_proj", "input_ln"))
