@@ -22,6 +22,7 @@ class Plot:
     width: float = HALF
     height: float = 250.0
     room: float = 0.0  # characters kept free at the right for direct labels
+    aside: float = 0.0  # kept free right of the frame for a distribution along the vertical axis
     margin: float = 0.0  # least left margin, so that panels under each other share their horizontal axis
     areas: list[Path] = field(default_factory=list)
     lines: list[Path] = field(default_factory=list)
@@ -35,7 +36,7 @@ class Plot:
         name = CHARACTER * (len(self.x.label) + 1) if self._terse else 0.0
         left = max(self.margin, name, 10 + CHARACTER * widest)
         bottom = BOTTOM - LINE * self._terse
-        return left, TOP, self.width - SIDE - CHARACTER * self.room, self.height - bottom
+        return left, TOP, self.width - SIDE - CHARACTER * self.room - self.aside, self.height - bottom
 
     @property
     def _terse(self) -> bool:
@@ -88,6 +89,14 @@ class Plot:
                 self.areas.append(Path(d=outline(piece), tone=tone, tip=tip))
                 piece = []
 
+    def margin_null(self, values: Sequence[float], densities: Sequence[float], tone: str, tip: str) -> None:
+        """A density along the vertical axis, drawn in the margin that `aside` keeps free."""
+        _, _, right, _ = self.frame
+        start, unit = right + 3, (self.aside - 4) / max(densities)
+        ups = [self._place(1, self.y.clamp(value))[1] for value in values]
+        piece = [((start, up), (tidy(start + unit * d), up)) for up, d in zip(ups, densities, strict=True)]
+        self.areas.append(Path(d=outline(piece), tone=tone, tip=tip))
+
     def beside(self, x: Value, y: Value, label: str) -> None:
         """A label just right of a data point."""
         if at := self.point(x, y):
@@ -133,13 +142,14 @@ class Plot:
         else:
             words.append(Text(x=right, y=bottom + 33, text=self.x.label, anchor="end", tone="axis"))
         heights = spread([y for _, y, _, _ in self.labels], LINE, top + 4, bottom)
+        edge = right + self.aside  # where direct labels begin
         words += [
-            Text(x=right + 7, y=y + 4, text=text) for y, (_, _, text, _) in zip(heights, self.labels, strict=True)
+            Text(x=edge + 7, y=y + 4, text=text) for y, (_, _, text, _) in zip(heights, self.labels, strict=True)
         ]
         leaders = [
-            Path(d=f"M{x + 5:.1f} {end:.1f}L{right + 4:.1f} {y:.1f}", tone=f"{tone} leader")
+            Path(d=f"M{x + 5:.1f} {end:.1f}L{edge + 4:.1f} {y:.1f}", tone=f"{tone} leader")
             for y, (x, end, _, tone) in zip(heights, self.labels, strict=True)
-            if x + 5 < right + 4
+            if x + 5 < edge + 4
         ]
         return Panel(
             width=self.width,

@@ -11,6 +11,9 @@ from checks.numbers import number
 from checks.plots import Plot
 from checks.section import Comparison, Record, Section, layer_names, table
 
+MOST_TIPS = 600  # more heads than this are drawn without tooltips: they cover each other, and the record has them
+WIDEST = 16  # heads in a table; of more, the least, the median and the greatest
+
 
 def figures(record: Record) -> dict[str, Figure]:
     return {"entropy": _entropy(record), "spread": _spread(record)} if record["dynamic"] is not None else {}
@@ -59,7 +62,19 @@ def _entropy(record: Record) -> Figure:
 
 
 def _columns(values: Sequence[Sequence[Value]]) -> dict[str, list[Value]]:
-    return {f"head {h}": [row[h] for row in values] for h in range(len(values[0]))}
+    if len(values[0]) <= WIDEST:
+        return {f"head {h}": [row[h] for row in values] for h in range(len(values[0]))}
+    return _spread_of(values)
+
+
+def _spread_of(values: Sequence[Sequence[Value]]) -> dict[str, list[Value]]:
+    """Over the heads of each layer."""
+    known = [[v for v in row if v is not None] for row in values]
+    return {
+        "least": [min(row, default=None) for row in known],
+        "median": [_median(row) for row in known],
+        "greatest": [max(row, default=None) for row in known],
+    }
 
 
 def _flat(values: Sequence[Sequence[Value]]) -> list[float]:
@@ -86,9 +101,7 @@ def _spread(record: Record) -> Figure:
         f"From {number(temperature[0])} in the first layer to {number(temperature[-1])} in the last.",
     )
     columns = {
-        "least": [min((v for v in row if v is not None), default=None) for row in spread],
-        "median": [_median([v for v in row if v is not None]) for row in spread],
-        "greatest": [max((v for v in row if v is not None), default=None) for row in spread],
+        **_spread_of(spread),
         "median, first key left out": [_median([v for v in row if v is not None]) for row in bare],
         "temperature": temperature,
     }
@@ -118,13 +131,11 @@ def _spread_panel(spread: Sequence[Sequence[Value]], columns: dict[str, list[Val
     )
     plot = Plot(x=axes.layers(count), y=y, height=260)
     for layer, row in enumerate(spread):
-        plot.points(
-            [layer] * len(row),
-            row,
-            "s5 faint",
-            shape="dot",
-            tips=tips([f"L{layer} H{h}" for h in range(len(row))], row),
-        )
+        at, names = [layer] * len(row), [f"L{layer} H{h}" for h in range(len(row))]
+        if count * len(row) > MOST_TIPS:
+            plot.specks(at, row, "s5 faint")
+        else:
+            plot.points(at, row, "s5 faint", shape="dot", tips=tips(names, row))
     plot.line(range(count), columns["median, first key left out"], "s1", dash=True)
     plot.line(range(count), columns["median"], "s0")
     found = (
