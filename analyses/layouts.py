@@ -4,12 +4,16 @@ A closed set of pure views. `split` gives every role of a stored tensor as (out,
 bias, or (expert, out, in); `join` is its inverse, so whoever changes one role can restore the tensor.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from analyses.shape import Shape
+
+if TYPE_CHECKING:
+    import torch
 
 QUERY_KEY_VALUE = ("q_proj", "k_proj", "v_proj")
 GATE_AND_UP = ("gate_proj", "up_proj")
@@ -37,6 +41,8 @@ class Layout:
 
     def join(self, parts: Sequence[torch.Tensor], shape: Shape) -> torch.Tensor:
         """The stored tensor whose roles are `parts`: the inverse of `split`."""
+        import torch  # here, since the page reads the names of families without it
+
         if not self.roles:
             (rows,) = parts
         elif self.grouped:
