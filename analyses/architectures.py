@@ -10,7 +10,18 @@ from dataclasses import replace
 from typing import Any
 
 from analyses.errors import InputError
-from analyses.layouts import GROUPED, HALVES, PLAIN, ROWS, STACKED, STACKED_HALVES, TRANSPOSED, TRANSPOSED_ROWS, Layout
+from analyses.layouts import (
+    GROUPED,
+    HALVES,
+    INTERLEAVED,
+    PLAIN,
+    ROWS,
+    STACKED,
+    STACKED_HALVES,
+    TRANSPOSED,
+    TRANSPOSED_ROWS,
+    Layout,
+)
 from analyses.places import FAMILIES, FEED_FORWARD, GAINS, MATRICES, Architecture, Place
 
 __all__ = ["ARCHITECTURES", "FAMILIES", "FEED_FORWARD", "GAINS", "MATRICES", "Architecture", "architecture"]
@@ -88,6 +99,7 @@ OLMO = replace(
     | dict.fromkeys(("input_ln", "post_attn_ln"), "the norms of this architecture have no parameters"),
     outside={"embedding": ("embed_tokens.weight",)},
     layer_norm=True,
+    bare_norms=True,
     feed_forward_norm=None,
 )
 OLMO2 = replace(
@@ -277,7 +289,7 @@ _NEOX_SEQUENTIAL = Architecture(
     name="GPT-NeoX",
     model_types=("gpt_neox",),
     when={"use_parallel_residual": False},
-    tensors=_fused("layers.{}.attention.query_key_value.weight", GROUPED)
+    tensors=_fused("layers.{}.attention.query_key_value.weight", INTERLEAVED)
     | {"o_proj": Place("layers.{}.attention.dense.weight")}
     | _at("layers.{}.mlp.", _MEGATRON)
     | _NORMS,
@@ -294,7 +306,7 @@ GPT_NEOX = replace(_NEOX_SEQUENTIAL, when={}, parallel=True)
 BLOOM = Architecture(
     name="BLOOM",
     model_types=("bloom",),
-    tensors=_fused("h.{}.self_attention.query_key_value.weight", GROUPED)
+    tensors=_fused("h.{}.self_attention.query_key_value.weight", INTERLEAVED)
     | {"o_proj": Place("h.{}.self_attention.dense.weight")}
     | _at("h.{}.mlp.", _MEGATRON)
     | _at("h.{}.", {"input_ln": "input_layernorm.weight", "post_attn_ln": "post_attention_layernorm.weight"}),
@@ -370,25 +382,34 @@ _FALCON_SEQUENTIAL = replace(
     feed_forward_branch="",
 )
 _FALCON_PARALLEL = _parallel(_FALCON_SEQUENTIAL)
-_ONE_KEY = {"kv_heads": 1}
+_GROUPS = _fused("h.{}.self_attention.query_key_value.weight", GROUPED)
+
+
+def _grouped(record: Architecture, **changes: Any) -> Architecture:
+    return replace(record, tensors=record.tensors | _GROUPS, **changes)
+
+
+_ONE_KEY = {"size_keys": {"kv_heads": 1}}
 FALCON_NEW = replace(
     _FALCON_SEQUENTIAL,
     name="Falcon, new decoder",
     when={"new_decoder_architecture": True},
-    tensors=_FALCON_SEQUENTIAL.tensors | _at("h.{}.", {"input_ln": "ln_attn.weight", "post_attn_ln": "ln_mlp.weight"}),
+    tensors=_FALCON_SEQUENTIAL.tensors
+    | _GROUPS
+    | _at("h.{}.", {"input_ln": "ln_attn.weight", "post_attn_ln": "ln_mlp.weight"}),
     parallel=True,
 )
 FALCON = (
-    replace(
+    _grouped(
         _FALCON_PARALLEL,
         name="Falcon, new decoder",
         when={"new_decoder_architecture": True, "num_ln_in_parallel_attn": 1},
     ),
     FALCON_NEW,
     _FALCON_SEQUENTIAL,
-    replace(_FALCON_SEQUENTIAL, when={"parallel_attn": False}, size_keys=_ONE_KEY),
+    _grouped(_FALCON_SEQUENTIAL, when={"parallel_attn": False}, **_ONE_KEY),
     replace(_FALCON_PARALLEL, when={"multi_query": False}),
-    replace(_FALCON_PARALLEL, when={}, size_keys=_ONE_KEY),
+    _grouped(_FALCON_PARALLEL, when={}, **_ONE_KEY),
 )
 
 # --- encoders -----------------------------------------------------------------------------------

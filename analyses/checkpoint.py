@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 import torch
 
 from analyses import hub, weight_files
-from analyses.architectures import FAMILIES, FEED_FORWARD, GAINS, Architecture
+from analyses.architectures import FAMILIES, FEED_FORWARD, Architecture
 from analyses.errors import InputError
 from analyses.headers import Header
-from analyses.places import Place
+from analyses.places import Place, is_gain
 from analyses.quantised import quantised
 from analyses.recognise import parts, recognise
 from analyses.shape import Shape
@@ -120,7 +120,7 @@ class Checkpoint:
         names = self.names(family, layer)
         if not self.experts(family):
             value = self._read(family, names, device)
-            return value + self.architecture.gain_offset if family in GAINS else value
+            return value + self.architecture.gain_offset if is_gain(family) else value
         if self.places[family].layout.stacked:
             stack = self._read(family, names, device)
             return stack if expert is None else stack[expert]

@@ -7,7 +7,7 @@ bias, or (expert, out, in); `join` is its inverse, so whoever changes one role c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from analyses.shape import Shape
@@ -65,12 +65,12 @@ class Layout:
 
 PLAIN = Layout(name="plain")
 TRANSPOSED = Layout(name="transposed", transposed=True)
-ROWS = Layout(name="rows q|k|v", roles=QUERY_KEY_VALUE)
-TRANSPOSED_ROWS = Layout(name="transposed rows q|k|v", roles=QUERY_KEY_VALUE, transposed=True)
-HALVES = Layout(name="halves gate|up", roles=GATE_AND_UP)
+ROWS = Layout(name="rows q, k, v", roles=QUERY_KEY_VALUE)
+TRANSPOSED_ROWS = Layout(name="transposed, rows q, k, v", roles=QUERY_KEY_VALUE, transposed=True)
+HALVES = Layout(name="halves gate, up", roles=GATE_AND_UP)
 GROUPED = Layout(name="grouped [kv, q per kv + 2, d]", roles=QUERY_KEY_VALUE, grouped=True)
-"""One query head per key/value head makes it "interleaved per head", [heads, 3, d]."""
+INTERLEAVED = replace(GROUPED, name="interleaved [heads, 3, d]")  # the same with one query head to a key
 STACKED = Layout(name="stacked experts", stacked=True)
-STACKED_HALVES = Layout(name="stacked experts, halves gate|up", roles=GATE_AND_UP, stacked=True)
+STACKED_HALVES = Layout(name="stacked experts, halves gate, up", roles=GATE_AND_UP, stacked=True)
 
-LAYOUTS = (PLAIN, TRANSPOSED, ROWS, TRANSPOSED_ROWS, HALVES, GROUPED, STACKED, STACKED_HALVES)
+LAYOUTS = (PLAIN, TRANSPOSED, ROWS, TRANSPOSED_ROWS, HALVES, GROUPED, INTERLEAVED, STACKED, STACKED_HALVES)

@@ -15,6 +15,11 @@ BIASES = {"weight": "bias", "gamma": "beta"}  # last word of a weight's name →
 FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
 
 
+def is_gain(role: str) -> bool:
+    """Whether a role is the gain of a norm."""
+    return role in GAINS or role.endswith("_ln")
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a role is kept on disk."""
@@ -77,6 +82,7 @@ class Architecture:
     # --- what the weights mean
     gain_offset: float = 0.0  # the effective gain is the stored one plus this
     layer_norm: bool = False  # LayerNorm (centres over features) instead of RMSNorm
+    bare_norms: bool = False  # norms without parameters
     post_norm: bool = False  # the residual stream itself is normalised behind each branch
     parallel: bool = False  # attention and feed-forward read the same stream
     feed_forward_norm: str | None = "post_attn_ln"  # family of the gain whose output gate and up read

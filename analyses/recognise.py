@@ -14,7 +14,7 @@ from typing import Any
 from analyses.architectures import ARCHITECTURES, architecture
 from analyses.errors import InputError
 from analyses.headers import Header
-from analyses.places import FAMILIES, FEED_FORWARD, GAINS, Architecture, Place
+from analyses.places import FAMILIES, FEED_FORWARD, Architecture, Place, is_gain
 from analyses.shape import Shape, read_shape
 
 BUFFERS = re.compile(r"(^|\.)(inv_freq|masked_bias|position_ids|token_type_ids|(attn|attention)\.bias)$")
@@ -48,17 +48,17 @@ def recognise(config: Mapping[str, Any], headers: Mapping[str, Header], folder: 
         return replace(found[0], note=f"{unknown}; its names and shapes are those of {name}, as which it was read")
     if found:
         raise InputError(f"{folder}: {unknown} and fits {' and '.join(m.architecture.name for m in found)}; {ADVICE}")
-    known = ", ".join(sorted({name for record in ARCHITECTURES for name in record.model_types}))
-    nearest = min(misfits, key=lambda misfit: misfit.roles)
+    known = ", ".join(sorted({n for record in ARCHITECTURES if not record.refused for n in record.model_types}))
+    nearest = min(misfits, key=lambda misfit: (misfit.missing, -misfit.found))
     raise InputError(f"{unknown} (known: {known}), and its names fit no record; nearest: {nearest}; {ADVICE}")
 
 
 class _Misfit(InputError):
-    """A record that does not describe a checkpoint, by so many roles."""
+    """A record that does not describe a checkpoint: how many of its roles are missing there, and are found."""
 
-    def __init__(self, message: str, roles: int = 0):
+    def __init__(self, message: str, missing: int = 0, found: int = 0):
         super().__init__(message)
-        self.roles = roles
+        self.missing, self.found = missing, found
 
 
 def _by_names(
@@ -72,16 +72,18 @@ def _by_names(
             record = architecture({**config, "model_type": model_type})
             match = _fit(record, config, headers, folder)
         except _Misfit as misfit:
-            misfits.append(_Misfit(f"as {record.name}: {misfit}", misfit.roles))
+            misfits.append(_Misfit(f"as {record.name}: {misfit}", misfit.missing, misfit.found))
             continue
         except InputError:  # sizes that this record's config would give, or a family that is refused
             continue
         lacking = [f for f in record.biases if match.prefix + match.places[f].bias().at(0) not in headers]
         if lacking or (stray := _stray(match, headers)):
             why = f"{lacking[0]} has no bias" if lacking else f"tensor {stray} has no role"
-            misfits.append(_Misfit(f"as {record.name}: {why}"))
-        elif not any(_alike(record, other.architecture) for other in found):
-            found.append(match)
+            misfits.append(_Misfit(f"as {record.name}: {why}", 1, len(match.places)))
+            continue
+        alike = [other for other in found if _alike(record, other.architecture)]
+        best = max([*alike, match], key=lambda m: len(m.architecture.biases))  # promises most of what is there
+        found = [other for other in found if other not in alike] + [best]
     return found, misfits
 
 
@@ -130,7 +132,7 @@ def _prefix(record: Architecture, headers: Mapping[str, Header], folder: Path) -
     prefix, roles = min(missing.items(), key=lambda item: len(item[1]))
     first = prefix + _spellings(record, roles[0])[0].at(0)
     message = f"{folder}: no tensor {first}, so there is no {', '.join(roles)}; config and weights disagree"
-    raise _Misfit(message, len(roles))
+    raise _Misfit(message, len(roles), len(record.tensors) - len(roles))
 
 
 def _missing(record: Architecture, headers: Mapping[str, Header], prefix: str) -> list[str]:
@@ -192,7 +194,7 @@ def _stray(match: Match, headers: Mapping[str, Header]) -> str | None:
     """The first tensor of a layer that has no role in the record."""
 
     def has_bias(role: str) -> bool:
-        return match.architecture.layer_norm or not (role in GAINS or role.endswith("_ln"))
+        return match.architecture.layer_norm or not is_gain(role)
 
     container = re.escape(match.prefix + match.places["q_proj"].name.partition("{}")[0]) + r"\d+\."
     for name in headers:

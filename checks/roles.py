@@ -6,9 +6,8 @@ and needs the parts that no analysis reads: embedding, head, final gain, biases.
 
 from dataclasses import dataclass
 
-from analyses.architectures import GAINS
 from analyses.checkpoint import Checkpoint
-from analyses.places import Place
+from analyses.places import Place, is_gain
 from analyses.recognise import BUFFERS
 
 EMBEDDING, FINAL_GAIN, HEAD = "embedding", "final_ln", "head"  # parts beside the families
@@ -24,7 +23,7 @@ class Role:
 
     @property
     def is_gain(self) -> bool:
-        return not self.bias and (self.part in GAINS or self.part == FINAL_GAIN)
+        return not self.bias and is_gain(self.part)
 
 
 def role_of(checkpoint: Checkpoint, name: str) -> Role | None:

@@ -3,6 +3,8 @@
 import torch
 from hypothesis import strategies as st
 
+from analyses.shape import Shape
+
 seeds = st.integers(min_value=0, max_value=2**31 - 1)
 
 
@@ -29,3 +31,18 @@ def head_factors(draw, *, max_dim: int = 6, max_hidden: int = 16) -> tuple[torch
     if draw(st.booleans()):
         sides[draw(st.integers(0, 1)), -1] = 0  # one dead dimension: the head's rank falls below head_dim
     return sides[0], sides[1]
+
+
+@st.composite
+def shapes(draw) -> Shape:
+    """Sizes of a tiny decoder: query heads alone, in groups or all on one key; one expert or several."""
+    kv_heads = draw(st.integers(1, 3))
+    return Shape(
+        layers=2,
+        hidden=draw(st.integers(1, 6)),
+        heads=kv_heads * draw(st.integers(1, 3)),
+        kv_heads=kv_heads,
+        head_dim=draw(st.integers(1, 3)),
+        feed_forward=draw(st.integers(1, 5)),
+        experts=draw(st.integers(1, 3)),
+    )

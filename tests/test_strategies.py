@@ -4,7 +4,7 @@ import hypothesis
 import pytest
 import torch
 
-from tests.strategies import head_factors, matrices
+from tests.strategies import head_factors, matrices, shapes
 
 SETTINGS = hypothesis.settings(max_examples=500, database=None, derandomize=True, deadline=None)
 
@@ -41,3 +41,18 @@ def test_matrices_reach(case):
 )
 def test_head_factors_reach(case):
     hypothesis.find(head_factors(), case, settings=SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        lambda s: s.heads == s.kv_heads > 1,
+        lambda s: s.heads > s.kv_heads == 1,
+        lambda s: s.heads > s.kv_heads > 1,
+        lambda s: s.head_dim > s.hidden,
+        lambda s: s.experts > 1 < s.feed_forward,
+    ],
+    ids=["alone", "all on one key", "groups", "wide heads", "experts"],
+)
+def test_shapes_reach(case):
+    hypothesis.find(shapes(), case, settings=SETTINGS)
