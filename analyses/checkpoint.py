@@ -156,7 +156,11 @@ class Checkpoint:
         return self.weight(family, layer, device=device).unflatten(0, (-1, self.shape.head_dim))
 
     def inspect(self, tick: Tick = lambda done, of: None) -> dict[str, str]:
-        """sha256 of every weight file, tokenizer and config, by file name; reads every byte once.
+        """sha256 of every weight file, tokenizer and config, by file name; see `examine`."""
+        return self.examine(tick)[0]
+
+    def examine(self, tick: Tick = lambda done, of: None) -> tuple[dict[str, str], str]:
+        """(sha256 by file name, digest of the tensors whatever their files); reads every weight.
 
         Raises InputError naming the first tensor that holds a NaN or an infinity.
         """

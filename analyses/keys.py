@@ -71,8 +71,8 @@ def key_of(
         "attention": settings.attention if forward else "none",
         "trust_remote_code": int(settings.trust_remote_code and forward),
         "seed": settings.seed,
-        "layers": _chosen(getattr(settings, "layers", None)),
-        "families": _chosen(getattr(settings, "families", None)),
+        "layers": chosen(settings.layers),
+        "families": chosen(settings.families),
         "spectra": getattr(settings, "spectra", "exact"),
         "analysis": analysis,
         "analysis_version": records.VERSIONS[analysis],
@@ -150,7 +150,7 @@ def _kind(name: str) -> str | None:
     return "tokenizer" if name.startswith(tokenizer) or name.endswith((".model", ".tiktoken")) else None
 
 
-def _chosen(choice: Any) -> str:
+def chosen(choice: Any) -> str:
     """A restriction to some layers or families, as text; "all" where there is none."""
     if choice is None:
         return "all"

@@ -35,6 +35,7 @@ class Measured:
     folder: Path
     settings: Settings  # as resolved: no "auto" left; `only` names every record that is there and current
     files: Mapping[str, str]  # file name → sha256
+    tensors: str  # digest of the tensors alone, whatever their files
     stored_dtype: str
     calibration: Calibration
     forward: Mapping[str, Any] | None  # the pass's facts; None where none was run
@@ -84,7 +85,7 @@ def measure(
     resolve_device(settings.device)  # before the weights are read, which may take minutes
     text = load_calibration(settings.calibration)
     say(f"{checkpoint.name}: checking {len(checkpoint.files)} tensors")
-    files = checkpoint.inspect()
+    files, content = checkpoint.examine()
     folder = out / slug(source)
     settings = resolve(settings, checkpoint)
     wanted = tuple(name for name in records.ANALYSES if name in {*settings.only, *_needed(settings.only)})
@@ -127,6 +128,7 @@ def measure(
         folder=folder,
         settings=replace(settings, only=there),
         files=files,
+        tensors=content,
         stored_dtype=_stored(checkpoint),
         calibration=text,
         forward=_forward_facts(folder, there),

@@ -26,6 +26,7 @@ FORMATS = (
 
 JSON_LIMIT = 100_000_000  # bytes, as the limit of a safetensors header: no index or config comes near it
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)  # the narrower ones have no isfinite
+DESCRIBED = ("*.json", "tokenizer*", "*.model", "*.tiktoken", "merges.txt", "vocab*")  # besides weights
 HASH_BLOCK = 1 << 22  # bytes read at a time
 FINITE_BLOCK = 1 << 22  # entries looked at a time
 
@@ -81,21 +82,33 @@ def read(path: Path, name: str) -> torch.Tensor:
     return _reader(path).read(path, name)
 
 
-def inspect(files: Mapping[str, Path], folder: Path, tick: Tick = lambda done, of: None) -> dict[str, str]:
-    """sha256 of every weight file, tokenizer and config, by file name; reads every byte once.
+def inspect(
+    files: Mapping[str, Path], folder: Path, tick: Tick = lambda done, of: None
+) -> tuple[dict[str, str], str]:
+    """sha256 of every weight file, tokenizer and config by file name, and the digest of the tensors alone.
+
+    The latter is the same for the same tensors under other file names, in other shards, or in another
+    format: sha256 over each tensor's name, type, shape and bytes, in the order of names.
 
     Raises InputError naming the first tensor that holds a NaN or an infinity.
     """
-    described = sorted(set(files.values()) | set(folder.glob("*.json")))
+    described = sorted(set(files.values()).union(*(folder.glob(pattern) for pattern in DESCRIBED)))
     steps = len(files) + len(described)
+    content = hashlib.sha256()
     for done, name in enumerate(sorted(files), 1):
-        require_finite(name, read(files[name], name))
+        tensor = read(files[name], name)
+        require_finite(name, tensor)
+        content.update(f"{name} {tensor.dtype} {list(tensor.shape)} {_bytes_digest(tensor)}\n".encode())
         tick(done, steps)
     hashes = {}
     for done, path in enumerate(described, len(files) + 1):
         hashes[path.name] = sha256(path)
         tick(done, steps)
-    return hashes
+    return hashes, content.hexdigest()
+
+
+def _bytes_digest(tensor: torch.Tensor) -> str:
+    return hashlib.sha256(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data).hexdigest()
 
 
 def require_finite(name: str, tensor: torch.Tensor) -> None:

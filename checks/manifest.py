@@ -1,21 +1,16 @@
-"""What determined the numbers: the model's files, the settings, the versions.
+"""What determined the numbers: the model's files, the settings, the code, the environment.
 
 `date` and `timings` are the only parts that differ between two runs of the same thing.
 """
 
-import importlib.metadata
-import platform
+import hashlib
 import shlex
 from datetime import UTC, datetime
 from typing import Any
 
-import torch
-
-from analyses import records
+from analyses import keys, records
 from analyses.measure import Measured
-from checks import __version__
-
-PACKAGES = ("torch", "transformers", "numpy", "scipy", "jinja2", "safetensors", "tokenizers")
+from checks import environment
 
 
 def manifest(measured: Measured) -> dict[str, Any]:
@@ -27,6 +22,7 @@ def manifest(measured: Measured) -> dict[str, Any]:
         "revision": checkpoint.revision,
         "absent": {} if checkpoint.revision else {"revision": "a folder has no revision; its files are hashed"},
         "files": measured.files,
+        "tensors": measured.tensors,
         "records": _checksums(measured),
         "architecture": {
             "model_type": checkpoint.config["model_type"],
@@ -38,6 +34,7 @@ def manifest(measured: Measured) -> dict[str, Any]:
             "feed_forward": checkpoint.shape.feed_forward,
             "parameters": checkpoint.parameters(),
             "stored_dtype": measured.stored_dtype,
+            "record": hashlib.sha256(repr(checkpoint.architecture).encode()).hexdigest(),
         },
         "settings": {
             "device": settings.device,
@@ -45,12 +42,18 @@ def manifest(measured: Measured) -> dict[str, Any]:
             "attention": settings.attention,
             "seed": settings.seed,
             "analyses": settings.only,
+            "layers": keys.chosen(settings.layers),
+            "families": keys.chosen(settings.families),
+            "batch": "one sequence at a time, no padding",
             "trust_remote_code": settings.trust_remote_code,
         },
         "calibration": {"name": measured.calibration.name, "sha256": measured.calibration.sha256},
         "forward": measured.forward or {"skipped": "no forward pass was run"},
-        "versions": _versions(),
-        "machine": _machine(),
+        "analyses": {name: _analysis(measured, name) for name in settings.only},
+        "source": environment.source(),
+        "versions": environment.versions(),
+        "machine": environment.machine(),
+        "determinism": environment.determinism(),
         "command": command(measured),
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "timings": measured.seconds,
@@ -59,8 +62,17 @@ def manifest(measured: Measured) -> dict[str, Any]:
 
 def _checksums(measured: Measured) -> dict[str, str]:
     """Analysis → checksum of the record that this manifest describes."""
-    read = records.read_record
-    return {n: read(measured.folder / f"{n}.json", arrays=False)["checksum"] for n in measured.settings.only}
+    return {name: _record(measured, name)["checksum"] for name in measured.settings.only}
+
+
+def _analysis(measured: Measured, name: str) -> dict[str, Any]:
+    """One analysis' version, the digest of its code, and the digest of its whole key."""
+    key = _record(measured, name)["key"]
+    return {"version": key["analysis_version"], "code": key["code"], "key": keys.digest(key)}
+
+
+def _record(measured: Measured, name: str) -> dict[str, Any]:
+    return records.read_record(measured.folder / f"{name}.json", arrays=False)
 
 
 def command(measured: Measured) -> str:
@@ -75,18 +87,3 @@ def command(measured: Measured) -> str:
     if settings.only != records.ANALYSES:
         words += ["--only", ",".join(settings.only)]
     return shlex.join(words)
-
-
-def _versions() -> dict[str, str]:
-    versions = {"fathom": __version__, "python": platform.python_version()}
-    for package in PACKAGES:
-        versions[package] = importlib.metadata.version(package)
-    return versions
-
-
-def _machine() -> dict[str, Any]:
-    threads = torch.get_num_threads()
-    facts: dict[str, Any] = {"system": platform.system(), "processor": platform.machine(), "threads": threads}
-    if torch.cuda.is_available():
-        facts["gpu"] = torch.cuda.get_device_name()
-    return facts
