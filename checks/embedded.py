@@ -1,10 +1,10 @@
 """What a page carries with it: its records, so that somebody who has only the page can check it.
 
 Each file is gzipped into a `data:` link, which any browser saves without a network or a script, and
-which `extract` reads again. Where the files do not fit beside the page, the longest arrays of
-numbers are left out, longest first. The copy then has a null and its reason in place of each, lists
-them under `shortened`, and keeps the checksum of the whole file, which a new measurement can be held
-against. What judges a claim, the metrics and identities, is never left out.
+which `extract` reads again. Where the files do not fit beside the page, long arrays of numbers are
+left out. The copy then has a null and its reason in place of each, lists them under `shortened`, and
+keeps the checksum of the whole file, which a new measurement can be held against. What judges a
+claim, the metrics and identities, is never left out.
 """
 
 import base64
@@ -22,8 +22,10 @@ from analyses.errors import InputError
 
 SCHEME = "data:application/gzip;base64,"
 NAMES = (*(f"{name}.json" for name in records.ANALYSES), "gates.json", "controls.json", "manifest.json")
-SHORTEST = 64  # numbers; shorter arrays cost less than the words that would stand for them
-LEAST = 0.4  # least bytes in a page for a byte of an array's JSON: digits gzip to 0.44, base64 adds a third
+FLOAT, OTHER = 12.0, 2.0  # bytes in a page of a number with 17 digits, and of another number
+BEST = 0.7  # of that, where digits pack better than they do at random
+CHEAPEST = 768.0  # bytes; a smaller array costs less than the words that would stand for it
+LEVEL = 6  # of gzip: on digits, 9 takes three times as long for nothing
 LARGEST = 1 << 28  # bytes that one file of a received page may unpack to
 
 Keys = tuple[str, ...]
@@ -43,7 +45,7 @@ class Carried:
 def embed(name: str, data: bytes) -> str:
     """The link that carries this file; the same bytes make the same link."""
     assert name in NAMES, f"{name} is no file of a model's folder"
-    return SCHEME + base64.b64encode(gzip.compress(data, 9, mtime=0)).decode()
+    return SCHEME + base64.b64encode(gzip.compress(data, LEVEL, mtime=0)).decode()
 
 
 def extract(page: Path) -> dict[str, bytes]:
@@ -64,42 +66,42 @@ def extract(page: Path) -> dict[str, bytes]:
 def carry(files: Mapping[str, bytes], room: int) -> dict[str, Carried]:
     """Links for these files that fill at most `room` bytes of a page, as far as leaving out arrays can do it."""
     trees = {name: tree for name, data in files.items() if "metrics" in (tree := json.loads(data))}
-    arrays = sorted(
-        ((size, name, path) for name, tree in trees.items() for path, size in _arrays(tree).items()),
-        reverse=True,
+    waiting = sorted(
+        ((cost, name, path) for name, tree in trees.items() for path, cost in _arrays(tree).items()), reverse=True
     )
-    waiting = [(name, path) for _, name, path in arrays]
     left_out: dict[str, list[str]] = {}
-
-    def drop() -> str:
-        name, path = waiting.pop(0)
-        left_out.setdefault(name, []).append(_drop(trees[name], path))
-        return name
-
-    least = LEAST * sum(size for size, _, _ in arrays)
-    for size, _, _ in arrays:  # what cannot fit however well it packs is not packed to find that out
-        if least <= room:
-            break
-        drop()
-        least -= LEAST * size
-    links = {name: embed(name, _written(trees[name]) if name in left_out else data) for name, data in files.items()}
-    while sum(map(len, links.values())) > room and waiting:
-        name = drop()
-        links[name] = embed(name, _written(trees[name]))
+    links: dict[str, str] = {}
+    # What cannot fit however well it packs is left out before anything is packed.
+    excess, stale = BEST * sum(cost for cost, _, _ in waiting) - room, set(files)
+    while stale:
+        while excess > 0 and waiting:
+            # The shortest that makes room enough, else the longest.
+            cost, name, path = waiting.pop(max(0, sum(cost >= excess for cost, _, _ in waiting) - 1))
+            left_out.setdefault(name, []).append(_drop(trees[name], path))
+            stale.add(name)
+            excess -= cost
+        links |= {name: embed(name, _written(trees[name]) if name in left_out else files[name]) for name in stale}
+        excess, stale = sum(map(len, links.values())) - room, set()
+        if excess > 0 and waiting:
+            stale.add(waiting[0][1])
     return {
-        name: Carried(name=name, href=href, size=len(files[name]), left_out=tuple(left_out.get(name, ())))
-        for name, href in links.items()
+        name: Carried(name=name, href=links[name], size=len(data), left_out=tuple(left_out.get(name, ())))
+        for name, data in files.items()
     }
 
 
-def _arrays(tree: Mapping[str, Any]) -> dict[Keys, int]:
-    """Bytes of JSON in every array of numbers, under its path with `*` for the places in a list."""
-    sizes: dict[Keys, int] = {}
-    lengths: dict[Keys, int] = {}
+def _arrays(tree: Mapping[str, Any]) -> dict[Keys, float]:
+    """Bytes in a page that every array of numbers takes, about, under its path with `*` for the places in a list."""
+    costs: dict[Keys, float] = {}
     for path, value in _lists(tree, ()):
-        sizes[path] = sizes.get(path, 0) + len(json.dumps(value, separators=(",", ":")))
-        lengths[path] = lengths.get(path, 0) + _length(value)
-    return {path: size for path, size in sizes.items() if lengths[path] >= SHORTEST}
+        costs[path] = costs.get(path, 0) + _cost(value)
+    return {path: cost for path, cost in costs.items() if cost >= CHEAPEST}
+
+
+def _cost(value: Any) -> float:
+    if isinstance(value, list):
+        return sum(map(_cost, value))
+    return FLOAT if isinstance(value, float) else OTHER
 
 
 def _lists(value: Any, path: Keys) -> Iterator[tuple[Keys, list]]:

@@ -49,17 +49,17 @@ def test_the_same_file_makes_the_same_link_and_the_link_opens_as_gzip():
     assert href == embed("gates.json", b"{}") and href.startswith(SCHEME)
 
 
-def test_a_page_over_its_limit_leaves_out_the_longest_arrays_and_says_which(heavy):
+def test_a_page_over_its_limit_leaves_out_long_arrays_and_says_which(heavy):
     page = heavy / "report.html"
     assert page.stat().st_size <= LIMIT < (heavy / "attention_stats.json").stat().st_size
     copy, whole = (
         json.loads(text)
         for text in (extract(page)["attention_stats.json"], (heavy / "attention_stats.json").read_text())
     )
-    assert copy["shortened"] == ["static.*.singvals_per_head"]  # one of the two fits
+    assert copy["shortened"] == ["static.*.metric_singvals_per_head"]  # one of the two fits
     assert not records.unexplained_nulls(copy)
-    kept = [{"metric_singvals_per_head": layer["metric_singvals_per_head"]} for layer in whole["static"]]
-    assert copy["static"] == [layer | {"singvals_per_head": None} for layer in kept]
+    kept = [{"singvals_per_head": layer["singvals_per_head"]} for layer in whole["static"]]
+    assert copy["static"] == [layer | {"metric_singvals_per_head": None} for layer in kept]
     assert "65,536 numbers" in page.read_text(encoding="utf-8")
     for key in set(whole) - {"static", "absent"}:  # numbers that judge a claim among them
         assert copy[key] == whole[key], key
