@@ -17,7 +17,7 @@ OPTIONS := --seed $(SEED) $(if $(DEVICE),--device $(DEVICE)) $(if $(DTYPE),--dty
            $(if $(ATTENTION),--attention $(ATTENTION)) $(if $(CALIBRATION),--calibration "$(CALIBRATION)") $(ARGS)
 
 .DELETE_ON_ERROR:
-.PHONY: help report test reference-model clean
+.PHONY: help report test browser reference-model clean
 
 help:
 	@echo 'make report                     measure the reference model, render $(OUT)/reference/report.html and $(OUT)/index.html'
@@ -26,6 +26,7 @@ help:
 	@echo '            DEVICE=auto|cpu|cuda|mps  DTYPE=float32|bfloat16|float16|float64|auto  ATTENTION=eager|sdpa'
 	@echo '            CALIBRATION=file  OUT=folder  SEED=0  ARGS="any other option of fathom run"'
 	@echo 'make test                       run the tests'
+	@echo 'make browser                    install what the tests in a browser need (54 MB; also a Chromium on the path)'
 	@echo 'make reference-model            train the reference model again, into $(OUT)/reference-model'
 	@echo 'make clean                      remove $(OUT)'
 
@@ -56,6 +57,13 @@ $(MEASURED).options: FORCE
 	@mkdir -p "$(OUT)"
 	@echo '$(OPTIONS)' | cmp --silent - $@ || echo '$(OPTIONS)' > $@
 FORCE:
+
+browser: $(VENV)/.browser
+
+# No browser is downloaded: the tests drive the Chromium that is on the path.
+$(VENV)/.browser: requirements-browser.lock $(READY)
+	$(VENV)/bin/python -m pip install --quiet --requirement requirements-browser.lock
+	@touch $@
 
 test: $(READY)
 	$(VENV)/bin/python -m pytest $(ARGS)

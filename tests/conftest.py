@@ -2,6 +2,7 @@
 
 import os
 import socket
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -13,6 +14,11 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 ORIGINAL_CONNECT = socket.socket.connect
+
+
+def pytest_addoption(parser):
+    parser.addoption("--need-browser", action="store_true", help="fail, rather than skip, where there is no browser")
+    parser.addoption("--screenshots", type=Path, metavar="FOLDER", help="keep pictures of the pages here")
 
 
 @pytest.fixture(autouse=True)

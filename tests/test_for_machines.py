@@ -116,9 +116,7 @@ def test_a_passed_gate_is_green_only_if_the_claim_holds(verdict):
 def test_a_message_names_every_number_with_its_limit_and_the_reason():
     two = [finding(0.10004, 0.1), finding(0.2, 0.3, ">", quantity="p"), finding(None, None)]
     [case] = cases(gates([outcome("NR1", "undecided", findings=two, verdict_reason="moves by 2e-05")]))
-    assert case.message == (
-        "largest median |cos|: 0.10004, must be ≤ 0.1; p: 0.200, must be > 0.3; moves by 2 × 10⁻⁵"
-    )
+    assert case.message == ("largest median |cos|: 0.10004, must be ≤ 0.1; p: 0.200, must be > 0.3; moves by 2 × 10⁻⁵")
 
 
 # --- JUnit --------------------------------------------------------------------------------------------------------
@@ -191,6 +189,7 @@ def test_no_text_becomes_markup_in_the_summary(text):
     case = Case(suite=text, name=text, status="fail", message=text, word=text)
     page = rendered(summary("Fathom:", text, [case], text))
     tags = {"h2", "code", "p", "table", "thead", "tbody", "tr", "th", "td"}
+
     class Reader(HTMLParser):
         cells, inside, texts = 0, False, ()
 

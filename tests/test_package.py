@@ -16,9 +16,11 @@ def test_the_lock_file_pins_every_dependency_exactly_and_within_the_declared_ran
     from packaging.requirements import Requirement
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+    locks = "".join((ROOT / name).read_text() for name in ("requirements.lock", "requirements-browser.lock"))
+    lines = [line for line in locks.splitlines() if not line.startswith("#")]
     pinned = {name.lower(): version for name, version in (line.split("==") for line in lines)}
-    for text in project["dependencies"] + project["optional-dependencies"]["test"]:
+    extras = project["optional-dependencies"]
+    for text in project["dependencies"] + extras["test"] + extras["browser"]:
         requirement = Requirement(text)
         assert requirement.specifier.contains(pinned[requirement.name]), text
 

@@ -1,0 +1,76 @@
+"""A folder of pages as a user has it, made in a few seconds: every section drawn from real records, every verdict
+with its controls, and beside it the models that a page must survive."""
+
+from pathlib import Path
+
+from analyses import records
+from checks.cli import main
+from checks.report import render_index, render_model
+from checks.verdicts import BLIND, CHANGES, VERDICTS, WITHIN_NOISE, WORTHLESS
+from tests.page import attention_record, finding, gates, manifest, outcome, write_folder
+from tests.tiny import tiny_checkpoint
+
+HOSTILE = '<script>alert("1")</script>&<b>bold</b>' + "/very-long" * 26
+ANSWERS = ("informative", *WORTHLESS, BLIND)
+MODELS = ("measured", "plain", "hostile", "crashed", "skipped", "deep", "shallow", "broken")
+
+
+def build(out: Path) -> Path:
+    """Write every model's page and the index over them below `out`; returns it."""
+    models = out.parent / "models"
+    for name in ("measured", "plain"):
+        tiny_checkpoint(models / name, layers=4)
+    assert main(["run", *(str(models / name) for name in ("measured", "plain")), *QUIET, "--out", str(out)]) in (0, 1)
+    judged = records.read_json(out / "measured" / "gates.json")
+    evidence = {claim["id"]: controls(claim, k) for k, claim in enumerate(judged["claims"])}
+    records.write_json(out / "measured" / "controls.json", {"schema_version": 1, "claims": evidence})
+    assert main(["report", str(out / "measured"), "--quiet"]) in (0, 1)
+    every = [outcome(f"NR{k}", verdict, verdict_reason="because") for k, verdict in enumerate(VERDICTS)]
+    made = {
+        "hostile": dict(judged=gates([outcome("A", claim=HOSTILE)], model=HOSTILE), record=dict(notes=[HOSTILE])),
+        "crashed": dict(judged=gates([outcome("A", "error", reason="boom")], model="crashed"), record=None),
+        "skipped": dict(judged=gates([SKIPPED], [SKIPPED], model="skipped"), record=None),
+        "deep": dict(judged=gates(every, model="deep"), record=dict(layers=126, heads=8)),
+        "shallow": dict(judged=gates(every, model="shallow"), record=dict(layers=2)),
+        "broken": dict(judged=gates(every, [outcome("x", "does not hold")], model="broken"), record={}),
+    }
+    for name, page in made.items():
+        folder, model = out / name, page["judged"]["model"]
+        found = {} if page["record"] is None else {"attention_stats": attention_record(model=model, **page["record"])}
+        if name == "crashed":
+            found["head_grams"] = {"analysis": "head_grams", "model": model, "error": "ValueError: " + "boom " * 60}
+        write_folder(folder, page["judged"], manifest(model, source=name), **found)
+        (folder / "report.html").write_text(render_model(folder), encoding="utf-8")
+    folders = [out / name for name in MODELS]
+    (out / "index.html").write_text(render_index(folders, out), encoding="utf-8")
+    return out
+
+
+QUIET = ("--quiet", "--device", "cpu", "--exact-index")
+SKIPPED = outcome("A", "not applicable", findings=[finding(None, None, status="skip", reason="no forward pass")])
+
+
+def controls(claim: dict, k: int) -> dict:
+    """What controls might have shown of the k-th claim; over all claims every answer there is."""
+    seen = [finding["observed"] for finding in claim["findings"]]
+    runs = [
+        {"name": f"twin {i}", "seed": i, "status": "fail", "observed": [x if x is None else x * i / 9 for x in seen]}
+        for i in range(19)
+    ]
+    answer = ANSWERS[k % len(ANSWERS)]
+    changes, noisy = k % 5 == 1, k % 5 == 2
+    return {
+        "control": {"answer": answer, "detail": "0 of 19 twins pass", "runs": runs, "bands": []},
+        "coordinates": {
+            "answer": CHANGES if changes else "stable",
+            "detail": "moves by 2e-08",
+            "runs": [],
+            "bands": [],
+        },
+        "noise": {
+            "answer": WITHIN_NOISE if noisy else "stable",
+            "detail": "moves by 0.001 at most",
+            "runs": [],
+            "bands": [None if x is None else abs(x) / 20 for x in seen],
+        },
+    }

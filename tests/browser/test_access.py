@@ -1,0 +1,100 @@
+"""Whoever cannot see the page, cannot use a mouse, or prefers the dark, gets the same page."""
+
+import re
+
+import pytest
+
+NOT_DRAWINGS = {"exclude": [["svg[role=img] > *"]]}  # each is one image with a name and a description
+COLOURS = {"resultTypes": ["violations"], "runOnly": ["color-contrast", "link-in-text-block"]}
+EVERYTHING = {"resultTypes": ["violations"]}
+CASES = [
+    ("index.html", "light", EVERYTHING),
+    ("measured/report.html", "light", EVERYTHING),
+    ("hostile/report.html", "light", EVERYTHING),
+    ("crashed/report.html", "light", EVERYTHING),
+    ("broken/report.html", "light", EVERYTHING),
+    # Only colours differ in the dark.
+    ("index.html", "dark", COLOURS),
+    ("measured/report.html", "dark", COLOURS),
+    ("broken/report.html", "dark", COLOURS),
+]
+
+
+@pytest.mark.parametrize(("name", "scheme", "rules"), CASES, ids=[f"{name}-{scheme}" for name, scheme, _ in CASES])
+def test_axe_finds_no_violation(visit, name, scheme, rules):
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = visit(name, color_scheme=scheme, unfold=True)
+    found = Axe().run(page, context=NOT_DRAWINGS, options=rules).response
+    assert not [(v["id"], v["impact"], v["nodes"][0]["html"][:300]) for v in found["violations"]]
+    assert "color-contrast" in {rule["id"] for rule in found["passes"]}, "axe did not look"
+
+
+@pytest.mark.parametrize("name", ["index.html", "measured/report.html", "crashed/report.html"])
+def test_a_screen_reader_finds_landmarks_one_first_heading_and_names_for_everything(visit, name):
+    page = visit(name)
+    for landmark in ("banner", "main", "contentinfo"):
+        assert page.get_by_role(landmark).count() == 1, landmark
+    assert page.get_by_role("heading", level=1).count() == 1
+    levels = page.evaluate("[...document.querySelectorAll('h1,h2,h3,h4,h5,h6')].map((h) => Number(h.tagName[1]))")
+    assert all(b <= a + 1 for a, b in zip(levels, levels[1:], strict=False)), levels
+    for role in ("img", "region", "table", "button", "checkbox", "link"):
+        every = page.get_by_role(role)
+        named = page.get_by_role(role, name=re.compile(r"\w"))
+        assert every.count() == named.count(), role
+
+
+def test_a_table_keeps_its_roles_where_it_is_laid_out_as_a_list(visit):
+    page = visit("measured/report.html", width=360)
+    table = page.get_by_role("table").first
+    assert table.get_by_role("columnheader", name="Verdict").count() == 1
+    assert table.get_by_role("row").count() > 21 and table.get_by_role("cell").count() > 21
+
+
+FOCUS = """() => {
+    const at = document.activeElement, box = at.getBoundingClientRect(), style = getComputedStyle(at);
+    return { stop: stops.indexOf(at), tag: at.tagName, text: at.textContent.trim().slice(0, 40),
+        shown: box.width > 0 && box.right > 0 && box.left < innerWidth && box.bottom > 0 && box.top < innerHeight,
+        ring: style.outlineStyle === 'none' ? 0 : parseFloat(style.outlineWidth) };
+}"""
+STOPS = """() => { window.stops = [...document.querySelectorAll('a[href], button, input, summary, [tabindex="0"]')]
+    .filter((at) => at.checkVisibility({ contentVisibilityAuto: true, visibilityProperty: true })); }"""
+
+
+def test_the_tab_key_reaches_everything_in_order_and_shows_where_it_is(visit):
+    page = visit("measured/report.html")
+    page.evaluate(STOPS)
+    count = page.evaluate("stops.length")
+    assert count > 30
+    for stop in range(count):
+        page.keyboard.press("Tab")
+        found = page.evaluate(FOCUS)
+        assert found["stop"] == stop, found
+        assert found["shown"] and found["ring"] >= 2, found
+
+
+def test_the_skip_link_is_the_first_stop_and_leads_past_the_contents(visit):
+    page = visit("measured/report.html")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('main') !== null")
+
+
+def test_a_fold_opens_by_keyboard(visit):
+    page = visit("measured/report.html", java_script_enabled=False)
+    fold = page.locator("details", has_text="What the verdicts mean")
+    fold.locator("summary").focus()
+    assert not fold.locator("dl").is_visible()
+    page.keyboard.press("Enter")
+    assert fold.locator("dl").is_visible()
+
+
+def test_the_dark_is_dark_and_colours_forced_by_the_system_leave_words_and_icons(visit):
+    brightness = "getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).slice(0, 3).map(Number)"
+    assert min(visit("index.html", color_scheme="light").evaluate(brightness)) > 240
+    assert max(visit("index.html", color_scheme="dark").evaluate(brightness)) < 40
+    page = visit("index.html", forced_colors="active")
+    badge = page.locator("td .badge").first
+    assert badge.inner_text() and badge.locator("svg").bounding_box()["width"] > 8

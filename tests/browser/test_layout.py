@@ -1,0 +1,122 @@
+"""Every width, paper, and no script: nothing is cut off, nothing is lost."""
+
+import re
+
+import pytest
+
+from tests.browser.site import MODELS
+
+PAGES = ("index.html", *(f"{name}/report.html" for name in MODELS))
+WIDTHS = (320, 360, 768, 1100, 1600)
+SHOWN = ("index.html", "measured/report.html", "crashed/report.html", "hostile/report.html", "broken/report.html")
+
+TOO_WIDE = """() => [...document.querySelectorAll('body *')].filter((at) => {
+    const box = at.getBoundingClientRect();
+    return box.width && box.right > document.documentElement.clientWidth + 1 && !at.closest('.scroll, .skip, svg');
+}).map((at) => at.outerHTML.slice(0, 120))"""
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_no_page_is_wider_than_its_window(visit, name):
+    page = visit(name, unfold=True)
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, (width, page.evaluate(TOO_WIDE)[:3])
+        assert not page.evaluate(TOO_WIDE), width
+
+
+CUT = """() => [...document.querySelectorAll('svg text, svg circle')].filter((at) => {
+    const box = at.getBoundingClientRect();
+    return box.width && (box.right > document.documentElement.clientWidth + 1 || box.left < -1);
+}).map((at) => at.outerHTML)"""
+
+
+@pytest.mark.parametrize("width", [360, 1100])
+def test_no_word_of_a_drawing_leaves_the_window(visit, width):
+    assert not visit("measured/report.html", width=width).evaluate(CUT)
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"\S+", text)
+
+
+@pytest.mark.parametrize("name", ["index.html", "measured/report.html", "crashed/report.html"])
+def test_without_scripts_the_page_reads_the_same(visit, name):
+    """What the script adds is the filter; every other word is there without it, in the same order."""
+    text = "document.body.innerText"
+    plain = visit(name, java_script_enabled=False)
+    assert plain.locator("button, .filter:visible, output").count() == 0
+    scripted = visit(name)
+    scripted.evaluate("document.querySelectorAll('.filter').forEach((filter) => filter.remove())")
+    # A header's word stands in a button, which makes no other difference to the text than white space.
+    assert words(plain.evaluate(text)) == words(scripted.evaluate(text)) and len(words(plain.evaluate(text))) > 50
+
+
+def test_without_scripts_every_fold_opens(visit):
+    page = visit("measured/report.html", java_script_enabled=False)
+    folds = page.locator("details")
+    assert folds.count() > 5
+    for fold in folds.all():
+        fold.locator("summary").first.click()
+        assert fold.locator("table, dl").first.is_visible()
+
+
+HIDDEN = """() => [...document.querySelectorAll('main table, main dl, main p, main li, main figure, footer, h1')]
+    .filter((at) => { const box = at.getBoundingClientRect(); return !box.width || !box.height; })
+    .map((at) => at.outerHTML.slice(0, 120))"""
+
+
+@pytest.mark.parametrize("name", ["index.html", "measured/report.html"])
+def test_on_paper_no_fold_is_closed_and_nothing_is_left_out(visit, name):
+    page = visit(name, color_scheme="dark")
+    for box in page.get_by_role("checkbox").all():
+        box.uncheck()
+    page.emulate_media(media="print", color_scheme="dark")
+    assert not page.evaluate(HIDDEN)
+    assert not page.locator("nav, .skip, .filter").locator("visible=true").count()
+    closed = page.evaluate("[...document.querySelectorAll('details')].filter((fold) => !fold.open).length")
+    assert closed > 3 or name == "index.html"  # they were closed, and were printed all the same
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert len(page.pdf(format="A4")) > 20_000
+
+
+def test_on_paper_a_link_says_where_it_leads(visit):
+    page = visit("index.html")
+    page.emulate_media(media="print")
+    after = "(link) => getComputedStyle(link, '::after').content"
+    assert "report.html" in page.locator("main a[href*=report]").first.evaluate(after)
+
+
+def test_a_reviewer_comes_from_the_index_to_the_number_that_decided(visit):
+    page = visit("index.html")
+    row = page.locator("tr", has_text="Adjacent layers' projections are unrelated in their stored coordinates")
+    row.get_by_role("link").nth(MODELS.index("measured")).click()
+    card = page.locator("#claim-NR1")
+    assert page.url.endswith("measured/report.html#claim-NR1")
+    strip = card.locator(".strip").first
+    assert strip.is_visible() and 0 <= strip.bounding_box()["y"] < 900
+    assert re.search(r"0\.\d+", strip.locator("text.seen").text_content())
+    assert "0.1" in strip.locator("text.lim").text_content()
+
+
+def test_a_hostile_name_is_shown_as_it_is_written(visit):
+    page = visit("hostile/report.html")
+    assert page.locator("h1").inner_text().startswith('<script>alert("1")</script>&<b>bold</b>')
+    assert page.locator("b, main script").count() == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", SHOWN)
+def test_a_picture_of_every_page_at_every_width_is_kept(visit, request, name, scheme):
+    folder = request.config.getoption("--screenshots")
+    if folder is None:
+        pytest.skip("asked for by --screenshots=FOLDER")
+    page = visit(name, color_scheme=scheme)
+    stem = name.removesuffix("/report.html").removesuffix(".html")
+    for width in (360, 768, 1100, 1600):
+        page.set_viewport_size({"width": width, "height": 900})
+        picture = folder / f"{stem}-{width}-{scheme}.png"
+        # Chromium draws no picture taller than 16,384 pixels; what is below is of the same kind.
+        height = min(16_000, page.evaluate("document.documentElement.scrollHeight"))
+        page.screenshot(path=picture, full_page=True, clip={"x": 0, "y": 0, "width": width, "height": height})
+        assert picture.stat().st_size > 10_000
