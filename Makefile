@@ -14,6 +14,7 @@ REFERENCE := checks/reference
 MEASURED := $(OUT)/.reference-measured
 SOURCES := $(wildcard analyses/* checks/*.py checks/claims/* checks/verbs/*.py $(REFERENCE)/*.json $(REFERENCE)/*.safetensors)
 OPTIONS := --seed $(SEED) $(if $(DEVICE),--device $(DEVICE)) $(if $(DTYPE),--dtype $(DTYPE)) \
+           $(if $(LAYERS),--layers $(LAYERS)) $(if $(FAMILIES),--families $(FAMILIES)) \
            $(if $(ATTENTION),--attention $(ATTENTION)) $(if $(CALIBRATION),--calibration "$(CALIBRATION)") $(ARGS)
 
 .DELETE_ON_ERROR:
@@ -24,7 +25,7 @@ help:
 	@echo 'make report MODEL=…             the same for a folder, a hub id, or id@revision; joins the index'
 	@echo 'make report MODELS="… …"        the same for several; the index lists exactly these'
 	@echo '            DEVICE=auto|cpu|cuda|mps  DTYPE=float32|bfloat16|float16|float64|auto  ATTENTION=eager|sdpa'
-	@echo '            CALIBRATION=file  OUT=folder  SEED=0  ARGS="any other option of fathom run"'
+	@echo '            LAYERS=0:12  FAMILIES=q_proj,k_proj  CALIBRATION=file  OUT=folder  SEED=0  ARGS="any other option of fathom run"'
 	@echo 'make test                       run the tests'
 	@echo 'make browser                    install what the tests in a browser need (54 MB; also a Chromium on the path)'
 	@echo 'make reference-model            train the reference model again, into $(OUT)/reference-model'

@@ -123,7 +123,8 @@ def measure(
         published_last=_published_last(probe.published_last),
         metrics=_metrics(writes, cos_centred, tests, tokens / checkpoint.shape.hidden, seed),
         identities=_identities(probe, depth),
-        absent=_absent(writes, phases, tests),
+        absent=_absent(writes, phases, tests)
+        | ({} if probe.published_last else {"published_last.*": "the model's last layer was left out"}),
         notes=_notes(checkpoint, facts),
     )
     return record, {"directions": directions.float(), "directions_centred": centred.float()}
@@ -162,8 +163,9 @@ def _layer(write: LayerWrite) -> Layer:
 
 
 def _published_last(write: LayerWrite | None) -> dict[str, float | None]:
-    assert write is not None, "the final norm was not seen"
     names = ("frob", "rel_step_mean", "cos_delta_h_mean", "parallel_frac")
+    if write is None:
+        return dict.fromkeys((*names, "top1_frac"))
     return {name: getattr(write.size, name) for name in names} | {
         "top1_frac": write.spectrum.top1_frac if write.spectrum else None
     }

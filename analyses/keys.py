@@ -155,5 +155,5 @@ def chosen(choice: Any) -> str:
     if choice is None:
         return "all"
     if isinstance(choice, range):
-        return f"{choice.start}-{choice.stop - 1}"
+        return f"{choice.start}:{choice.stop}"
     return choice if isinstance(choice, str) else ",".join(str(item) for item in choice)

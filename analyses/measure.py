@@ -82,6 +82,7 @@ def measure(
     InputError : before anything is written or removed, for bad input; and for what cannot be written.
     """
     checkpoint = open_checkpoint(source)
+    require_filters(checkpoint, settings)
     resolve_device(settings.device)  # before the weights are read, which may take minutes
     text = load_calibration(settings.calibration)
     say(f"{checkpoint.name}: checking {len(checkpoint.files)} tensors")
@@ -136,6 +137,15 @@ def measure(
         failures=failures,
         renewed=why,
     )
+
+
+def require_filters(checkpoint: Checkpoint, settings: Settings) -> None:
+    """Raise InputError, in one line, for layers or families that the model has not."""
+    checkpoint.restricted(layers=settings.layers)
+    for family in settings.families or ():
+        if family not in checkpoint.families:
+            why = checkpoint.absent.get(family, f"it has {', '.join(checkpoint.families)}")
+            raise InputError(f"--families {family}: {checkpoint.name} has none ({why})")
 
 
 def resolve(settings: Settings, checkpoint: Checkpoint) -> Settings:

@@ -76,3 +76,35 @@ class Probe:
 
     def final(self, before: torch.Tensor, after: torch.Tensor) -> None:
         """The final norm's input and output, (token, hidden); called before the last `layer`."""
+
+
+class Window(Probe):
+    """Shows another probe some of the layers, counted from 0 there; the pass itself runs them all."""
+
+    def __init__(self, probe: Probe, layers: range, *, depth: int):
+        self.probe = probe
+        self.layers = layers
+        self.sees_final = layers.stop == depth
+
+    @property
+    def failure(self) -> Exception | None:
+        return self.probe.failure
+
+    @failure.setter
+    def failure(self, error: Exception) -> None:
+        self.probe.failure = error
+
+    def begin(self, real: torch.Tensor) -> None:
+        self.probe.begin(real)
+
+    def attention(self, layer: int, inputs: AttentionInputs) -> None:
+        if layer in self.layers:
+            self.probe.attention(self.layers.index(layer), inputs)
+
+    def layer(self, layer: int, states: LayerStates) -> None:
+        if layer in self.layers:
+            self.probe.layer(self.layers.index(layer), states)
+
+    def final(self, before: torch.Tensor, after: torch.Tensor) -> None:
+        if self.sees_final:
+            self.probe.final(before, after)

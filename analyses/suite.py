@@ -21,7 +21,7 @@ from analyses import (
 from analyses.calibration import Calibration
 from analyses.checkpoint import Checkpoint
 from analyses.errors import InputError
-from analyses.probe import ForwardFacts, NoTokenizer
+from analyses.probe import ForwardFacts, NoTokenizer, Probe, Window
 
 NEEDS = {"schedule_fit": ("null_residual", "attention_stats"), "head_geometry": ("attention_stats",)}
 """Analyses that read another's record."""
@@ -92,7 +92,7 @@ def forward_pass(checkpoint: Checkpoint, text: Calibration, settings: Settings, 
         passes.facts = forward.run(
             checkpoint,
             text,
-            [probe for probe in (passes.attention, passes.delta) if probe is not None],
+            _windows(checkpoint, settings, [probe for probe in (passes.attention, passes.delta) if probe is not None]),
             dtype=settings.dtype,
             device=settings.device,
             attention=settings.attention,
@@ -104,6 +104,13 @@ def forward_pass(checkpoint: Checkpoint, text: Calibration, settings: Settings, 
         passes.failure = error
     passes.seconds = time.perf_counter() - start
     return passes
+
+
+def _windows(checkpoint: Checkpoint, settings: Settings, probes: Sequence[Probe]) -> Sequence[Probe]:
+    """The probes, shown only the layers that the settings ask for."""
+    if settings.layers is None:
+        return probes
+    return [Window(probe, settings.layers, depth=checkpoint.shape.layers) for probe in probes]
 
 
 def analyse(
@@ -122,7 +129,22 @@ def analyse(
     record, arrays = _measure(name, checkpoint, passes, settings, record_of)
     model_type = checkpoint.config.get("model_type")
     table = invariance.table(name, model_type=model_type, qk_norm=checkpoint.has_qk_norm)
-    return records.plain(record) | {"invariance": table}, arrays
+    plain = records.plain(record)
+    notes = plain["notes"] + _chosen(name, checkpoint, settings)
+    return plain | {"invariance": table, "notes": notes}, arrays
+
+
+def _chosen(name: str, checkpoint: Checkpoint, settings: Settings) -> list[str]:
+    """What the filters left of the model, as sentences for the page."""
+    notes = []
+    if (layers := settings.layers) is not None:
+        notes.append(
+            f"Of {checkpoint.shape.layers} layers, {layers.start} to {layers.stop - 1} were measured; "
+            f"layer 0 of this record is layer {layers.start} of the model."
+        )
+    if settings.families and name in ("null_residual", "schedule_fit"):
+        notes.append(f"Only {', '.join(settings.families)} were measured: the worst family is the worst of these.")
+    return notes
 
 
 def _measure(
@@ -132,9 +154,8 @@ def _measure(
     device = "cpu" if settings.device == "mps" else settings.device  # mps has no float64
     if name in HEADS and settings.families and (missing := sorted({"q_proj", "k_proj"} - set(settings.families))):
         raise Skipped(f"heads are measured from q_proj and k_proj, and {', '.join(missing)} was left out")
-    if name in (*HEADS, "null_residual"):
-        families = settings.families if name == "null_residual" else None
-        checkpoint = checkpoint.restricted(layers=settings.layers, families=families)
+    families = settings.families if name == "null_residual" else None
+    checkpoint = checkpoint.restricted(layers=settings.layers, families=families)
     match name:
         case "null_residual":
             return null_residual.measure(checkpoint, seed=seed, device=device), {}

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import NoReturn
 
 from analyses.errors import InputError
 from checks.verbs import VERBS
@@ -26,8 +27,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command in one line, as everything else does."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(ERROR, f"fathom: {message}; see `{self.prog} --help`\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="fathom", description="Test and report claims about the geometry of transformers.", allow_abbrev=False
     )
     verbs = parser.add_subparsers(required=True, metavar="VERB")

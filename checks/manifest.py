@@ -86,4 +86,8 @@ def command(measured: Measured) -> str:
         words += ["--calibration", settings.calibration.name]
     if settings.only != records.ANALYSES:
         words += ["--only", ",".join(settings.only)]
+    if settings.layers is not None:
+        words += ["--layers", keys.chosen(settings.layers)]
+    if settings.families:
+        words += ["--families", keys.chosen(settings.families)]
     return shlex.join(words)

@@ -40,6 +40,8 @@ def measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:
         attention=arguments.attention,
         calibration=arguments.calibration,
         seed=arguments.seed,
+        layers=arguments.layers,
+        families=arguments.families,
         only=arguments.only or ANALYSES,
         trust_remote_code=arguments.trust_remote_code,
     )

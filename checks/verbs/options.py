@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,8 @@ def measuring(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the forward pass; auto: as stored")
     parser.add_argument("--attention", choices=("eager", "sdpa"), default="eager", help="attention implementation")
     parser.add_argument("--calibration", type=Path, metavar="FILE", help="UTF-8 text instead of the one that ships")
+    parser.add_argument("--layers", type=layers, metavar="FIRST:END", help="these layers only; 0:12: the first 12")
+    parser.add_argument("--families", type=families, metavar="NAME,…", help="these weights only: q_proj,k_proj")
     parser.add_argument("--seed", type=int, default=0)
     controls = ("all", "class", "coordinates", "noise", "none")
     parser.add_argument("--controls", choices=controls, help="default: all for the reference model, else none")
@@ -40,6 +43,23 @@ def analyses(text: str) -> tuple[str, ...]:
     if unknown := [name for name in names if name not in ANALYSES]:
         raise argparse.ArgumentTypeError(f"no analysis '{unknown[0]}' (there are: {', '.join(ANALYSES)})")
     return names
+
+
+def layers(text: str) -> range:
+    """`0:12` as a range; the model decides which layers there are."""
+    match = re.fullmatch(r"(\d{1,6}):(\d{1,6})", text)
+    if match is None or int(match[1]) >= int(match[2]):
+        raise argparse.ArgumentTypeError(f"'{text}' is no range; expected FIRST:END, as 0:12 for the first 12 layers")
+    return range(int(match[1]), int(match[2]))
+
+
+def families(text: str) -> tuple[str, ...]:
+    from analyses.architectures import FAMILIES
+
+    names = text.split(",")
+    if unknown := [name for name in names if name not in FAMILIES]:
+        raise argparse.ArgumentTypeError(f"no family '{unknown[0]}' (there are: {', '.join(FAMILIES)})")
+    return tuple(family for family in FAMILIES if family in names)
 
 
 def say(arguments: argparse.Namespace) -> Callable[[str], None]:
