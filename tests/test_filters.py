@@ -39,8 +39,9 @@ def test_some_layers_have_the_numbers_that_they_have_among_all(folder, whole, la
     chosen = slice(layers.start, layers.stop)
     for family, track in found["null_residual"]["scales"].items():
         assert track == whole["null_residual"]["scales"][family][chosen]
-    pairs, among_all = ([p["families"]["up_proj"]["cos"] for p in r["null_residual"]["pair_results"]] for r in (found, whole))
-    assert pairs == among_all[layers.start : layers.stop - 1]
+    here, among_all = (r["null_residual"]["pair_results"] for r in (found, whole))
+    cosines = [pair["families"]["up_proj"]["cos"] for pair in among_all]
+    assert [pair["families"]["up_proj"]["cos"] for pair in here] == cosines[layers.start : layers.stop - 1]
     for name, key in (
         ("head_grams", "singvals"),
         ("attention_stats", "static"),
