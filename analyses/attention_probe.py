@@ -61,7 +61,7 @@ class AttentionProbe(Probe):
 def head_means(inputs: AttentionInputs, real: torch.Tensor, *, block_entries: int = BLOCK_ENTRIES) -> HeadMeans:
     """Attention statistics of one layer.
 
-    Logits are scaling·q·k, capped where the model caps, plus the mask's finite part; a key is
+    Logits are scaling·q·k, capped where the model caps, plus the bias of positions and the mask's finite part; a key is
     visible where the mask lies above half of its dtype's most negative number. The product is taken
     in float32 or wider, everything after it in float64. Entropy is −Σ p ln p with ln p from a
     log-softmax, exact also where p underflows.
@@ -115,6 +115,8 @@ def _logits(
     logits = (query @ key.mT).mul_(inputs.scaling).double()
     if inputs.softcap is not None:
         logits = logits.div_(inputs.softcap).tanh_().mul_(inputs.softcap)
+    if inputs.bias is not None:
+        logits += inputs.bias[sequence, heads, :, :tokens].to(mask.device, torch.float64)
     mask = mask if len(mask) == 1 else mask[heads]
     visible = mask > torch.finfo(mask.dtype).min / 2
     return logits.add_(mask.double().masked_fill(~visible, 0)), visible.expand_as(logits)

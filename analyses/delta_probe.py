@@ -15,8 +15,9 @@ from analyses.writes import LayerWrite, layer_write
 class DeltaProbe(Probe):
     """Reduces every layer's states to a `LayerWrite`, its top directions and its identities' errors."""
 
-    def __init__(self, *, layer_norm: bool):
+    def __init__(self, *, layer_norm: bool, branches_add: bool = True):
         self.layer_norm = layer_norm  # adding c·1 to a write is then an exact symmetry: centre over features
+        self.branches_add = branches_add  # False where the stream is normalised behind each branch
         self.writes: dict[int, LayerWrite] = {}
         self.directions: dict[int, torch.Tensor] = {}  # (mode, hidden)
         self.centred: dict[int, torch.Tensor] = {}
@@ -44,7 +45,8 @@ class DeltaProbe(Probe):
         stream = max(float(x.abs().max()) for x in (hidden, hidden + attention, next_input))
         scale = stream if stream > 0 else 1.0
         self.chain_error[layer] = float((_float64(states.output) - next_input).abs().max()) / scale
-        self.branch_error[layer] = float((delta - attention - feed_forward).abs().max()) / scale
+        if self.branches_add:
+            self.branch_error[layer] = float((delta - attention - feed_forward).abs().max()) / scale
         del attention, feed_forward
         h, delta = self._rows(hidden), self._rows(delta)
         self.writes[layer], directions, centred = layer_write(h, delta)

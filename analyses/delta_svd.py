@@ -20,6 +20,7 @@ from analyses.records import SCHEMA_VERSION, Metric
 from analyses.writes import LayerWrite, Spectrum
 
 ANALYSIS = "delta_svd"
+POST_NORM = "the stream is normalised behind each branch, so that a write is not the sum of what the branches add"
 NO_TEST = "a layer has no top direction, or no distance in depth has pairs both inside and across phases"
 
 
@@ -216,6 +217,8 @@ def trend(steps: list[float | None]) -> Metric:
 
 def _identities(probe: DeltaProbe, depth: int) -> dict[str, Metric]:
     def worst(errors: dict[int, float], method: str) -> Metric:
+        if not errors:
+            return Metric(value=None, reason=POST_NORM, applies=False, method=method)
         layer = max(range(depth), key=errors.__getitem__)
         return Metric(value=errors[layer], n={"layers": depth}, where=f"layer {layer}", method=method)
 

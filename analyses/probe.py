@@ -27,14 +27,14 @@ class ForwardFacts:
     truncated: bool  # whether any were
     bos: bool  # whether every sequence begins with the tokenizer's beginning-of-sequence mark
     dtype: str  # of weights and activations
-    attention: str  # "eager" or "sdpa"
+    attention: str  # "eager" or "sdpa", as it ran
     devices: tuple[str, ...]  # where the weights lay
+    remarks: tuple[str, ...] = ()  # what ran otherwise than asked for
 
     def notes(self) -> list[str]:
         """Sentences a reader must know."""
-        if not self.truncated:
-            return []
-        return [f"The text was cut: {self.tokens_left_out} tokens beyond the longest sequence were not read."]
+        cut = f"The text was cut: {self.tokens_left_out} tokens beyond the longest sequence were not read."
+        return [*self.remarks, *([cut] if self.truncated else [])]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,9 +44,10 @@ class AttentionInputs:
     query: torch.Tensor  # (sequence, head, token, head_dim), positions already rotated in
     key: torch.Tensor  # (sequence, kv_head, token, head_dim)
     mask: torch.Tensor  # (sequence, 1 or head, token, token), added to the logits
-    scaling: float  # logits = scaling · q·k, before capping and mask
-    softcap: float | None  # logits pass through softcap·tanh(·/softcap) where given
-    weights: torch.Tensor | None  # (sequence, head, token, token), the model's own probabilities (eager only)
+    scaling: float  # logits = scaling · q·k, before capping, bias and mask
+    softcap: float | None = None  # logits pass through softcap·tanh(·/softcap) where given
+    bias: torch.Tensor | None = None  # (sequence, head, 1, token), of positions, added to the logits
+    weights: torch.Tensor | None = None  # (sequence, head, token, token), the model's own probabilities (eager only)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

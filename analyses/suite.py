@@ -22,6 +22,7 @@ from analyses.calibration import Calibration
 from analyses.checkpoint import Checkpoint
 from analyses.errors import InputError
 from analyses.probe import ForwardFacts, NoTokenizer, Probe, Window
+from analyses.reading import require_tokenizer
 
 NEEDS = {"schedule_fit": ("null_residual", "attention_stats"), "head_geometry": ("attention_stats",)}
 """Analyses that read another's record."""
@@ -81,12 +82,15 @@ def forward_pass(checkpoint: Checkpoint, text: Calibration, settings: Settings, 
     """Run the model once, for all the probes that these analyses need."""
     if not FORWARD & set(only):
         return Passes(skipped="no forward pass was asked for")
+    record = checkpoint.architecture
+    delta = delta_svd.DeltaProbe(layer_norm=record.layer_norm, branches_add=not record.post_norm)
     passes = Passes(
         attention=attention_stats.AttentionProbe() if "attention_stats" in only else None,
-        delta=delta_svd.DeltaProbe(layer_norm=checkpoint.architecture.layer_norm) if "delta_svd" in only else None,
+        delta=delta if "delta_svd" in only else None,
     )
     start = time.perf_counter()
     try:
+        require_tokenizer(checkpoint)
         from analyses import forward  # only here: it imports the library, which weight analyses need not wait for
 
         passes.facts = forward.run(

@@ -6,7 +6,6 @@ import torch
 import transformers
 
 from analyses.checkpoint import Checkpoint
-from analyses.forward import _alter
 
 TOKENS = torch.randint(256, (2, 24), generator=torch.Generator().manual_seed(1))  # (sequence, token)
 
@@ -27,8 +26,21 @@ def float64_model(folder: Path) -> transformers.PreTrainedModel:
 def logits(model: transformers.PreTrainedModel, checkpoint: Checkpoint | None = None) -> torch.Tensor:
     """(sequence, token, vocabulary) on TOKENS, after the parameters are set to the checkpoint's if one is given."""
     if checkpoint is not None:
-        _alter(model, checkpoint)
+        alter(model, checkpoint)
     return model(input_ids=TOKENS, use_cache=False).logits
+
+
+@torch.no_grad()
+def alter(model: transformers.PreTrainedModel, checkpoint: Checkpoint) -> None:
+    """Overwrite the parameters with what the checkpoint gives; a tied head follows its embedding."""
+    layers = range(checkpoint.shape.layers)
+    pending = {name for f in checkpoint.families for layer in layers for name in checkpoint.names(f, layer)}
+    for name, parameter in model.named_parameters():
+        on_disk = name if name in checkpoint.files else name.removeprefix(model.base_model_prefix + ".")
+        if on_disk in checkpoint.files:
+            parameter.copy_(checkpoint.tensor(on_disk))
+            pending.discard(on_disk)
+    assert not pending, f"the library keeps {min(pending)} under another name"
 
 
 def moved(after: torch.Tensor, before: torch.Tensor) -> float:

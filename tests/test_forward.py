@@ -9,10 +9,11 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from analyses.attention_taps import TAP
 from analyses.calibration import STREAM_TOKENS, Calibration, load_calibration
 from analyses.checkpoint import open_checkpoint
 from analyses.errors import InputError
-from analyses.forward import TAP, run
+from analyses.forward import run
 from analyses.probe import NoTokenizer, Probe
 from tests.tiny import MODEL_TYPES, byte_tokenizer, tiny_checkpoint
 

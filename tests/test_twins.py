@@ -17,6 +17,7 @@ from analyses import forward
 from analyses.architectures import MATRICES
 from analyses.calibration import Calibration
 from analyses.checkpoint import open_checkpoint
+from analyses.loading import load
 from analyses.pairs import Rotations, Unit, likeness, with_rank
 from analyses.probe import Probe
 from checks.planted import (
@@ -86,15 +87,6 @@ def test_a_twin_runs_like_the_same_weights_on_disk(checkpoint, kind, tmp_path):
     assert not torch.equal(seen[0][0], seen[2][0])
 
 
-def test_a_tied_head_follows_its_embedding_in_the_forward_pass(tmp_path):
-    folder = tiny_checkpoint(tmp_path, "llama", tie_word_embeddings=True)
-    base = open_checkpoint(str(folder))
-    twin = SHUFFLED.apply(base, 0)
-    model = forward._load(twin, dtype="float32", device="cpu", attention="eager", trust_remote_code=False)
-    assert "lm_head.weight" not in twin.files
-    assert torch.equal(model.lm_head.weight, twin.tensor("model.embed_tokens.weight"))
-
-
 def test_a_checkpoint_without_the_base_models_prefix_makes_the_same_twin(tmp_path):
     folder = tiny_checkpoint(tmp_path / "with", "llama")
     bare = tiny_checkpoint(tmp_path / "without", "llama")
@@ -102,8 +94,8 @@ def test_a_checkpoint_without_the_base_models_prefix_makes_the_same_twin(tmp_pat
     save_file({n.removeprefix("model."): t for n, t in tensors.items()}, bare / "model.safetensors", {"format": "pt"})
     one, other = (SHUFFLED.apply(open_checkpoint(str(f)), 2) for f in (folder, bare))
     settings = dict(dtype="float32", device="cpu", attention="eager", trust_remote_code=False)
-    models = [forward._load(twin, **settings) for twin in (one, other)]
-    for (name, a), b in zip(models[0].model.named_parameters(), models[1].model.parameters(), strict=True):
+    models = [load(twin, **settings) for twin in (one, other)]
+    for (name, a), b in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
         assert torch.equal(a, b), name
 
 
