@@ -19,7 +19,7 @@ from analyses import records
 from checks import words
 from checks.embedded import NAMES, Carried, carry
 from checks.judge import current_records
-from checks.numbers import apart, number, typeset
+from checks.numbers import MISSING, apart, number, typeset
 from checks.section import Section, invariance
 from checks.sections import SECTIONS
 from checks.strips import SYMBOLS, strip
@@ -63,7 +63,7 @@ def summarise(
     """Everything that `report.html` shows, in words, strings and geometry."""
     integrity = [_identity(outcome) for outcome in judged["integrity"]]
     claims, meanings = judged["claims"], judged["verdicts"]
-    source = manifest.get("source") or manifest["model"]
+    source = manifest["model"] + (f"@{manifest['revision']}" if manifest.get("revision") else "")
     return {
         "model": judged["model"],
         "architecture": _architecture(manifest["architecture"]),
@@ -232,7 +232,7 @@ def _finding(finding: Mapping[str, Any], k: int, controls: Mapping[str, Any]) ->
         "quantity": finding["quantity"],
         "tone": FROM_STATUS[finding["status"]],
         "observed": observed,
-        "limit": f"{SYMBOLS[finding['comparator']]} {limit}",
+        "limit": MISSING if finding["threshold"] is None else f"{SYMBOLS[finding['comparator']]} {limit}",
         "strip": strip(finding, controls=values, noise=noise),
         "words": _sentence(typeset(words.margin(finding, noise))),
         "reason": finding["reason"],

@@ -125,6 +125,12 @@ def test_every_claim_stands_in_the_matrix_and_on_a_card(folder):
         assert claim["verdict"] in page.text
 
 
+def test_a_card_says_the_command_that_measures_its_claim_again(tmp_path):
+    described = manifest("a/b", revision="abc", source={"commit": "of the software, not of the model"})
+    text = Page(render_model(write_folder(tmp_path, gates([outcome("A")]), described))).text
+    assert "fathom measure a/b@abc --only attention_stats" in text
+
+
 def test_what_went_wrong_comes_before_what_holds(folder):
     source = render_model(folder)
     order = sorted(EVERY_VERDICT, key=lambda c: words.VERDICTS.index(c["verdict"]))

@@ -39,7 +39,7 @@ def build(out: Path) -> Path:
         found = {} if page["record"] is None else {"attention_stats": attention_record(model=model, **page["record"])}
         if name == "crashed":
             found["head_grams"] = {"analysis": "head_grams", "model": model, "error": "ValueError: " + "boom " * 60}
-        write_folder(folder, page["judged"], manifest(model, source=name), **found)
+        write_folder(folder, page["judged"], manifest(model), **found)
         (folder / "report.html").write_text(render_model(folder), encoding="utf-8")
     folders = [out / name for name in MODELS]
     (out / "index.html").write_text(render_index(folders, out), encoding="utf-8")
