@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from checks.numbers import number, percent, stated
+from checks.numbers import number, percent, stated, typeset
 
 VERDICTS = ("error", "does not hold", "coordinate-dependent", "uninformative", "undecided", "holds", "not applicable")
 """In the order in which a reader should see them: what went wrong first."""
@@ -146,3 +146,34 @@ def left_out(arrays: Sequence[str], most: int = 3) -> str:
     """
     more = len(arrays) - most
     return ", ".join(arrays[:most]) + (f" and {more} shorter array{'s' if more > 1 else ''}" if more > 0 else "")
+
+
+def sentence(text: str | None) -> str:
+    """First letter up, full stop at the end; identifiers and symbols at the start are left as they are."""
+    text = (text or "").strip()
+    if not text:
+        return ""
+    first = text.split()[0]
+    if first.isalpha() and first.isascii() and first.islower() and (len(first) > 1 or first == "a"):
+        text = text[0].upper() + text[1:]
+    return text if text[-1] in ".!?" else text + "."
+
+
+def closed(text: str | None) -> str:
+    """A full stop at the end of a reason that follows a colon."""
+    return f"{typeset(text).rstrip('.')}." if text else ""
+
+
+def choices(verdicts: Sequence[str]) -> list[tuple[str, int]]:
+    """The verdicts that a table's rows can be filtered by, each with its count; none where there is no choice."""
+    found = [(word, count) for word in VERDICTS if (count := verdicts.count(word))]
+    return found if len(found) > 1 else []
+
+
+def count(many: int, word: str) -> str:
+    """How many of what.
+
+    >>> count(1, "claim"), count(21, "claim")
+    ('1 claim', '21 claims')
+    """
+    return f"{number(many)} {word}{'' if many == 1 else 's'}"

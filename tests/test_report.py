@@ -13,7 +13,9 @@ import pytest
 from analyses.errors import InputError
 from checks import words
 from checks.embedded import SCHEME
-from checks.report import _environment, render_index, render_model
+from checks.index import render_index
+from checks.rendering import environment
+from checks.report import render_model
 from tests.page import attention_record, finding, gates, manifest, outcome, write_folder
 from tests.test_figures import coordinates
 
@@ -179,7 +181,7 @@ def test_the_one_script_is_small_and_the_only_one_that_may_run(folder):
 
 def test_the_same_records_make_the_same_bytes(folder):
     first = render_model(folder)
-    _environment.cache_clear()
+    environment.cache_clear()
     assert render_model(folder) == first
 
 
@@ -226,7 +228,7 @@ def test_no_template_marks_a_string_safe_or_computes():
 
 def test_a_key_that_a_template_needs_and_lacks_is_an_error():
     with pytest.raises(jinja2.UndefinedError, match="architecture"):
-        _environment().get_template("report.html").render(page={"model": "m"})
+        environment().get_template("report.html").render(page={"model": "m"})
 
 
 def test_a_record_without_a_key_that_a_figure_needs_is_an_error(tmp_path):

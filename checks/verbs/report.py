@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,10 +21,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    folders = []
+    named, swept = [], []
     for folder in arguments.folders:
-        folders += [folder] if (folder / "manifest.json").exists() else models_under(folder)
-    return report_all(folders, folders, arguments)
+        if (folder / "manifest.json").exists():
+            named.append(folder)
+        else:
+            swept += models_under(folder)
+    return report_all([*named, *swept], [*named, *swept], arguments, named=named)
 
 
 def models_under(out: Path) -> list[Path]:
@@ -34,36 +38,72 @@ def models_under(out: Path) -> list[Path]:
     return found
 
 
-def report_all(folders: Sequence[Path], indexed: Sequence[Path], arguments: argparse.Namespace) -> int:
-    """Judge and render these folders and an index; the exit code."""
+def report_all(
+    folders: Sequence[Path], indexed: Sequence[Path], arguments: argparse.Namespace, named: Sequence[Path] | None = None
+) -> int:
+    """Judge and render these folders and an index; the exit code.
+
+    Parameters
+    ----------
+    named : the folders that were asked for by name; all of them unless given. One whose records cannot be
+        read is an error. One that was only found below a folder is told and stands so in the index, and
+        is an error where no other could be read.
+    """
+    from analyses.records import write_bytes
+    from checks.index import Indexed, render_index
+
+    say = options.say(arguments)
+    unread: dict[Path, str] = {}
+    codes = []
+    for folder in folders:
+        try:
+            codes.append(_report(folder, arguments))
+        except InputError as error:
+            if arguments.debug:
+                raise
+            print(f"fathom: {error}", file=sys.stderr)
+            unread[folder] = str(error)
+            if named is None or folder in named:
+                codes.append(ERROR)
+    if len(unread) == len(folders):
+        return ERROR
+    index = folders[0].parent / "index.html"
+    models = [Indexed(folder=folder, unreadable=unread.get(folder, "")) for folder in indexed]
+    write_bytes(index, render_index(models, index.parent).encode(errors="replace"))
+    say(f"index: {index}")
+    # An error outranks a failed gate, which outranks a model with nothing to evaluate.
+    return next((code for code in (ERROR, GATE_FAILED, NOTHING) if code in codes), OK)
+
+
+def _report(folder: Path, arguments: argparse.Namespace) -> int:
+    """Judge and render one model; its exit code. Raises InputError where its records cannot be read."""
     from analyses.records import write_bytes, write_json
     from checks import words
     from checks.cases import cases
     from checks.judge import exit_code, judge, read_controls, read_records
     from checks.junit import junit
     from checks.markdown import summary
-    from checks.report import render_index, render_model
+    from checks.report import render_model
 
     say = options.say(arguments)
-    codes = []
-    for folder in folders:
+    try:
         found = read_records(folder)
         judged = judge(found, read_controls(folder, found))
         write_json(folder / "gates.json", judged)
         write_bytes(folder / "report.html", render_model(folder).encode(errors="replace"))
-        found, verdicts = cases(judged), [claim["verdict"] for claim in judged["claims"]]
-        answer = f"{words.answer(verdicts)} {words.integrity(judged['integrity'])}"
-        write_bytes(folder / "junit.xml", junit(judged["model"], found))
-        write_bytes(folder / "summary.md", summary("Fathom:", judged["model"], found, answer).encode())
-        codes.append(exit_code(judged, strict=arguments.strict))
-        for line in _verdict_lines(judged):
-            say(line)
-        say(f"page: {folder / 'report.html'}")
-    index = folders[0].parent / "index.html"
-    write_bytes(index, render_index(indexed, index.parent).encode(errors="replace"))
-    say(f"index: {index}")
-    # An error outranks a failed gate, which outranks a model with nothing to evaluate.
-    return next((code for code in (ERROR, GATE_FAILED, NOTHING) if code in codes), OK)
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        if arguments.debug:
+            raise
+        what = f"{type(error).__name__}: {error}"
+        raise InputError(f"{folder}: its records are not of this Fathom ({what}); measure again") from error
+    cases_, verdicts = cases(judged), [claim["verdict"] for claim in judged["claims"]]
+    answer = f"{words.answer(verdicts)} {words.integrity(judged['integrity'])}"
+    write_bytes(folder / "junit.xml", junit(judged["model"], cases_))
+    write_bytes(folder / "summary.md", summary("Fathom:", judged["model"], cases_, answer).encode())
+    for line in _verdict_lines(judged):
+        say(line)
+    say(f"page: {folder / 'report.html'}")
+    return exit_code(judged, strict=arguments.strict)
 
 
 def _verdict_lines(judged: dict) -> list[str]:
