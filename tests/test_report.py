@@ -128,9 +128,10 @@ def test_every_claim_stands_in_the_matrix_and_on_a_card(folder):
 
 
 def test_a_card_says_the_command_that_measures_its_claim_again(tmp_path):
-    described = manifest("a/b", revision="abc", source={"commit": "of the software, not of the model"})
+    command = "fathom run a/b@abc --dtype bfloat16 --only attention_stats,delta_svd --seed 3"
+    described = manifest("a/b", command=command, source={"commit": "of the software, not of the model"})
     text = Page(render_model(write_folder(tmp_path, gates([outcome("A")]), described))).text
-    assert "fathom measure a/b@abc --only attention_stats" in text
+    assert "fathom run a/b@abc --dtype bfloat16 --seed 3 --only attention_stats" in text
 
 
 def test_what_went_wrong_comes_before_what_holds(folder):

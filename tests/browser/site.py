@@ -5,7 +5,8 @@ from pathlib import Path
 
 from analyses import records
 from checks.cli import main
-from checks.report import render_index, render_model
+from checks.index import render_index
+from checks.report import render_model
 from checks.verdicts import BLIND, CHANGES, VERDICTS, WITHIN_NOISE, WORTHLESS
 from tests.page import attention_record, finding, gates, manifest, outcome, write_folder
 from tests.tiny import tiny_checkpoint
