@@ -18,7 +18,7 @@ OPTIONS := --seed $(SEED) $(if $(DEVICE),--device $(DEVICE)) $(if $(DTYPE),--dty
            $(if $(ATTENTION),--attention $(ATTENTION)) $(if $(CALIBRATION),--calibration "$(CALIBRATION)") $(ARGS)
 
 .DELETE_ON_ERROR:
-.PHONY: help report test browser reference-model clean
+.PHONY: help report sweep test browser reference-model clean
 
 help:
 	@echo 'make report                     measure the reference model, render $(OUT)/reference/report.html and $(OUT)/index.html'
@@ -26,6 +26,8 @@ help:
 	@echo 'make report MODELS="… …"        the same for several; the index lists exactly these'
 	@echo '            DEVICE=auto|cpu|cuda|mps  DTYPE=float32|bfloat16|float16|float64|auto  ATTENTION=eager|sdpa'
 	@echo '            LAYERS=0:12  FAMILIES=q_proj,k_proj  CALIBRATION=file  OUT=folder  SEED=0  ARGS="any other option of fathom run"'
+	@echo 'make sweep MODELS="… …@step{0,1,2}"  many checkpoints; goes on where it stopped'
+	@echo '            ENGINE=local|slurm|dask  WORKERS=2  and the options of report; a sweep file (.toml) is a model too'
 	@echo 'make test                       run the tests'
 	@echo 'make browser                    install what the tests in a browser need (54 MB; also a Chromium on the path)'
 	@echo 'make reference-model            train the reference model again, into $(OUT)/reference-model'
@@ -37,6 +39,10 @@ $(READY): requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --requirement requirements.lock
 	@touch $@
+
+sweep: $(READY)
+	$(FATHOM) sweep $(foreach model,$(MODELS),'$(model)') --out "$(OUT)" $(if $(ENGINE),--engine $(ENGINE)) \
+	    $(if $(WORKERS),--workers $(WORKERS)) $(OPTIONS)
 
 ifdef MODELS
 report: $(READY)

@@ -10,8 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from analyses.head_pairs import Pairs, mean, median
-from analyses.head_products import scramble
+from analyses.head_pairs import Pairs, mean, median, scramble
 
 
 class Overlaps(NamedTuple):

@@ -80,8 +80,13 @@ def key_of(
         "inputs": digest(reads) if reads else "none",
         "threads": torch.get_num_threads(),
         "device_class": settings.device,
-        "libraries": ", ".join(f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES),
+        "libraries": libraries(),
     }
+
+
+def libraries() -> str:
+    """Names and versions of the libraries that compute."""
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES)
 
 
 def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -81,13 +81,23 @@ def measure(
     ------
     InputError : before anything is written or removed, for bad input; and for what cannot be written.
     """
-    checkpoint = open_checkpoint(source)
+    return measure_checkpoint(open_checkpoint(source), out / slug(source), settings, say=say, debug=debug)
+
+
+def measure_checkpoint(
+    checkpoint: Checkpoint,
+    folder: Path,
+    settings: Settings,
+    *,
+    say: Callable[[str], None] = lambda line: None,
+    debug: bool = False,
+) -> Measured:
+    """`measure` of an open checkpoint into `folder`, wherever it was opened and whatever the folder is called."""
     require_filters(checkpoint, settings)
     resolve_device(settings.device)  # before the weights are read, which may take minutes
     text = load_calibration(settings.calibration)
     say(f"{checkpoint.name}: checking {len(checkpoint.files)} tensors")
     files, content = checkpoint.examine()
-    folder = out / slug(source)
     settings = resolve(settings, checkpoint)
     wanted = tuple(name for name in records.ANALYSES if name in {*settings.only, *_needed(settings.only)})
     own = {name: keys.key_of(checkpoint, name, settings, text, files) for name in records.ANALYSES}
@@ -130,7 +140,7 @@ def measure(
         settings=replace(settings, only=there),
         files=files,
         tensors=content,
-        stored_dtype=_stored(checkpoint),
+        stored_dtype=stored_dtype(checkpoint),
         calibration=text,
         forward=_forward_facts(folder, there),
         seconds=seconds,
@@ -153,12 +163,13 @@ def resolve(settings: Settings, checkpoint: Checkpoint) -> Settings:
     return replace(
         settings,
         device=resolve_device(settings.device),
-        dtype=_stored(checkpoint) if settings.dtype == "auto" else settings.dtype,
+        dtype=stored_dtype(checkpoint) if settings.dtype == "auto" else settings.dtype,
         only=tuple(name for name in records.ANALYSES if name in settings.only),
     )
 
 
-def _stored(checkpoint: Checkpoint) -> str:
+def stored_dtype(checkpoint: Checkpoint) -> str:
+    """What `auto` means: the type of the first stored tensor."""
     return str(checkpoint.tensor(next(iter(checkpoint.files))).dtype).removeprefix("torch.")
 
 

@@ -25,6 +25,7 @@ import hashlib
 import json
 import math
 import os
+import secrets
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -40,6 +41,10 @@ SCHEMA_VERSION = 1
 
 class CannotWrite(InputError):
     """A result that has no place: a full disk, a folder that is read-only, or none."""
+
+
+class Differs(ValueError):
+    """A number that did not come again: the same key, other bytes."""
 
 
 ANALYSES = (
@@ -165,13 +170,35 @@ def write_record(path: Path, record: Any, *, key: Mapping[str, Any], arrays: byt
 
     The arrays go first, and the record holds their hash: whoever dies between the two leaves a pair
     that `read_record` refuses, never one that looks right.
+
+    Where a record of the same key is there already, made by another process meanwhile, the same bytes
+    are left alone, and a failure takes nothing back.
+
+    Raises
+    ------
+    Differs : if it is there with other bytes. It stays.
     """
     tree = plain(record) | {"key": dict(key)}
+    beside = path.with_suffix(".safetensors")
     if arrays is not None:
-        beside = path.with_suffix(".safetensors")
-        write_bytes(beside, arrays)
         tree["arrays"] = {beside.name: hashlib.sha256(arrays).hexdigest()}
-    write_json(path, tree | {"checksum": checksum(tree)})
+    tree["checksum"] = checksum(tree)
+    if (there := _current(path, key)) and (there["checksum"] == tree["checksum"] or "error" in tree):
+        return
+    if there:
+        raise Differs(f"{path}: is there with the same key and other numbers; they do not come again")
+    if arrays is not None:
+        write_bytes(beside, arrays)
+    write_json(path, tree)
+
+
+def _current(path: Path, key: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The record at `path` if it is whole, of this key, and no failure."""
+    try:
+        record = read_record(path)
+    except InputError:
+        return None
+    return record if record["key"] == dict(key) and "error" not in record else None
 
 
 def read_record(path: Path, *, arrays: bool = True) -> dict[str, Any]:
@@ -204,7 +231,7 @@ LEFTOVER_AGE = 3600  # seconds; a temporary file that old belongs to a run that 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file whole or not at all: same folder, flushed to disk, then renamed over the old one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")  # process numbers repeat between machines
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for leftover in path.parent.glob(f".{path.name}.*.tmp"):

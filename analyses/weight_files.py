@@ -92,7 +92,7 @@ def inspect(
 
     Raises InputError naming the first tensor that holds a NaN or an infinity.
     """
-    described = sorted(set(files.values()).union(*(folder.glob(pattern) for pattern in DESCRIBED)))
+    described = described_files(files, folder)
     steps = len(files) + len(described)
     content = hashlib.sha256()
     for done, name in enumerate(sorted(files), 1):
@@ -109,6 +109,11 @@ def inspect(
 
 def _bytes_digest(tensor: torch.Tensor) -> str:
     return hashlib.sha256(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data).hexdigest()
+
+
+def described_files(files: Mapping[str, Path], folder: Path) -> list[Path]:
+    """The files that make a checkpoint what it is."""
+    return sorted(set(files.values()).union(*(folder.glob(pattern) for pattern in DESCRIBED)))
 
 
 def require_finite(name: str, tensor: torch.Tensor) -> None:

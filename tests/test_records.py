@@ -86,3 +86,39 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path):
         tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
         with pytest.raises(InputError, match="--out"):
             records.write_json(tmp_path / "r.json", {"x": 1})
+
+
+# --- the same record from two processes ---------------------------------------------------------------------------
+
+
+def written(path, value, **parts):
+    records.write_record(path, {"schema_version": records.SCHEMA_VERSION, "value": value}, key={"seed": 0} | parts)
+
+
+def test_the_same_record_once_more_is_left_alone(tmp_path):
+    path = tmp_path / "r.json"
+    written(path, 1.0)
+    before = path.stat()
+    written(path, 1.0)
+    assert (path.stat().st_mtime_ns, path.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
+
+
+def test_the_same_key_with_other_bytes_is_loud_and_changes_nothing(tmp_path):
+    path = tmp_path / "r.json"
+    records.write_record(path, {"schema_version": records.SCHEMA_VERSION}, key={"seed": 0}, arrays=b"one")
+    with pytest.raises(records.Differs, match="same key and other numbers"):
+        records.write_record(path, {"schema_version": records.SCHEMA_VERSION}, key={"seed": 0}, arrays=b"two")
+    assert records.read_record(path)["key"] == {"seed": 0}
+
+
+def test_another_key_replaces_and_a_failure_takes_nothing_back(tmp_path):
+    path = tmp_path / "r.json"
+    written(path, 1.0)
+    written(path, 2.0, seed=1)
+    assert records.read_record(path)["value"] == 2.0
+    failed = {"schema_version": records.SCHEMA_VERSION, "error": "MemoryError"}
+    records.write_record(path, failed, key={"seed": 1})
+    assert records.read_record(path)["value"] == 2.0
+    records.write_record(path, failed, key={"seed": 2})
+    written(path, 3.0, seed=2)
+    assert records.read_record(path)["value"] == 3.0

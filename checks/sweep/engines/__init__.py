@@ -1,0 +1,85 @@
+"""Who runs the workers: this machine, Slurm, or Dask. An engine starts work and is asked for hints, no more."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+ENGINES = ("local", "slurm", "dask")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One attempt at one element."""
+
+    element: str
+    attempt: int
+    memory: int = 1  # by what factor to raise the memory
+    time: int = 1  # by what factor to raise the time limit
+
+
+class Busy(Exception):
+    """The engine takes no jobs at the moment; it may later."""
+
+
+class Engine(Protocol):
+    """What the driver asks of an engine."""
+
+    name: str
+    width: int | None  # elements at a time; None where the engine has a queue of its own
+    outlives: bool  # whether jobs that wait survive the driver
+    patience: float  # seconds to look again for a record before it counts as not there
+    pause: float  # seconds between two looks
+
+    def submit(self, jobs: Sequence[Job]) -> list[str]:
+        """Start or queue these; the engine's names for them. Raises InputError for what it refuses, Busy for now."""
+
+    def alive(self, jobs: Sequence[str]) -> dict[str, bool]:
+        """Job → whether the engine has it waiting or running; without those of which it cannot tell."""
+
+    def cause(self, job: str) -> str | None:
+        """The kind of failure that ended a job, where the engine knows (`failures`)."""
+
+    def close(self) -> None:
+        """Let go of everything this process started."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """How to run workers."""
+
+    out: Path
+    workers: int  # at a time
+    threads: int  # of each
+    stage: Path | None = None  # on a disk of the worker's machine
+    scheduler: str | None = None  # address of a Dask scheduler; None: one of our own
+    memory: float | None = None  # GB of a job
+    minutes: int | None = None  # time limit of a job
+    partition: str | None = None
+    extra: tuple[str, ...] = ()  # further options of sbatch, as KEY=VALUE
+
+
+def start(name: str, setup: Setup) -> Engine:
+    """The engine of that name, ready. Its libraries are imported here and nowhere else."""
+    limit_threads(setup.threads)
+    match name:
+        case "local":
+            from checks.sweep.engines.local import Local
+
+            return Local(setup)
+        case "slurm":
+            from checks.sweep.engines.slurm import Slurm
+
+            return Slurm(setup)
+        case "dask":
+            from checks.sweep.engines.dask import Dask
+
+            return Dask(setup)
+    raise ValueError(f"no engine {name}")
+
+
+def limit_threads(threads: int) -> None:
+    """Tell the numeric libraries of every process that is started from here; they read it once, when loaded."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(threads)

@@ -1,0 +1,142 @@
+"""A checkpoint near its worker: copied once per machine, checked, and removed when nobody needs it.
+
+Without a stage a worker reads where the checkpoint lies, and what is on the hub comes through the hub's own
+cache. With one (a folder on the machine's own disk), the first worker of a machine copies, under a lock of
+that machine; others that need the same checkpoint wait for it and share the copy; the last to leave removes
+it. Who shares is known by process, so that one that was killed does not keep its copy for ever.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from analyses import hub, records
+from analyses.checkpoint import open_checkpoint
+from analyses.errors import InputError
+from analyses.weight_files import described_files, sha256
+from checks.sweep import place
+from checks.sweep.plan import Element
+from checks.sweep.room import lacking
+
+
+@contextlib.contextmanager
+def staged(element: Element, stage: Path | None) -> Iterator[Path]:
+    """The folder to read the element's checkpoint from, for as long as it is needed.
+
+    `stage` is a folder on a disk of this machine; None to read the checkpoint where it lies.
+
+    Raises
+    ------
+    InputError where the checkpoint is not to be had, or is another than was planned.
+    OSError(ENOSPC) where the stage has no room for it.
+    """
+    origin, _, _ = hub.locate(element.source.exact)
+    if stage is None:
+        yield origin
+        return
+    copy = stage / element.source.slug / _name(element)
+    users = copy.with_name(f"{copy.name}.users")
+    users.mkdir(parents=True, exist_ok=True)
+    mine = users / f"{secrets.token_hex(8)}.json"
+    with _lock(copy):
+        if not copy.exists():
+            _copy(origin, copy, element.hashes, stage)
+        records.write_json(mine, place.me())
+    try:
+        yield copy
+    finally:
+        with _lock(copy):
+            mine.unlink(missing_ok=True)
+            if not _used(users):
+                shutil.rmtree(copy)
+
+
+def clear(stage: Path) -> None:
+    """Remove the copies that no living process of this machine uses: those of workers that were killed."""
+    for users in stage.glob("*/*.users"):
+        copy = users.with_name(users.name.removesuffix(".users"))
+        with _lock(copy, wait=False) as locked:
+            if locked and not _used(users):
+                shutil.rmtree(copy, ignore_errors=True)
+                shutil.rmtree(_part(copy), ignore_errors=True)
+
+
+def _name(element: Element) -> str:
+    """Of the copy: what determines its content."""
+    exact = f"{element.source.exact} {sorted(element.hashes.items())}"
+    return hashlib.sha256(exact.encode()).hexdigest()[:16]
+
+
+def _part(copy: Path) -> Path:
+    return copy.with_name(f"{copy.name}.part")
+
+
+@contextlib.contextmanager
+def _lock(copy: Path, *, wait: bool = True) -> Iterator[bool]:
+    """This machine's lock on one copy; the system takes it from a process that dies."""
+    with open(copy.with_name(f"{copy.name}.lock"), "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def _used(users: Path) -> bool:
+    """Whether a living process uses the copy; forgets the dead."""
+    lives = False
+    for path in users.glob("*.json"):
+        try:
+            dead = place.alive(records.read_json(path)) is False
+        except InputError:
+            dead = True
+        if dead:
+            path.unlink(missing_ok=True)
+        lives |= not dead
+    return lives
+
+
+def _copy(origin: Path, copy: Path, hashes: Mapping[str, str], stage: Path) -> None:
+    """Copy what makes a checkpoint and check each file; under another name until all are right."""
+    files = described_files(open_checkpoint(str(origin)).files, origin)
+    needed = sum(path.stat().st_size for path in files)
+    if lacking(stage, needed, origin.name):
+        clear(stage)
+    if why := lacking(stage, needed, origin.name):
+        raise OSError(errno.ENOSPC, why)
+    part = _part(copy)
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    for path in files:
+        shutil.copyfile(path, part / path.name)  # what a link points to, not the link
+        _require_same(path, part / path.name, hashes.get(path.name))
+    os.replace(part, copy)
+
+
+def _require_same(origin: Path, copy: Path, known: str | None) -> None:
+    if known is not None:
+        same = sha256(copy) == known
+        if not same and sha256(origin) != known:
+            raise InputError(f"{origin}: changed since the sweep was planned; start the sweep again")
+    else:
+        same = _matches_blob(origin, copy)
+    if not same:
+        raise OSError(errno.EIO, f"the copy of {origin.name} differs from the original", str(copy))
+
+
+def _matches_blob(origin: Path, copy: Path) -> bool:
+    """The hub's cache names a file by its content: sha256 of large files, git's sha1 of small ones."""
+    blob = origin.resolve().name
+    if len(blob) == 64:
+        return sha256(copy) == blob
+    if len(blob) == 40:
+        content = copy.read_bytes()
+        return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == blob
+    return sha256(copy) == sha256(origin)

@@ -1,0 +1,95 @@
+"""One element: measure one checkpoint, and tell the disk how it went.
+
+Runs in a process of its own, started by whichever engine. What it imports here is what costs seconds to
+import, so that a process forked from one that has imported this module starts at once.
+"""
+
+import dataclasses
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from analyses import keys, records
+from analyses.checkpoint import open_checkpoint
+from analyses.errors import InputError
+from analyses.measure import measure_checkpoint
+from checks.manifest import manifest
+from checks.sweep import done, failures, lease, plan
+from checks.sweep.failures import Failure, kind_named, kind_of
+from checks.sweep.plan import Element
+from checks.sweep.staging import staged
+
+
+def work(out: Path, id: str, attempt: int, engine: str, job: str, stage: Path | None = None) -> None:
+    """Make the records of an element that are missing; nothing if there are none, or if another process is at it.
+
+    What a model or an analysis does wrong goes into failure records; raises CannotWrite where not even these
+    have room.
+    """
+    element = plan.read_element(out, id)
+    state = out / plan.STATE
+    if not done.missing(out, element):
+        return  # an engine may start again what had finished
+    facts = {"element": id, "attempt": attempt, "engine": engine, "job": job}
+    held = lease.take(state / "leases" / f"{id}.json", facts)
+    if held is None:
+        return
+    start = time.monotonic()
+    with held:
+        try:
+            told = _attempt(out, element, stage, log_of(out, id, attempt))
+            for kind, message, names in told:
+                ids = tuple(element.tasks[name].id for name in names if name in element.tasks)
+                failures.write(state / "failures", Failure(kind=kind, message=message, tasks=ids, **facts))
+            held.end(seconds=round(time.monotonic() - start, 3))
+        except records.CannotWrite:
+            held.give_back()  # as if it had never begun: the attempt does not count
+            raise
+
+
+def log_of(out: Path, id: str, attempt: int) -> Path:
+    """Where an attempt prints."""
+    return out / plan.STATE / "logs" / f"{id}.{attempt}.log"
+
+
+def _attempt(out: Path, element: Element, stage: Path | None, log: Path) -> list[tuple[str, str, Sequence[str]]]:
+    """Measure; (kind, message, analyses) of what went wrong."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "a", buffering=1) as file:
+        try:
+            failed = _measure(out, element, stage, lambda line: print(line, file=file))
+        except _OtherClass as error:
+            return [("class", str(error), list(element.tasks))]
+        except Exception as error:
+            traceback.print_exc(file=file)
+            text = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+            return [(kind_of(error), " ".join(text.split()), list(done.missing(out, element)))]
+    return [(kind_named(why.partition(":")[0]) or "error", f"{name}: {why}", [name]) for name, why in failed.items()]
+
+
+class _OtherClass(Exception):
+    """This machine, or this Fathom, would give other numbers than the plan's."""
+
+
+def _measure(out: Path, element: Element, stage: Path | None, say: Callable[[str], None]) -> Mapping[str, str]:
+    """Analysis → what it failed with."""
+    torch.set_num_threads(element.threads)
+    _require_class(element)
+    source = element.source
+    with staged(element, stage) as folder:
+        opened = dataclasses.replace(open_checkpoint(str(folder)), name=source.name, revision=source.commit)
+        measured = measure_checkpoint(opened, out / source.slug, plan.settings_of(element), say=say)
+        records.write_json(measured.folder / "manifest.json", manifest(measured))
+    return measured.failures
+
+
+def _require_class(element: Element) -> None:
+    """Refuse to put numbers of one numeric class among those of another."""
+    own = {"threads": torch.get_num_threads(), "libraries": keys.libraries()}
+    for task in element.tasks.values():
+        for part, value in own.items():
+            if task.key[part] != value:
+                raise _OtherClass(f"{part} are {value} here and {task.key[part]} in the plan; one class a sweep")

@@ -1,0 +1,175 @@
+"""`fathom sweep`: many checkpoints, on this machine, on Slurm or on Dask."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analyses.errors import InputError
+from checks.verbs import options
+from checks.verbs.options import NOTHING, OK
+
+if TYPE_CHECKING:
+    from checks.sweep.plan import Plan
+
+HELP = "measure many checkpoints, on this machine, on Slurm or on Dask; goes on where it stopped"
+INCOMPLETE = NOTHING
+ENGINES = ("local", "slurm", "dask")
+OF_ENGINES = {
+    "partition": "slurm", "memory": "slurm", "minutes": "slurm", "sbatch": "slurm", "scheduler": "dask",
+}  # fmt: skip
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    pattern = "folder, hub id, id@revision, a pattern such as id@step{0,1,2} or steps/step*, or a sweep file FILE.toml"
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=pattern)
+    parser.add_argument("--status", action="store_true", help="say how far the sweep into --out is, and exit")
+    parser.add_argument("--retry", action="store_true", help="give what was given up new attempts")
+    parser.add_argument("--engine", default="local", metavar="|".join(ENGINES), help="who runs the work")
+    parser.add_argument("--workers", type=_count, default=2, metavar="N", help="checkpoints at a time (default: 2)")
+    parser.add_argument("--threads", type=_count, default=1, metavar="N", help="of each worker (default: 1)")
+    parser.add_argument(
+        "--stage", type=Path, metavar="DIR", help="copy checkpoints to this disk of the worker's machine"
+    )
+    parser.add_argument(
+        "--prefetch", action="store_true", help="fetch from the hub here, for workers without a network"
+    )
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS", help="of a Dask cluster that is there (default: one of our own)"
+    )
+    parser.add_argument("--partition", metavar="NAME", help="of Slurm")
+    parser.add_argument("--memory", type=float, metavar="GB", help="of a Slurm job (default: 16)")
+    parser.add_argument("--minutes", type=_count, metavar="N", help="time limit of a Slurm job (default: 240)")
+    parser.add_argument("--sbatch", action="append", default=[], metavar="KEY=VALUE", help="further option of sbatch")
+    options.measuring(parser)
+    options.common(parser)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1, got {text!r}")
+    return int(text)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.status:
+        return _status(arguments)
+    if arguments.engine not in ENGINES:
+        raise InputError(f"--engine {arguments.engine}: there is no such engine (there are: {', '.join(ENGINES)})")
+    for option, engine in OF_ENGINES.items():
+        if getattr(arguments, option) and arguments.engine != engine:
+            raise InputError(f"--{option}: an option of --engine {engine}, and this is --engine {arguments.engine}")
+    if not arguments.models:
+        raise InputError("no model; give folders, hub ids, patterns or a sweep file (or --status)")
+    if arguments.controls not in (None, "none"):
+        raise InputError("--controls: a sweep measures and runs no controls; run them with fathom run on what matters")
+    return _sweep(arguments)
+
+
+def _sweep(arguments: argparse.Namespace) -> int:
+    from checks.sweep import failures, lease, plan
+    from checks.sweep.driver import Driver
+    from checks.sweep.engines import Setup, limit_threads, start
+    from checks.sweep.prefetch import prefetch
+
+    say = options.say(arguments)
+    limit_threads(arguments.threads)
+    made = _plan(arguments)
+    held = lease.take(made.state / "driver.json", {"engine": arguments.engine})
+    if held is None:
+        other = lease.read(made.state / "driver.json").facts["process"]
+        raise InputError(
+            f"{arguments.out}: a driver is at work here (process {other['pid']} on {other['host']}); "
+            f"watch it with fathom sweep --status --out {arguments.out}"
+        )
+    with held:
+        plan.write(made)
+        if arguments.retry:
+            failures.forget(made.state / "failures", [t.id for e in made.elements for t in e.tasks.values()])
+        if arguments.prefetch:
+            prefetch(made.elements, say)
+        engine = start(
+            arguments.engine,
+            Setup(
+                out=arguments.out,
+                workers=arguments.workers,
+                threads=arguments.threads,
+                stage=arguments.stage.resolve() if arguments.stage else None,
+                scheduler=arguments.scheduler,
+                memory=arguments.memory,
+                minutes=arguments.minutes,
+                partition=arguments.partition,
+                extra=tuple(arguments.sbatch),
+            ),
+        )
+        driver = Driver(made, engine, say)
+        try:
+            driver.run()
+        except KeyboardInterrupt:
+            engine.close()
+            driver.stopped()
+            print(f"fathom: interrupted; go on with {made.command}", file=sys.stderr)
+            return 130
+        except BaseException:
+            engine.close()
+            raise
+        engine.close()
+    return _finish(made, driver.full, arguments)
+
+
+def _plan(arguments: argparse.Namespace) -> Plan:
+    """Made in a process of its own, so that the driver stays small and the workers' imports are already paid."""
+    from checks.sweep.engines.local import apart
+    from checks.sweep.plan import make
+    from checks.sweep.request import wanted
+
+    asked = wanted(arguments.models, arguments)
+    local = arguments.engine == "local" or arguments.engine == "dask" and arguments.scheduler is None
+    return apart(make, asked, arguments.out, threads=arguments.threads, local=local, command=_command())
+
+
+def _command() -> str:
+    """What was typed, without what is said once only."""
+    return shlex.join(["fathom", *(word for word in sys.argv[1:] if word != "--retry")])
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from checks.sweep import lease, plan, progress
+
+    found = plan.read(arguments.out)
+    driver = lease.read(found.state / "driver.json")
+    now = progress.standing(found)
+    for line in [*progress.lines(now, driver.facts if driver and driver.lives else None), *progress.why_not(now)]:
+        print(line)
+    return OK if now.complete else INCOMPLETE
+
+
+def _finish(made: Plan, full: str | None, arguments: argparse.Namespace) -> int:
+    """Pages and index over what is there, the table, and how to get the rest."""
+    from checks.sweep import progress, steps
+    from checks.verbs.report import report_all
+
+    say: Callable[[str], None] = options.say(arguments)
+    code = OK
+    folders = [made.out / element.source.slug for element in made.elements]
+    there = [folder for folder in folders if (folder / "manifest.json").exists()]
+    if there:
+        quiet = argparse.Namespace(quiet=True, strict=arguments.strict)
+        code = report_all(there, there, quiet)
+        say(f"index: {made.out / 'index.html'}")
+        if page := steps.write(made):
+            say(f"claims over training: {page}")
+    now = progress.standing(made)
+    for line in [*progress.lines(now, None), *progress.why_not(now)]:
+        say(line)
+    if now.complete:
+        return code
+    again = " --retry" if now.given_up and not full else ""
+    if full:
+        print(f"fathom: stopped, the disk is full: {full}", file=sys.stderr)
+    print(f"fathom: {now.all - now.done} of {now.all} records are missing; {made.command}{again}", file=sys.stderr)
+    return INCOMPLETE

@@ -1,0 +1,134 @@
+"""Twelve checkpoints, two workers, and what is left when processes are killed: real ones, by their number.
+
+The order of events differs from run to run on purpose: whatever it was, the bytes must be the same.
+"""
+
+import importlib.util
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from checks.sweep import failures, lease, plan
+from tests.tiny import tiny_checkpoint
+
+ROOT = Path(__file__).parents[1]
+STEPS = tuple(range(0, 1200, 100))
+SLOW = 240  # seconds after which a sweep of seconds has got stuck
+
+dask = pytest.mark.skipif(not importlib.util.find_spec("distributed"), reason="no Dask (pip install 'fathom[dask]')")
+slurm = pytest.mark.skipif(not importlib.util.find_spec("submitit"), reason="no submitit (pip install 'fathom[slurm]')")
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory) -> Path:
+    """A training series: twelve checkpoints of one small model."""
+    folder = tmp_path_factory.mktemp("series")
+    for k, step in enumerate(STEPS):
+        tiny_checkpoint(folder / f"step{step}", layers=3, seed=k, tokenizer=False)
+    return folder
+
+
+def command(series: Path, out: Path, *words: object, steps: str = "step*") -> list[str]:
+    fixed = ("sweep", series / steps, "--only", "null_residual,head_grams", "--device", "cpu", "--out", out)
+    return [sys.executable, "-m", "checks.cli", *map(str, (*fixed, *words))]
+
+
+def start(series: Path, out: Path, *words: object) -> subprocess.Popen:
+    out.mkdir(exist_ok=True)
+    with open(out / "driver.log", "a") as log:
+        return subprocess.Popen(command(series, out, *words), cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+
+
+def finish(driver: subprocess.Popen, out: Path) -> int:
+    try:
+        return driver.wait(SLOW)
+    except subprocess.TimeoutExpired:
+        driver.kill()
+        pytest.fail(f"the sweep got stuck:\n{(out / 'driver.log').read_text()}")
+
+
+def results(out: Path) -> dict[str, bytes]:
+    """Every file's bytes, without date and timings and what depends on them."""
+    found = {path.relative_to(out).as_posix(): path.read_bytes() for path in out.glob("step*/*") if path.name[0] != "."}
+    kept = {name: content for name, content in found.items() if not name.endswith((".html", ".xml", ".md"))}
+    for name in [name for name in kept if name.endswith("manifest.json")]:
+        manifest = json.loads(kept[name])
+        kept[name] = json.dumps({k: v for k, v in manifest.items() if k not in ("date", "timings")}).encode()
+    return kept
+
+
+def running(out: Path) -> list[lease.Held]:
+    """Leases of workers that live."""
+    held = (lease.read(path) for path in (out / plan.STATE / "leases").glob("*.json"))
+    return [one for one in held if one and one.lives]
+
+
+def wait_until(condition, driver: subprocess.Popen):
+    end = time.monotonic() + SLOW
+    while not (found := condition()):
+        assert driver.poll() is None and time.monotonic() < end, "the sweep ended before it could be disturbed"
+        time.sleep(0.02)
+    return found
+
+
+def disturb(series: Path, out: Path, *words: object) -> int:
+    """Kill a worker in mid-run, then the driver, then take up again; the last driver's exit code."""
+    chance = random.Random()
+    driver = start(series, out, *words)
+
+    def hit() -> bool:
+        if not (lives := running(out)):
+            return False
+        os.kill(chance.choice(lives).facts["process"]["pid"], signal.SIGKILL)
+        return True
+
+    wait_until(hit, driver)
+    wait_until(lambda: any(f.kind == "killed" for f in failures.read(out / plan.STATE / "failures")) or hit(), driver)
+    wait_until(lambda: running(out), driver)
+    time.sleep(chance.random() / 2)
+    assert driver.poll() is None, "the sweep ended before its driver could be killed"
+    driver.kill()
+    driver.wait()
+    return finish(start(series, out, *words), out)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(series, tmp_path_factory) -> dict[str, bytes]:
+    out = tmp_path_factory.mktemp("undisturbed")
+    assert finish(start(series, out), out) == 0
+    assert f"done {2 * len(STEPS)}  running 0  failed 0  missing 0" in (out / "driver.log").read_text()
+    return results(out)
+
+
+def test_a_sweep_leaves_the_bytes_of_single_runs(series, undisturbed, tmp_path):
+    one = series / "step300"
+    words = ["measure", one, "--only", "null_residual,head_grams", "--device", "cpu", "--out", tmp_path, "--quiet"]
+    subprocess.run(
+        [sys.executable, "-m", "checks.cli", *map(str, words)],
+        cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True,
+    )  # fmt: skip
+    for name in ("null_residual.json", "head_grams.json", "head_grams.safetensors"):
+        assert (tmp_path / "step300" / name).read_bytes() == undisturbed[f"step300/{name}"]
+
+
+def test_killed_workers_and_a_killed_driver_change_no_byte(series, undisturbed, tmp_path):
+    out = tmp_path / "out"
+    assert disturb(series, out) == 0
+    assert {name: undisturbed.get(name) for name in results(out)} == results(out)
+    assert len(results(out)) >= len(STEPS) * 4
+    assert any(failure.kind == "killed" for failure in failures.read(out / plan.STATE / "failures"))
+
+
+@dask
+def test_the_same_on_dask(series, undisturbed, tmp_path):
+    out = tmp_path / "out"
+    assert disturb(series, out, "--engine", "dask") == 0
+    assert {name: undisturbed.get(name) for name in results(out)} == results(out)
+    assert len(results(out)) >= len(STEPS) * 4
