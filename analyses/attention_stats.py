@@ -19,6 +19,7 @@ from analyses.checkpoint import Checkpoint
 from analyses.errors import InputError
 from analyses.probe import ForwardFacts
 from analyses.records import SCHEMA_VERSION, Metric
+from analyses.units import qk_gain, read_by_heads
 
 ANALYSIS = "attention_stats"
 
@@ -145,16 +146,18 @@ def _static(checkpoint: Checkpoint, layer: int, device: str) -> tuple[StaticLaye
     # ‖g‖² = tr(W_k W_kᵀ W_q W_qᵀ)
     norm_sq = ((shared @ shared.mT) * (query @ query.mT)).sum((-2, -1))
     error = (exact.square().sum(-1) - norm_sq).abs() / norm_sq.clamp_min(torch.finfo(torch.float64).tiny)
-    gain = checkpoint.weight("input_ln", layer, device=device)
-    gained_query, gained_key = query * gain, shared * gain
+    gained_query = read_by_heads(checkpoint, "q_proj", layer, device)
+    gained_key = read_by_heads(checkpoint, "k_proj", layer, device).repeat_interleave(group, 0)
     alive = torch.ones(query.shape[0], dtype=torch.bool)
     if checkpoint.has_qk_norm:
         query_norm = gained_query.norm(dim=(-2, -1), keepdim=True)
         key_norm = gained_key.norm(dim=(-2, -1), keepdim=True)
-        alive = ((query_norm > 0) & (key_norm > 0)).flatten().cpu()
+        if checkpoint.architecture.qk_norm == "whole projection":  # which cancels the size of all heads together
+            query_norm, key_norm = query_norm.norm(), key_norm.norm()
+        alive = ((query_norm > 0) & (key_norm > 0)).flatten().cpu().expand(len(query))
         # The norms cancel the size of W_q x and W_k x, not that of their own gains, which come after.
-        gained_query = gained_query / query_norm * checkpoint.weight("q_norm", layer, device=device)[:, None]
-        gained_key = gained_key / key_norm * checkpoint.weight("k_norm", layer, device=device)[:, None]
+        gained_query = gained_query / query_norm * qk_gain(checkpoint, "q_proj", layer, len(query), device)
+        gained_key = gained_key / key_norm * qk_gain(checkpoint, "k_proj", layer, len(query), device)
     # A zero head's 0/0 must not reach the SVD.
     gained = spectra.product_singular_values(gained_key.nan_to_num(), gained_query.nan_to_num()).tolist()
     return StaticLayer(
@@ -216,6 +219,8 @@ def _probe_identities(seen: list[HeadMeans], facts: ForwardFacts) -> dict[str, M
 
 def _notes(checkpoint: Checkpoint, facts: ForwardFacts | None) -> list[str]:
     notes = ["Static spectra are of the head metric at relative distance 0; rotary positions turn it with distance."]
+    if "input_ln" in checkpoint.absent:
+        notes.append(f"Gained spectra have no input gain folded in: {checkpoint.absent['input_ln']}.")
     if checkpoint.has_qk_bias:
         notes.append("Queries and keys carry biases, which the static spectra omit and the dynamic statistics include.")
     return notes + (facts.notes() if facts is not None else [])

@@ -69,7 +69,7 @@ def matched_cosines(checkpoint: Checkpoint, *, seed: int, device: str) -> list[M
     scramble = Scramble.draw(checkpoint.shape.hidden, seed, device=device)
     roles = [role for role, family in FEED_FORWARD.items() if family in checkpoint.families]
     streams = []
-    if {"up", "down"} <= set(roles):
+    if {"up", "down"} <= set(roles) and not checkpoint.shape.experts:
         streams.append(_neuron_pairs(checkpoint, roles, scramble, device))
     if ATTENTION.issubset(checkpoint.families):
         streams.append(_head_pairs(checkpoint, scramble, device))

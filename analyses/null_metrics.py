@@ -13,6 +13,8 @@ import numpy as np
 
 from analyses import intervals, scales
 from analyses.architectures import GAINS, MATRICES
+from analyses.expert_tracks import mean_abs_cos
+from analyses.family_track import FamilyTrack
 from analyses.matching import MatchedPair
 from analyses.pairs import FamilyPair
 from analyses.records import Metric
@@ -69,6 +71,7 @@ def metrics(
     tracks: Mapping[str, np.ndarray],
     pca: scales.ScalePca | None,
     seed: int,
+    experts: Mapping[str, Sequence[FamilyTrack]] | None = None,  # family → each of its experts
 ) -> dict[str, Metric]:
     def column(families: Iterable[str], field: str) -> dict[str, list[float | None]]:
         return {f: [getattr(pair[f], field) for pair in pairs] for f in families}
@@ -91,7 +94,7 @@ def metrics(
     side = {"side": min((sides[f] for f in large), default=max(sides.values(), default=0))}
     return {
         "worst_median_abs_cos": worst(
-            magnitude(column(matrices, "cos")),
+            magnitude(column(matrices, "cos")) | {f: mean_abs_cos(tracks) for f, tracks in (experts or {}).items()},
             np.max,
             seed=seed,
             method="largest median |cos| over matrix families",

@@ -12,14 +12,16 @@ Its keys are kept with their meaning, and the corrected numbers stand beside the
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from analyses import null_metrics, scales
 from analyses.architectures import FAMILIES, GAINS, MATRICES
 from analyses.checkpoint import Checkpoint
+from analyses.expert_tracks import UNDEFINED, ExpertTrack, combine, expert_track, follow_experts
 from analyses.family_track import FamilySummary, absent_pairs, absent_summary, follow, summarise
 from analyses.matching import NEURONS, matched_cosines
 from analyses.pairs import FamilyPair
@@ -66,6 +68,7 @@ class NullResidual:
     scale_pca_parallel_95: list[float] | None  # (mode,) 95 % level of the share, tracks shuffled over layers
     scale_pca_walk_95: list[float] | None  # (mode,) 95 % level of the share, random walks of the tracks' own steps
     scale_pca_standardised: scales.ScalePca | None  # the same for tracks of unit variance
+    experts: dict[str, ExpertTrack]  # family → its experts one by one; empty where layers have no experts
     metrics: dict[str, Metric]
     identities: dict[str, Metric]
     absent: dict[str, str]
@@ -89,8 +92,15 @@ def measure(checkpoint: Checkpoint, *, seed: int, device: str) -> NullResidual:
     ----------
     Page, Phys. Rev. Lett. 71, 1291 (1993). Horn, Psychometrika 30, 179 (1965). Mezzadri, Notices AMS 54 (2007).
     """
+    experts = {
+        f: follow_experts(_experts(checkpoint, f, device), count, seed=(seed, FAMILIES.index(f)))
+        for f in checkpoint.families
+        if (count := checkpoint.experts(f))
+    }
     walked = {
-        f: follow(
+        f: combine(experts[f])
+        if f in experts
+        else follow(
             (checkpoint.weight(f, layer, device=device) for layer in range(checkpoint.shape.layers)),
             seed=(seed, FAMILIES.index(f)),
         )
@@ -108,9 +118,12 @@ def measure(checkpoint: Checkpoint, *, seed: int, device: str) -> NullResidual:
     standardised = scales.scale_pca(tracks, seed=seed, standardise=True)
     summary = {f: summarise(track.pairs) for f, track in walked.items()}
     sides = {f: min(checkpoint.shape.of(f)) for f in walked if f in MATRICES}
+    single = [{f: t.pairs[i] for f, t in walked.items() if f not in experts} for i in range(len(pairs))]
+    single += [{f: p} for f, tracks in experts.items() for track in tracks for p in track.pairs]
     absent = {f"scales.{f}": why for f, why in checkpoint.absent.items()} | _absent_pca(raw, standardised)
     for family, track in walked.items():
         absent |= absent_pairs(family, track) | absent_summary(family, summary[family], family in GAINS)
+    absent |= {path: UNDEFINED for f in experts for path in (f"experts.{f}.cos.*", f"experts.{f}.eff_rank_ratio.*")}
     if any(value is None for pair in pairs for value in pair.matched.values()):
         absent["pair_results.*.matched*"] = "no neuron or head of one of the two layers is free of all-zero weights"
     return NullResidual(
@@ -127,11 +140,28 @@ def measure(checkpoint: Checkpoint, *, seed: int, device: str) -> NullResidual:
         scale_pca_parallel_95=raw and raw.parallel_95,
         scale_pca_walk_95=raw and raw.walk_95,
         scale_pca_standardised=standardised,
-        metrics=null_metrics.metrics(by_layer, matched, sides, tracks, standardised, seed),
-        identities=null_metrics.identities(by_layer, {f: math.prod(checkpoint.shape.of(f)) for f in walked}),
+        experts={f: expert_track(tracks) for f, tracks in experts.items()},
+        metrics=_counted(
+            null_metrics.metrics(by_layer, matched, sides, tracks, standardised, seed, experts),
+            checkpoint.shape.experts,
+        ),
+        identities=null_metrics.identities(single, {f: math.prod(checkpoint.shape.of(f)) for f in walked}),
         absent=absent,
         notes=[STORED_NOTE, IMPROVE_NOTE, *_notes(checkpoint, tracks, no_track)],
     )
+
+
+def _experts(checkpoint: Checkpoint, family: str, device: str) -> Callable[[int], Iterator[torch.Tensor]]:
+    """Expert → its matrices, layer by layer."""
+    return lambda expert: (
+        checkpoint.weight(family, layer, expert=expert, device=device) for layer in range(checkpoint.shape.layers)
+    )
+
+
+def _counted(metrics: dict[str, Metric], experts: int) -> dict[str, Metric]:
+    """The metrics that run over matrices also say over how many experts."""
+    over = ("worst_median_abs_cos", "worst_median_cos_sq", "worst_eff_rank_ratio") if experts else ()
+    return {k: replace(m, n={**m.n, "experts": experts}) if k in over else m for k, m in metrics.items()}
 
 
 # --- reasons and notes --------------------------------------------------------------------------
@@ -157,7 +187,13 @@ def _notes(checkpoint: Checkpoint, tracks: Mapping[str, np.ndarray], no_track: M
         )
     if checkpoint.has_qk_bias:
         notes.append("queries and keys carry biases, which the matched head metric g = W_kᵀW_q omits")
-    if checkpoint.shape.feed_forward > NEURONS:
+    if checkpoint.shape.experts:
+        notes += checkpoint.architecture.notes
+        notes.append(
+            f"each layer has {checkpoint.shape.experts} experts: the numbers of gate, up and down are means over them; "
+            "their neurons are not matched, since experts would have to be matched with them"
+        )
+    elif checkpoint.shape.feed_forward > NEURONS:
         notes.append(
             f"of {checkpoint.shape.feed_forward} neurons per layer, the {NEURONS} with the longest gate (or up) rows "
             "are matched into all of the next layer's"
