@@ -14,13 +14,15 @@ import numpy as np
 import torch
 
 from analyses.checkpoint import Checkpoint
-from analyses.head_metric import HeadMetrics, Heads, curvature, head_metrics
+from analyses.head_metric import HeadMetrics, Reader, curvature, head_metrics
 from analyses.head_overlap import compare_subspaces
-from analyses.head_pairs import MATCH_WORK, Pairs, Reader, compare_layers, matching_work, mean, median
+from analyses.head_pairs import Pairs, compare_layers, mean, median
+from analyses.head_products import narrowest, operations
 from analyses.intervals import bootstrap
 from analyses.records import SCHEMA_VERSION, Metric, nulls, plain
 
 TOP = 8  # leading directions of a head that make its subspace, at most
+MATCH_WORK = 1.5e13  # operations, 5 minutes of one core; beyond it only adjacent layers are matched
 ROOM = 4  # subspaces are compared where hidden ≥ 4·k: the largest possible ratio to chance is hidden/k
 MIXED = (0.2, 0.8)  # share of negative energy between which a head counts as of mixed sign
 NO_ROOM = f"the hidden size is below {ROOM}·k, where an overlap of subspaces cannot stand out from chance"
@@ -87,12 +89,10 @@ def measure(checkpoint: Checkpoint, *, seed: int, device: str) -> tuple[HeadGram
     InputError if a weight is NaN or infinite.
     """
 
-    def read(layer: int) -> Heads:
-        return Heads(
-            checkpoint.head_blocks("k_proj", layer, device=device),
-            checkpoint.head_blocks("q_proj", layer, device=device),
-        )
-
+    read = Reader(
+        keys=lambda layer: checkpoint.head_blocks("k_proj", layer, device=device),
+        queries=lambda layer: checkpoint.head_blocks("q_proj", layer, device=device),
+    )
     return measure_heads(
         read, checkpoint.shape.layers, model=checkpoint.name, notes=_notes(checkpoint), seed=seed, work_limit=MATCH_WORK
     )
@@ -103,14 +103,21 @@ def measure_heads(
 ) -> tuple[HeadGrams, dict[str, torch.Tensor]]:
     """`measure` on the heads that `read(layer)` returns, for layers 0 … layers − 1."""
     first = read(0)
-    _, head_dim, hidden = first.queries.shape
+    heads, head_dim, hidden = first.queries.shape
+    kv_heads = len(first.keys)
+    del first  # a layer at a time
     top = min(TOP, head_dim, hidden)
-    each = [head_metrics(read(layer), top) for layer in range(layers)]
+    each, stored = [], torch.bfloat16
+    for layer in range(layers):
+        rows = read(layer)
+        each.append(head_metrics(rows, top))
+        for side in rows:
+            stored = torch.promote_types(stored, narrowest(side))
     facts = HeadMetrics(*(torch.stack([part.cpu() for part in parts]) for parts in zip(*each, strict=True)))
     dead, flat = facts.is_zero.numpy(), facts.is_flat.numpy()  # (layer, head)
-    all_pairs = matching_work(first, layers) <= work_limit
+    all_pairs = operations(layers, heads, head_dim, hidden) <= work_limit
     norms = np.where(dead, np.nan, facts.fro_sq.sqrt().numpy())  # (layer, head)
-    pairs = compare_layers(read, norms, all_pairs=all_pairs, seed=seed)
+    pairs = compare_layers(read, norms, stored, all_pairs=all_pairs, seed=seed)
     similarity = _similarity(pairs.gram, dead)
     negative = np.where(flat, np.nan, curvature(facts.sym_eigs).numpy())
     overlap = compare_subspaces(facts.directions, pairs, seed=seed) if hidden >= ROOM * top else None
@@ -139,7 +146,7 @@ def measure_heads(
         hidden=hidden,
         head_dim=head_dim,
         top=top,
-        kv_head_of=[h // first.queries_per_key for h in range(len(first.queries))],
+        kv_head_of=[h * kv_heads // heads for h in range(heads)],
         **values,
         metrics=_metrics(values, seed=seed),
         identities=_identities(facts, pairs),

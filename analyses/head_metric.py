@@ -6,6 +6,7 @@ sides and one head_dim-sized SVD, the signed eigenvalues of g + gᵀ from a symm
 batched over the heads of a layer; the keys of a group are factored once for all its queries.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -26,6 +27,19 @@ class Heads(NamedTuple):
     def repeated_keys(self) -> torch.Tensor:
         """The key rows that each query head meets: (head, head_dim, hidden)."""
         return self.keys.repeat_interleave(self.queries_per_key, dim=0)
+
+
+Rows = Callable[[int], torch.Tensor]  # layer → (kv_head or head, head_dim, hidden), float64
+
+
+class Reader(NamedTuple):
+    """Reads a layer's heads, or one side of them."""
+
+    keys: Rows
+    queries: Rows
+
+    def __call__(self, layer: int) -> Heads:
+        return Heads(self.keys(layer), self.queries(layer))
 
 
 class HeadMetrics(NamedTuple):

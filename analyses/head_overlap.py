@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from analyses.head_pairs import Pairs, mean, median, scramble
+from analyses.head_pairs import Pairs, mean, median
+from analyses.head_products import scramble
 
 
 class Overlaps(NamedTuple):

@@ -1,29 +1,25 @@
 """How alike are the head metrics of two layers, head by head and at the best matching of heads?
 
-With A = W_k W_k'ᵀ and B = W_q W_q'ᵀ (head_dim × head_dim), ⟨g, g'⟩ = Σ A∘B: one product of all query rows and
-one of all key rows give every pair of heads of two layers. The order of heads is a free permutation
-of the parameters, so that the pairing by index is arbitrary; the pairing that counts is the linear assignment
-with the largest Σ|similarity|.
+The order of heads is a free permutation of the parameters, so that the pairing by index is arbitrary; the pairing that
+counts is the linear assignment with the largest Σ|similarity|. What it reaches by chance is measured on
+the layers themselves, with the second one's coordinates scrambled.
 
-What a best matching reaches by chance is measured on the layers themselves: the hidden coordinates of
-the second layer are permuted and given random signs, independently for queries and keys. This
-keeps every head's spectrum and the kinship of heads inside a layer, and makes E similarity² = 1/hidden²,
-the same as for random rotations.
+All heads of all layers are compared through the entries of g (`head_products`). In a model too large for that, only
+adjacent layers are matched, and the others compared at equal head index, through the factors: with A = W_k W_k'ᵀ
+and B = W_q W_q'ᵀ (head_dim × head_dim), ⟨g, g'⟩ = Σ A∘B.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from analyses.head_metric import Heads
+from analyses.head_metric import Heads, Reader
+from analyses.head_products import all_products, scramble
 
-TILE_BYTES = 2 << 30  # layers kept in memory at a time, float64; the others are read again per tile
-MATCH_WORK = 5e12  # floating-point operations, 2 to 4 minutes of one core; beyond it only adjacent layers are matched
-
-Reader = Callable[[int], Heads]
+LAYERS_BYTES = 128 << 20  # layers kept in memory at a time, float64; the others are read again for each such lot
 
 
 class Pairs(NamedTuple):
@@ -35,17 +31,15 @@ class Pairs(NamedTuple):
     matched: np.ndarray  # (pair, head), signed similarity at that matching
     chance_matching: np.ndarray  # (pair, head), as `matching`, with layer ℓ+1's coordinates scrambled
     chance: np.ndarray  # (pair, head), as `matched`, with layer ℓ+1's coordinates scrambled
-    asymmetry: float  # largest |⟨g_h, g_h'⟩ − ⟨g_h', g_h⟩| in a layer, relative to its largest product
+    asymmetry: float  # largest |⟨g_0, g_h⟩ − ⟨g_h, g_0⟩| in a layer, relative to its largest product
 
 
 def inner_products(a: Heads, b: Heads) -> torch.Tensor:
     """⟨g_h, g_h'⟩ for all heads h of one layer and h' of another, (head, head), exact."""
-    kv_heads, per_key, head_dim = len(a.keys), a.queries_per_key, a.keys.shape[1]
-    queries = a.queries.flatten(0, 1) @ b.queries.flatten(0, 1).mT
-    keys = a.keys.flatten(0, 1) @ b.keys.flatten(0, 1).mT
-    queries = queries.view(kv_heads, per_key, head_dim, kv_heads, per_key, head_dim)
-    products = queries.mul_(keys.view(kv_heads, 1, head_dim, kv_heads, 1, head_dim))
-    return products.sum((2, 5)).view(len(a.queries), len(b.queries))
+    shape_a, shape_b = ((len(x.keys), x.queries_per_key, x.keys.shape[1]) for x in (a, b))
+    queries = (a.queries.flatten(0, 1) @ b.queries.flatten(0, 1).mT).view(*shape_a, *shape_b)
+    keys = (a.keys.flatten(0, 1) @ b.keys.flatten(0, 1).mT).view(shape_a[0], 1, shape_a[2], shape_b[0], 1, shape_b[2])
+    return queries.mul_(keys).sum((2, 5)).view(len(a.queries), len(b.queries))
 
 
 def paired_inner_products(a: Heads, b: Heads) -> torch.Tensor:
@@ -59,31 +53,14 @@ def best_matching(similarity: np.ndarray) -> np.ndarray:
     return linear_sum_assignment(np.nan_to_num(np.abs(similarity)), maximize=True)[1]
 
 
-def signed_permutation(hidden: int, *, seed: int, pair: int, side: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """A random order and random signs of the hidden coordinates, for pair number `pair`; side 0 queries, 1 keys."""
-    rng = np.random.default_rng([seed, pair, side])
-    return torch.from_numpy(rng.permutation(hidden)), torch.from_numpy(rng.choice([-1.0, 1.0], hidden))
-
-
-def scramble(rows: torch.Tensor, *, seed: int, pair: int, side: int) -> torch.Tensor:
-    """The (…, hidden) rows with their hidden coordinates permuted and given random signs."""
-    order, signs = signed_permutation(rows.shape[-1], seed=seed, pair=pair, side=side)
-    return rows[..., order.to(rows.device)] * signs.to(rows.device, rows.dtype)
-
-
-def matching_work(heads: Heads, layers: int) -> float:
-    """Floating-point operations of comparing all heads of all pairs of layers."""
-    rows = heads.queries.shape[:2].numel() ** 2 + heads.keys.shape[:2].numel() ** 2
-    return layers * (layers + 1) / 2 * 2 * rows * heads.keys.shape[-1]
-
-
-def compare_layers(read: Reader, norms: np.ndarray, *, all_pairs: bool, seed: int) -> Pairs:
-    """The heads of all pairs of layers, reading each layer as seldom as `TILE_BYTES` allows.
+def compare_layers(read: Reader, norms: np.ndarray, stored: torch.dtype, *, all_pairs: bool, seed: int) -> Pairs:
+    """The heads of all pairs of layers.
 
     Parameters
     ----------
     read : layer → its heads.
     norms : (layer, head), ‖g‖_F; NaN for a head whose g is zero.
+    stored : a type that holds every entry exactly, see `narrowest`.
     all_pairs : match the heads of all pairs of layers, instead of adjacent ones only.
     seed : of the scrambled coordinates.
     """
@@ -93,29 +70,56 @@ def compare_layers(read: Reader, norms: np.ndarray, *, all_pairs: bool, seed: in
     matching, chance_matching = (np.zeros((layers - 1, heads), dtype=int) for _ in range(2))
     matched, chance = (np.zeros((layers - 1, heads)) for _ in range(2))
     asymmetry = 0.0
-    for low, high, a, b in layer_pairs(read, layers):
-        if high - low > 1 and not all_pairs:
-            gram[low, high] = gram[high, low] = paired_inner_products(a, b).cpu().numpy()
+    products = _from_entries(read, layers, stored, seed) if all_pairs else _from_factors(read, layers, seed)
+    for low, high, inner, scrambled in products:
+        if inner.ndim == 1:
+            gram[low, high] = gram[high, low] = inner
             continue
-        inner = inner_products(a, b).cpu().numpy()  # (head, head)
         gram[low, high] = gram[high, low] = inner.diagonal()
         similarity = inner / np.outer(norms[low], norms[high])
         columns, values = _match(similarity)
         matched_mean[low, high] = matched_mean[high, low] = mean(np.abs(values))
         if high == low:
-            asymmetry = max(asymmetry, float(np.abs(inner - inner.T).max() / (np.abs(inner).max() or 1.0)))
-        if high == low + 1:
+            asymmetry = max(asymmetry, _asymmetry(inner, read(low)))
+        if scrambled is not None:
             matching[low], matched[low] = columns, values
-            keys, queries = (scramble(rows, seed=seed, pair=low, side=i) for i, rows in ((1, b.keys), (0, b.queries)))
-            inner = inner_products(a, Heads(keys, queries)).cpu().numpy()
-            chance_matching[low], chance[low] = _match(inner / np.outer(norms[low], norms[high]))
+            chance_matching[low], chance[low] = _match(scrambled / np.outer(norms[low], norms[high]))
     return Pairs(gram, matched_mean, matching, matched, chance_matching, chance, asymmetry)
+
+
+def _asymmetry(inner: np.ndarray, layer: Heads) -> float:
+    """Largest |⟨g_0, g_h⟩ − ⟨g_h, g_0⟩| relative to a layer's largest product, the latter taken from the factors."""
+    first = Heads(layer.keys[:1], layer.queries[:1])
+    return float(np.abs(inner[0] - inner_products(layer, first).cpu().numpy()[:, 0]).max() / (np.abs(inner).max() or 1))
+
+
+Compared = Iterator[tuple[int, int, np.ndarray, np.ndarray | None]]
+"""(ℓ, ℓ', their products as (head, head), or as (head,) at equal index; the same with ℓ' scrambled, for neighbours)"""
+
+
+def _from_entries(read: Reader, layers: int, stored: torch.dtype, seed: int) -> Compared:
+    products = all_products(read, layers, stored, seed=seed)
+    for low in range(layers):
+        for high in range(low, layers):
+            yield low, high, products.inner[low, :, high], products.scrambled[low] if high == low + 1 else None
+
+
+def _from_factors(read: Reader, layers: int, seed: int) -> Compared:
+    for low, high, a, b in layer_pairs(read, layers):
+        if high - low > 1:
+            yield low, high, paired_inner_products(a, b).cpu().numpy(), None
+            continue
+        scrambled = None
+        if high > low:
+            keys, queries = (scramble(rows, seed=seed, pair=low, side=i) for i, rows in ((1, b.keys), (0, b.queries)))
+            scrambled = inner_products(a, Heads(keys, queries)).cpu().numpy()
+        yield low, high, inner_products(a, b).cpu().numpy(), scrambled
 
 
 def layer_pairs(read: Reader, layers: int) -> Iterator[tuple[int, int, Heads, Heads]]:
     """(ℓ, ℓ', heads of ℓ, heads of ℓ') for all ℓ ≤ ℓ', a tile of ℓ in memory at a time."""
     first = read(0)
-    tile = max(1, TILE_BYTES // (first.keys.nbytes + first.queries.nbytes))
+    tile = max(1, LAYERS_BYTES // (first.keys.nbytes + first.queries.nbytes))
     del first
     for start in range(0, layers, tile):
         kept = {layer: read(layer) for layer in range(start, min(start + tile, layers))}

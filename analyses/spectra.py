@@ -6,6 +6,7 @@ Everything is float64 unless said otherwise; functions of matrices and spectra t
 
 import math
 
+import numpy as np
 import torch
 
 EPS = torch.finfo(torch.float64).eps
@@ -46,8 +47,29 @@ def squared_singular_values(matrix: torch.Tensor) -> torch.Tensor:
     (out + in)·eps·Σσ², so that a σ below 1e-8·σ₁ is lost; entropies and energy shares do not notice.
     """
     wide = matrix.shape[-2] <= matrix.shape[-1]
-    gram = matrix @ matrix.mT if wide else matrix.mT @ matrix
-    return torch.linalg.eigvalsh(gram).flip(-1).clamp_min(0)
+    return eigenvalues(gram(matrix if wide else matrix.mT)).flip(-1).clamp_min(0)
+
+
+def gram(rows: torch.Tensor) -> torch.Tensor:
+    """rows·rowsᵀ of a (..., row, column) matrix, in its own precision; (..., row, row).
+
+    On a CPU by NumPy, which notices that both factors are the same memory and computes one triangle: 1.8 times as
+    fast as the general product (side 1,024 by 3,072, one core of an AMD EPYC: 76 against 136 ms).
+    """
+    if rows.device.type != "cpu":
+        return rows @ rows.mT
+    array = rows.numpy()
+    return torch.from_numpy(array @ array.swapaxes(-1, -2))
+
+
+def eigenvalues(symmetric: torch.Tensor) -> torch.Tensor:
+    """Ascending eigenvalues of symmetric matrices, (..., mode).
+
+    On a CPU by NumPy's LAPACK, which is the faster one there by a little (side 1,024: 70 against 101 ms).
+    """
+    if symmetric.device.type != "cpu":
+        return torch.linalg.eigvalsh(symmetric)
+    return torch.from_numpy(np.linalg.eigvalsh(symmetric.numpy()))
 
 
 def product_svd(left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -113,10 +135,9 @@ def symmetric_eigenvalues(left: torch.Tensor, right: torch.Tensor) -> torch.Tens
     stacked = torch.cat([right, left], dim=-2)  # (..., 2·head_dim, hidden)
     r = torch.linalg.qr(stacked.mT, mode="r").R  # (..., min(hidden, 2·head_dim), 2·head_dim)
     half = r[..., :head_dim] @ r[..., head_dim:].mT
-    eigenvalues = torch.linalg.eigvalsh(half + half.mT)
-    order = eigenvalues.abs().argsort(dim=-1, descending=True)
-    eigenvalues = eigenvalues.gather(-1, order)
-    return torch.nn.functional.pad(eigenvalues, (0, 2 * head_dim - eigenvalues.shape[-1]))
+    signed = eigenvalues(half + half.mT)
+    signed = signed.gather(-1, signed.abs().argsort(dim=-1, descending=True))
+    return torch.nn.functional.pad(signed, (0, 2 * head_dim - signed.shape[-1]))
 
 
 def page_entropy(rows: int, columns: int) -> float:

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from analyses import head_grams, head_pairs, records
+from analyses import head_grams, head_pairs, head_products, records
 from analyses.checkpoint import open_checkpoint
 from analyses.errors import InputError
-from analyses.head_metric import Heads, curvature, head_metrics
-from analyses.head_pairs import inner_products, paired_inner_products, scramble
+from analyses.head_metric import Heads, Reader, curvature, head_metrics
+from analyses.head_pairs import inner_products, paired_inner_products
+from analyses.head_products import all_products, narrowest, scramble
 from analyses.spectra import EPS, haar
 from checks.claims.head_grams import CLAIMS, INTEGRITY
 from checks.gate import evaluate
@@ -43,13 +44,17 @@ def rounding(a: Heads, b: Heads) -> float:
     return MARGIN * a.keys.shape[-1] * EPS * float(torch.stack(list(norms)).prod())
 
 
+def reader(layers: list[Heads]) -> Reader:
+    return Reader(lambda layer: layers[layer].keys, lambda layer: layers[layer].queries)
+
+
 def measured(layers: list[Heads], **options):
-    return head_grams.measure_heads(layers.__getitem__, len(layers), model="planted", notes=[], seed=0, **options)
+    return head_grams.measure_heads(reader(layers), len(layers), model="planted", notes=[], seed=0, **options)
 
 
 def compared(layers: list[Heads]) -> head_pairs.Pairs:
     norms = np.stack([dense(layer).norm(dim=(1, 2)).numpy() for layer in layers])
-    return head_pairs.compare_layers(layers.__getitem__, norms, all_pairs=True, seed=0)
+    return head_pairs.compare_layers(reader(layers), norms, torch.float64, all_pairs=True, seed=0)
 
 
 def on_disk(record, folder) -> dict:
@@ -197,11 +202,22 @@ def test_scrambled_coordinates_keep_a_head_and_make_the_mean_square_similarity_o
     assert abs(squares.mean() - 1 / hidden**2) < 5 * squares.std() / draws**0.5
 
 
-def test_the_record_does_not_depend_on_how_many_layers_fit_into_memory(monkeypatch, tmp_path):
+@pytest.mark.parametrize(("slab", "tile"), [(1 << 20, 4 * 4 * 8 * 7 * 7), (4000, 4 * 4 * 8 * 7 * 7), (1, 1)])
+def test_the_products_do_not_depend_on_how_many_coordinates_fit_into_memory(slab, tile, monkeypatch):
     layers = [gaussian(i, hidden=40) for i in range(4)]
-    whole = on_disk(measured(layers)[0], tmp_path)
-    monkeypatch.setattr(head_pairs, "TILE_BYTES", 2 * (layers[0].keys.nbytes + layers[0].queries.nbytes))
-    assert on_disk(measured(layers)[0], tmp_path) == whole
+    whole = all_products(reader(layers), 4, torch.float64, seed=3)
+    monkeypatch.setattr(head_products, "SLAB_BYTES", slab)
+    monkeypatch.setattr(head_products, "TILE_BYTES", tile)
+    parts = all_products(reader(layers), 4, torch.float64, seed=3)
+    for found, expected in zip(parts, whole, strict=True):  # another order of summation
+        np.testing.assert_allclose(found, expected, rtol=0, atol=rounding(layers[0], layers[1]))
+
+
+def test_the_layers_that_are_not_matched_do_not_depend_on_how_many_fit_into_memory(monkeypatch, tmp_path):
+    layers = [gaussian(i, hidden=40) for i in range(4)]
+    whole = on_disk(measured(layers, work_limit=0)[0], tmp_path)
+    monkeypatch.setattr(head_pairs, "LAYERS_BYTES", 2 * (layers[0].keys.nbytes + layers[0].queries.nbytes))
+    assert on_disk(measured(layers, work_limit=0)[0], tmp_path) == whole
 
 
 def test_a_model_too_large_to_match_in_full_has_the_same_numbers_for_adjacent_layers(tmp_path):
@@ -211,7 +227,8 @@ def test_a_model_too_large_to_match_in_full_has_the_same_numbers_for_adjacent_la
     np.testing.assert_allclose(adjacent["gram"], full["gram"], rtol=0, atol=rounding(layers[0], layers[1]))
     assert adjacent["matching"] == full["matching"]
     far, near = adjacent["mean_abs_similarity_matched"][0][2:], adjacent["mean_abs_similarity_matched"][0][:2]
-    assert far == [None, None] and near == full["mean_abs_similarity_matched"][0][:2]
+    assert far == [None, None]
+    np.testing.assert_allclose(near, full["mean_abs_similarity_matched"][0][:2], rtol=0, atol=1e-13)  # as above
     assert "only adjacent layers" in adjacent["absent"]["mean_abs_similarity_matched"]
 
 
@@ -227,6 +244,27 @@ def test_inner_products_are_those_of_the_dense_metrics_under_grouped_keys(seed, 
     torch.testing.assert_close(paired_inner_products(a, b), expected.diagonal(), rtol=0, atol=rounding(a, b))
     repeated = Heads(a.repeated_keys(), a.queries), Heads(b.repeated_keys(), b.queries)
     torch.testing.assert_close(inner_products(*repeated), expected, rtol=0, atol=rounding(a, b))
+
+
+@given(seeds, st.sampled_from([(4, 2, 3, 10), (3, 3, 2, 4), (4, 1, 5, 6), (2, 1, 4, 3), (1, 1, 1, 1)]))
+def test_products_of_all_heads_are_those_of_the_dense_metrics_and_of_scrambled_neighbours(seed, sizes):
+    heads, kv_heads, head_dim, hidden = sizes
+    layers = [gaussian(seed + i, heads=heads, kv_heads=kv_heads, head_dim=head_dim, hidden=hidden) for i in range(3)]
+    found = all_products(reader(layers), 3, torch.float64, seed=seed)
+    g = torch.stack([dense(layer) for layer in layers])
+    bound = max(rounding(a, b) for a in layers for b in layers)
+    np.testing.assert_allclose(found.inner, torch.einsum("ahij,bkij->ahbk", g, g), rtol=0, atol=bound)
+    for pair in range(2):
+        keys, queries = (scramble(layers[pair + 1][i], seed=seed, pair=pair, side=1 - i) for i in range(2))
+        expected = torch.einsum("hij,kij->hk", g[pair], dense(Heads(keys, queries)))
+        np.testing.assert_allclose(found.scrambled[pair], expected, rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_the_narrowest_type_is_the_one_that_the_entries_were_stored_in(dtype):
+    rows = torch.randn(50, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
+    assert narrowest(rows.double()) is dtype
+    assert narrowest(torch.zeros(2, 2, dtype=torch.float64)) is torch.bfloat16
 
 
 @given(seeds, st.sampled_from([(4, 2, 3, 10), (3, 3, 2, 4), (4, 1, 5, 6), (2, 1, 4, 3)]), st.booleans())

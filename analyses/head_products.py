@@ -1,0 +1,134 @@
+"""What are the inner products ⟨g, g'⟩ of all heads of all layers?
+
+With factors, ⟨g, g'⟩ = Σ (W_k W_k'ᵀ)∘(W_q W_q'ᵀ) costs 2·head_dim²·hidden operations for a pair of heads and as many
+for its keys. As vectors of hidden² entries two metrics cost 2·hidden² operations, half of it in a
+symmetric product, and 2·head_dim·hidden² to form one: 16 times less at head_dim 128 and hidden 1,024. So g is formed
+a tile of entries at a time, for all heads of all layers, multiplied with itself, and forgotten:
+
+    operations   (layer·head)²·hidden² + 4·layer·head·head_dim·hidden²  (the 4: g and its scrambled copy)
+    bytes        SLAB_BYTES of queries and keys in the type that they are stored in, TILE_BYTES of g
+
+All of it is float64: the same number of layers and heads as products of float32 factors at equal index alone would
+take as long, and the identities that the record states would be right to 1e-6 instead of 1e-14.
+
+What a best matching reaches by chance needs the same products with a layer whose hidden coordinates are permuted and
+given random signs, independently for queries and keys. This keeps every head's spectrum and the kinship of heads inside
+a layer, and makes E similarity² = 1/hidden², the same as for random rotations.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from analyses.head_metric import Reader, Rows
+from analyses.spectra import gram
+
+SLAB_BYTES = 128 << 20  # of queries and keys held at a time; with more slabs than one, queries are read again for each
+TILE_BYTES = 32 << 20  # of g's entries held at a time, float64: what a large last-level cache holds
+NARROW = (torch.bfloat16, torch.float16, torch.float32, torch.float64)  # by falling frequency of use
+
+
+class Products(NamedTuple):
+    """Inner products of heads, float64."""
+
+    inner: np.ndarray  # (layer, head, layer, head), ⟨g, g'⟩
+    scrambled: np.ndarray  # (pair, head, head), layer ℓ with the scrambled coordinates of ℓ + 1
+
+
+def all_products(read: Reader, layers: int, stored: torch.dtype, *, seed: int) -> Products:
+    """Inner products of all heads of all layers, and of neighbours with scrambled coordinates.
+
+    Parameters
+    ----------
+    read : layer → its heads.
+    stored : a type that holds every entry exactly, see `narrowest`.
+    seed : of the scrambled coordinates, see `signed_permutation`.
+    """
+    first = read(0)
+    (kv_heads, head_dim, hidden), heads, device = first.keys.shape, len(first.queries), first.keys.device
+    del first
+    rows = layers * heads
+    tile = max(1, min(hidden, int(math.sqrt(TILE_BYTES / (8 * rows)))))
+    inner = torch.zeros(rows, rows, dtype=torch.float64, device=device)
+    scrambled = torch.zeros(layers - 1, heads, heads, dtype=torch.float64, device=device)
+    entries = torch.empty(layers, heads, tile * tile, dtype=torch.float64, device=device)
+    share = SLAB_BYTES * kv_heads / (kv_heads + heads)  # of the keys: both sides then have about as many slabs
+    layer_bytes = 2 * layers * head_dim * stored.itemsize  # 2: with scrambled ones
+    of_keys = _slabs(hidden, share / (layer_bytes * kv_heads), tile)
+    of_queries = _slabs(hidden, (SLAB_BYTES - share) / (layer_bytes * heads), tile)
+    for key_range in of_keys:
+        key_slab = _slab(read.keys, layers, key_range, stored, seed=seed, side=1)
+        for query_range in of_queries:
+            query_slab = _slab(read.queries, layers, query_range, stored, seed=seed, side=0)
+            for i in _tiles(len(key_range), tile):
+                for j in _tiles(len(query_range), tile):
+                    for layer in range(layers):
+                        formed = _form(key_slab[0][layer], query_slab[0][layer], i, j)
+                        size = formed[0].numel()
+                        entries[layer, :, :size] = formed.flatten(1)
+                    now = entries[..., :size]
+                    inner += gram(now.flatten(0, 1))
+                    for pair in range(layers - 1):
+                        other = _form(key_slab[1][pair], query_slab[1][pair], i, j)
+                        scrambled[pair] += now[pair] @ other.flatten(1).mT
+    return Products(inner.view(layers, heads, layers, heads).cpu().numpy(), scrambled.cpu().numpy())
+
+
+def operations(layers: int, heads: int, head_dim: int, hidden: int) -> float:
+    """Floating-point operations of `all_products`."""
+    return layers * heads * hidden**2 * (layers * heads + 4.0 * head_dim)
+
+
+def narrowest(rows: torch.Tensor) -> torch.dtype:
+    """The narrowest type that holds every entry exactly; for float64 rows read from a 16-bit file, that one."""
+    return next(dtype for dtype in NARROW if (rows.to(dtype).double() == rows).all())
+
+
+def signed_permutation(hidden: int, *, seed: int, pair: int, side: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """A random order and random signs of the hidden coordinates, for pair number `pair`; side 0 queries, 1 keys."""
+    rng = np.random.default_rng([seed, pair, side])
+    return torch.from_numpy(rng.permutation(hidden)), torch.from_numpy(rng.choice([-1.0, 1.0], hidden))
+
+
+def scramble(rows: torch.Tensor, *, seed: int, pair: int, side: int) -> torch.Tensor:
+    """The (…, hidden) rows with their hidden coordinates permuted and given random signs."""
+    order, signs = signed_permutation(rows.shape[-1], seed=seed, pair=pair, side=side)
+    return rows[..., order.to(rows.device)] * signs.to(rows.device, rows.dtype)
+
+
+def _slabs(hidden: int, most: float, tile: int) -> list[range]:
+    """The hidden coordinates in equal runs of at most `most`, each a multiple of the tile but the last."""
+    width = max(tile, int(most) // tile * tile)
+    return [range(start, min(start + width, hidden)) for start in range(0, hidden, width)]
+
+
+def _tiles(width: int, tile: int) -> Iterator[slice]:
+    return (slice(start, start + tile) for start in range(0, width, tile))
+
+
+def _slab(
+    rows_of: Rows, layers: int, part: range, stored: torch.dtype, *, seed: int, side: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Some hidden coordinates of all layers' keys or queries, as they are, and scrambled from layer 1 on.
+
+    (layer, kv_head or head, hidden, head_dim) and one layer less.
+    """
+    columns = slice(part.start, part.stop)
+    slab, scrambled = [], []
+    for layer in range(layers):
+        rows = rows_of(layer)  # (kv_head or head, head_dim, hidden)
+        slab.append(rows[..., columns].mT.to(stored))
+        if layer:
+            order, signs = signed_permutation(rows.shape[-1], seed=seed, pair=layer - 1, side=side)
+            order, signs = order[columns].to(rows.device), signs[columns].to(rows.device)
+            scrambled.append((rows[..., order] * signs).mT.to(stored))
+    return torch.stack(slab), torch.stack(scrambled)
+
+
+def _form(keys: torch.Tensor, queries: torch.Tensor, i: slice, j: slice) -> torch.Tensor:
+    """The entries (i, j) of every head's g in one layer, (head, i, j) float64, from (…, hidden, head_dim) sides."""
+    left = keys[:, i].double().repeat_interleave(len(queries) // len(keys), dim=0)  # (head, i, head_dim)
+    return left @ queries[:, j].double().mT
