@@ -21,6 +21,7 @@ def card(claim: Mapping[str, Any], command: str) -> dict[str, Any]:
         "rank": words.VERDICTS.index(claim["verdict"]),
         "reason": words.closed(claim["verdict_reason"]),
         "answer": words.ANSWERS[claim["status"]],
+        "tone": words.tone(words.ANSWERS[claim["status"]]),
         "findings": [_finding(finding, k, controls) for k, finding in enumerate(claim["findings"])],
         "why": words.sentence(claim["why"]),
         "counted": words.counted(claim["findings"], claim["minimum"]),
@@ -32,8 +33,14 @@ def card(claim: Mapping[str, Any], command: str) -> dict[str, Any]:
 
 def _control(name: str, evidence: Mapping[str, Any] | None) -> dict[str, str]:
     if not evidence:
-        return {"name": name.capitalize(), "answer": words.NOT_RUN, "detail": ""}
-    return {"name": name.capitalize(), "answer": evidence["answer"], "detail": typeset(evidence["detail"])}
+        return {"name": name.capitalize(), "answer": words.NOT_RUN, "tone": words.tone(words.NOT_RUN), "detail": ""}
+    answer = evidence["answer"]
+    return {
+        "name": name.capitalize(),
+        "answer": answer,
+        "tone": words.tone(answer),
+        "detail": typeset(evidence["detail"]),
+    }
 
 
 def _finding(finding: Mapping[str, Any], k: int, controls: Mapping[str, Any]) -> dict[str, Any]:

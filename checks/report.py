@@ -57,6 +57,7 @@ def summarise(
         "integrity": {"sentence": words.integrity(judged["integrity"]), "rows": integrity},
         "broken": [row for row in integrity if row["status"] in BROKEN],
         "sections": [_section(section, found.get(section.name), claims, manifest) for section in SECTIONS],
+        "anchors": ["matrix", "integrity", *(section.name for section in SECTIONS), "provenance"],
         "command": manifest["command"],
         "provenance": provenance.tables(manifest),
     }

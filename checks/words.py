@@ -26,6 +26,16 @@ PARTLY = (
 )
 ANSWERS = {"pass": "yes", "fail": "no", "inconclusive": "undecided", "skip": "not asked", "error": "failed"}
 
+TONES = {
+    **dict.fromkeys(("yes", "informative", "stable"), "holds"),
+    **dict.fromkeys(("coordinate-blind", "changes"), "coordinate-dependent"),
+    **dict.fromkeys(("vacuous", "insensitive", "generic drift", "mechanical"), "uninformative"),
+    **dict.fromkeys(("undecided", "within noise"), "undecided"),
+    "no": "does not hold",
+    "failed": "error",
+}
+"""The verdict towards which each of the four answers speaks; any other word speaks towards none."""
+
 _PHRASES = {
     "does not hold": ("1 does not", "{} do not"),
     "coordinate-dependent": ("1 depends on the choice of coordinates", "{} depend on the choice of coordinates"),
@@ -177,3 +187,8 @@ def count(many: int, word: str) -> str:
     ('1 claim', '21 claims')
     """
     return f"{number(many)} {word}{'' if many == 1 else 's'}"
+
+
+def tone(word: str) -> str:
+    """The verdict whose sign and colour an answer has in the matrix."""
+    return TONES.get(word, "not applicable")

@@ -229,7 +229,7 @@ def test_no_template_marks_a_string_safe_or_computes():
 
 def test_a_key_that_a_template_needs_and_lacks_is_an_error():
     with pytest.raises(jinja2.UndefinedError, match="architecture"):
-        environment().get_template("report.html").render(page={"model": "m"})
+        environment().get_template("report.html").render(page={"model": "m", "anchors": []})
 
 
 def test_a_record_without_a_key_that_a_figure_needs_is_an_error(tmp_path):
