@@ -257,6 +257,7 @@ GPT2 = Architecture(
     outside={"embedding": ("wte.weight",), "positions": ("wpe.weight",), "final_ln": ("ln_f.weight",)},
     head=_HEAD,
     wide=4,
+    zero_padding=(),
     biases=_ALL_BIASES,
     rotary=None,
     tied=True,
@@ -276,6 +277,7 @@ GPTJ = _parallel(
         outside={"embedding": ("wte.weight",), "final_ln": ("ln_f.weight",)},
         head=_HEAD,
         wide=4,
+        zero_padding=(),
         biases=("up_proj", "down_proj", "input_ln"),
         rotary="pairs",
         layers="h",
@@ -296,6 +298,7 @@ _NEOX_SEQUENTIAL = Architecture(
     absent=_UNGATED | _NO_QK_NORM,
     outside={"embedding": ("embed_in.weight",), "final_ln": ("final_layer_norm.weight",)},
     head={"head": ("embed_out.weight", "lm_head.weight")},
+    zero_padding=(),
     biases=_ALL_BIASES,
     rotary_fraction=0.25,
     final_norm="final_layer_norm",
@@ -318,6 +321,7 @@ BLOOM = Architecture(
     },
     head=_HEAD,
     wide=4,
+    zero_padding=(),
     biases=_ALL_BIASES,
     rotary=None,
     tied=True,
@@ -417,7 +421,7 @@ FALCON = (
 _BERT_NORM = "encoder.layer.{}.attention.output.LayerNorm."
 BERT = Architecture(
     name="BERT",
-    model_types=("bert", "roberta", "xlm-roberta", "camembert"),
+    model_types=("bert",),
     tensors=_at(
         "encoder.layer.{}.attention.",
         {
@@ -466,10 +470,18 @@ BERT = Architecture(
     **_LINEAR_NORM,
 )
 
+ROBERTA = replace(
+    BERT,
+    name="RoBERTa",
+    model_types=("roberta", "xlm-roberta", "camembert"),
+    by_name=False,
+    zero_padding=("embedding", "positions"),
+)
+
 ARCHITECTURES = (
     LLAMA, QWEN2, QWEN3, QWEN3_MOE, MIXTRAL, GEMMA, GEMMA2, GEMMA3, PHI3, OLMO, OLMO2, SMOLLM3, GRANITE,
     STABLELM_PARALLEL, STABLELM, PHI, GPT2, GPTJ, _NEOX_SEQUENTIAL, GPT_NEOX, OPT_POST_NORM, OPT, BLOOM,
-    *FALCON, BERT, LATENT,
+    *FALCON, BERT, ROBERTA, LATENT,
 )  # fmt: skip
 """Of the records of one `model_type`, the first whose `when` the config meets counts."""
 

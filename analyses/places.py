@@ -96,6 +96,7 @@ class Architecture:
     experts: bool = False  # the feed-forward is a choice of experts
     residual_multiplier: str | None = None  # config key of a factor on what each branch adds
     tied: bool = False  # the head is the embedding where the config does not say
+    zero_padding: tuple[str, ...] = ("embedding",)  # roles whose row `pad_token_id` the class leaves at 0
     scaled_writes: bool = False  # the class initialises o_proj and down_proj smaller by √(2L)
     notes: tuple[str, ...] = ()  # sentences for the page
 

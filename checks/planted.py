@@ -95,13 +95,14 @@ def truncated_residual(*, keep: float = 0.5) -> Twin:
 def _chained(link: Link, twin: TwinCheckpoint, role: Role, value: torch.Tensor) -> torch.Tensor:
     if role.bias or role.part not in MATRICES:
         return value
-    layer, matrix = twin.memory.get(role.part, (math.inf, None))
+    chain = role.part if role.number is None else (role.part, role.number)  # an expert is tied to its index
+    layer, matrix = twin.memory.get(chain, (math.inf, None))
     if layer > role.layer:
-        layer, matrix = 0, twin.base.weight(role.part, 0)
+        layer, matrix = 0, twin.base.weight(role.part, 0, expert=role.number)
     while layer < role.layer:
         layer += 1
-        matrix = link(matrix, twin.base.weight(role.part, layer))
-    twin.memory[role.part] = (layer, matrix)
+        matrix = link(matrix, twin.base.weight(role.part, layer, expert=role.number))
+    twin.memory[chain] = (layer, matrix)
     return matrix
 
 
@@ -134,7 +135,7 @@ def _add_direction(twin: TwinCheckpoint, role: Role, value: torch.Tensor, *, siz
         return value
     matrix = value.double()  # (hidden, in)
     u = torch.randn(matrix.shape[0], generator=twin.draw("direction"), dtype=torch.float64)
-    w = torch.randn(matrix.shape[1], generator=twin.draw(role.part, role.layer), dtype=torch.float64)
+    w = torch.randn(matrix.shape[1], generator=twin.draw(*role.key), dtype=torch.float64)
     scale = size * torch.linalg.vector_norm(matrix) / torch.linalg.vector_norm(u) / torch.linalg.vector_norm(w)
     return matrix + scale * torch.outer(u, w)
 

@@ -7,10 +7,12 @@ and needs the parts that no analysis reads: embedding, head, final gain, biases.
 from dataclasses import dataclass
 
 from analyses.checkpoint import Checkpoint
+from analyses.layouts import PLAIN, Layout
 from analyses.places import Place, is_gain
 from analyses.recognise import BUFFERS
 
 EMBEDDING, FINAL_GAIN, HEAD = "embedding", "final_ln", "head"  # parts beside the families
+HEAD_BIAS = "head_own_bias"  # of a head whose matrix is the embedding: a parameter by itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,27 +22,41 @@ class Role:
     part: str  # a family, or "embedding", "final_ln", "head"
     layer: int | None = None  # None outside the layers
     bias: bool = False  # the part's bias, (out,), instead of its weight
+    number: int | None = None  # of the expert or head, where each has a tensor of its own
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What tells this role's weight from others, for whoever draws at random."""
+        return (self.part, self.layer) if self.number is None else (self.part, self.layer, self.number)
 
     @property
     def is_gain(self) -> bool:
         return not self.bias and is_gain(self.part)
 
 
-def role_of(checkpoint: Checkpoint, name: str) -> Role | None:
-    """The role of a tensor by its name on disk; None for what the architecture table does not know."""
+def roles_of(checkpoint: Checkpoint, name: str) -> tuple[Role, ...]:
+    """The roles that a tensor holds, by its name on disk, in the order of its layout; () if none is known."""
     bare = name.removeprefix(checkpoint.prefix)
     for table, tails in ((checkpoint.architecture.outside, (bare,)), (checkpoint.architecture.head, _tails(name))):
         for part, names in table.items():
             for known in names:
                 if known in tails:
-                    return Role(part=part)
+                    return (Role(part=part),)
                 if Place(known).bias().name in tails:
-                    return Role(part=part, bias=True)
+                    return (Role(part=part, bias=True),)
     for part, place in checkpoint.places.items():
         for bias in (False, True):
             if found := (place.bias() if bias else place).find(bare):
-                return Role(part=part, layer=found[0], bias=bias)
-    return None
+                layer, number = found
+                return tuple(
+                    Role(part=held, layer=layer, bias=bias, number=number) for held in place.layout.roles or (part,)
+                )
+    return ()
+
+
+def layout_of(checkpoint: Checkpoint, role: Role) -> Layout:
+    """How the tensor that holds this role holds it."""
+    return checkpoint.places[role.part].layout if role.layer is not None else PLAIN
 
 
 def _tails(name: str) -> tuple[str, ...]:
@@ -51,7 +67,7 @@ def _tails(name: str) -> tuple[str, ...]:
 
 def unknown_tensors(checkpoint: Checkpoint) -> list[str]:
     """Names of stored parameters without a role, in order."""
-    return [n for n in sorted(checkpoint.files) if not BUFFERS.search(n) and role_of(checkpoint, n) is None]
+    return [n for n in sorted(checkpoint.files) if not BUFFERS.search(n) and not roles_of(checkpoint, n)]
 
 
 def is_tied(checkpoint: Checkpoint) -> bool:
@@ -61,4 +77,4 @@ def is_tied(checkpoint: Checkpoint) -> bool:
 
 def has_own_head(checkpoint: Checkpoint) -> bool:
     """Whether a stored head of its own reads the final norm's output."""
-    return not is_tied(checkpoint) and any(role_of(checkpoint, name) == Role(part=HEAD) for name in checkpoint.files)
+    return not is_tied(checkpoint) and any(Role(part=HEAD) in roles_of(checkpoint, name) for name in checkpoint.files)

@@ -13,9 +13,10 @@ coordinates in `checks.coordinates`.
 """
 
 import hashlib
+import math
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -24,7 +25,7 @@ from safetensors.torch import save_file
 
 from analyses.checkpoint import Checkpoint
 from analyses.hub import SMALL_FILES
-from checks.roles import EMBEDDING, Role, role_of, unknown_tensors
+from checks.roles import HEAD_BIAS, Role, layout_of, roles_of, unknown_tensors
 
 STANDARD_DEVIATION = 0.02  # the library's initializer_range where a config has none, or 0
 
@@ -51,10 +52,22 @@ class TwinCheckpoint(Checkpoint):
     def tensor(self, name: str) -> torch.Tensor:
         """One tensor of the twin, by its name on disk; what has no role is passed through."""
         stored = self.base.tensor(name)
-        role = role_of(self, name)
-        if role is None:
+        roles = roles_of(self, name)
+        if not roles:
             return stored
-        return held(self.changed_by.change(self, role, stored), stored.dtype)
+        layout = layout_of(self, roles[0])
+        parts = [self._changed(role, part) for role, part in zip(roles, layout.split(stored, self.shape), strict=True)]
+        if len({part.dtype for part in parts}) > 1:
+            parts = [part.double() for part in parts]
+        return held(layout.join(parts, self.shape), stored.dtype)
+
+    def _changed(self, role: Role, value: torch.Tensor) -> torch.Tensor:
+        """A role's values changed; of experts that are stored together, each by itself."""
+        if not layout_of(self, role).stacked:
+            return self.changed_by.change(self, role, value)
+        experts = [self.changed_by.change(self, replace(role, number=e), part) for e, part in enumerate(value)]
+        wide = torch.float64 if len({e.dtype for e in experts}) > 1 else experts[0].dtype
+        return torch.stack([expert.to(wide) for expert in experts])
 
     def draw(self, *key: object) -> torch.Generator:
         """A generator for this change and key, the same in every process and for every order of reading."""
@@ -124,20 +137,23 @@ class Twin:
 
 
 def _shuffle(twin: TwinCheckpoint, role: Role, value: torch.Tensor) -> torch.Tensor:
-    order = torch.randperm(value.numel(), generator=twin.draw(role.part, role.layer, role.bias))
+    order = torch.randperm(value.numel(), generator=twin.draw(*role.key, role.bias))
     return value.flatten()[order].view(value.shape)
 
 
 def _initialise(twin: TwinCheckpoint, role: Role, value: torch.Tensor) -> torch.Tensor:
-    """As the library's own classes do for these architectures: one normal distribution for all matrices."""
-    if role.bias:
+    """As the library's own classes do: one normal distribution for all matrices, but for GPT-2's writes."""
+    if role.bias or role.part == HEAD_BIAS:
         return torch.zeros_like(value)
     if role.is_gain:
         return torch.full_like(value, 1 - twin.architecture.gain_offset)
-    deviation = twin.config.get("initializer_range") or STANDARD_DEVIATION
-    drawn = deviation * torch.randn(value.shape, generator=twin.draw(role.part, role.layer), dtype=torch.float32)
+    given = twin.config.get("initializer_range", twin.config.get("init_std"))
+    deviation = given or STANDARD_DEVIATION
+    if twin.architecture.scaled_writes and role.part in ("o_proj", "down_proj"):
+        deviation /= math.sqrt(2 * twin.shape.layers)
+    drawn = deviation * torch.randn(value.shape, generator=twin.draw(*role.key), dtype=torch.float32)
     padding = twin.config.get("pad_token_id")
-    if role.part == EMBEDDING and padding is not None:
+    if role.part in twin.architecture.zero_padding and padding is not None:
         drawn[padding] = 0
     return drawn.to(value.dtype)
 
