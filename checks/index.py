@@ -91,19 +91,21 @@ def summarise(models: Sequence[Readable], unreadable: Sequence[Mapping[str, str]
 def _model(model: Readable, names: Sequence[str]) -> dict[str, Any]:
     judged, manifest = model.judged, model.manifest
     verdicts = [claim["verdict"] for claim in judged["claims"]]
-    facts = [model.facts.get(name, "") for name in names]
+    facts = [(name[:1].upper() + name[1:], model.facts.get(name, "")) for name in names]
     return {
         "name": judged["model"],
         "href": model.href,
-        "facts": [{"text": number(v) if isinstance(v, (int, float)) else v, "value": v} for v in facts],
+        "facts": [
+            {"name": name, "text": number(v) if isinstance(v, (int, float)) else v, "value": v} for name, v in facts
+        ],
         "date": manifest.get("date") or "",
         "revision": provenance.revision(manifest),
         "dtype": provenance.dtype(manifest),
         "architecture": provenance.architecture(manifest["architecture"]),
         "parameters": manifest["architecture"].get("parameters") or "",
-        "integrity": words.integrity(judged["integrity"]),
+        "integrity": words.identities(judged["integrity"]),
         "broken": sum(outcome["status"] not in ("pass", "skip") for outcome in judged["integrity"]),
-        "answer": words.answer(verdicts),
+        "verdicts": words.tally(verdicts),
         "holds": verdicts.count("holds"),
     }
 

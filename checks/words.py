@@ -124,19 +124,26 @@ def counted(findings: Sequence[Mapping[str, Any]], minimum: Mapping[str, float])
     return "; ".join(parts)
 
 
+def identities(outcomes: Sequence[Mapping[str, Any]]) -> str:
+    """How many identities hold, of those that were asked."""
+    asked = [o for o in outcomes if o["status"] != "skip"]
+    if not asked:
+        return "no identity was checked"
+    return f"{sum(o['status'] == 'pass' for o in asked)} of {len(asked)} identities hold"
+
+
 def integrity(outcomes: Sequence[Mapping[str, Any]]) -> str:
     """All identities in one sentence, with the one closest to its tolerance."""
     asked = [o for o in outcomes if o["status"] != "skip"]
     if not asked:
         return "No identity was checked."
-    held = sum(o["status"] == "pass" for o in asked)
     ratios = [
         (abs(f["observed"]) / f["threshold"], f)
         for o in asked
         for f in o["findings"]
         if f["observed"] is not None and f["threshold"]
     ]
-    sentence = f"{held} of {len(asked)} identities hold"
+    sentence = identities(outcomes)
     if ratios:
         worst = max(ratios, key=lambda pair: pair[0])[1]
         sentence += (
@@ -174,9 +181,14 @@ def closed(text: str | None) -> str:
     return f"{typeset(text).rstrip('.')}." if text else ""
 
 
+def tally(verdicts: Sequence[str]) -> list[tuple[str, int]]:
+    """Each verdict that occurs, with its count, in the order in which a reader should see them."""
+    return [(word, count) for word in VERDICTS if (count := verdicts.count(word))]
+
+
 def choices(verdicts: Sequence[str]) -> list[tuple[str, int]]:
     """The verdicts that a table's rows can be filtered by, each with its count; none where there is no choice."""
-    found = [(word, count) for word in VERDICTS if (count := verdicts.count(word))]
+    found = tally(verdicts)
     return found if len(found) > 1 else []
 
 
