@@ -54,6 +54,11 @@ class Checkpoint:
         return tuple(f for f in FAMILIES if f in self.places and f not in self.left_out)
 
     @property
+    def notes(self) -> list[str]:
+        """What a reader must know of the architecture, and of how it was recognised."""
+        return [*filter(None, [self.note]), *self.architecture.notes]
+
+    @property
     def has_qk_norm(self) -> bool:
         return "q_norm" in self.places
 

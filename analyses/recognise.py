@@ -20,6 +20,9 @@ from analyses.shape import Shape, read_shape
 BUFFERS = re.compile(r"(^|\.)(inv_freq|masked_bias|position_ids|token_type_ids|(attn|attention)\.bias)$")
 """Constants that old checkpoints store: rotary frequencies, causal masks, positions."""
 
+TOWERS = re.compile(r"(^|\.)(vision_tower|vision_model|visual|audio_tower|multi_modal_projector|embed_vision)\.")
+"""Parts of a model that also sees or hears: no part of its decoder, and left as they are by whoever changes it."""
+
 ADVICE = "add a record to analyses/architectures.py"
 
 

@@ -20,12 +20,13 @@ def architecture(facts: Mapping[str, Any]) -> list[str]:
         ("head_dim", "head dimension {}"),
         ("hidden", "hidden {}"),
         ("feed_forward", "feed-forward {}"),
+        ("experts", "{} experts"),
         ("parameters", "{} parameters"),
         ("stored_dtype", "{}"),
     )
     line = []
     for key, words_ in wanted:
-        if (value := facts.get(key)) is not None:
+        if value := facts.get(key):
             shown = _millions(value) if key == "parameters" else DTYPES.get(value, value)
             line.append(words_.format(number(shown) if isinstance(shown, int) else shown))
     return line
@@ -44,7 +45,7 @@ def origin(manifest: Mapping[str, Any]) -> list[str]:
         line.append(f"revision {manifest['revision']}")
     if manifest.get("date"):
         line.append(f"measured {manifest['date']}")
-    return line
+    return line + list(manifest.get("architecture", {}).get("notes", ()))
 
 
 def tables(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:

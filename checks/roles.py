@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from analyses.checkpoint import Checkpoint
 from analyses.layouts import PLAIN, Layout
 from analyses.places import Place, is_gain
-from analyses.recognise import BUFFERS
+from analyses.recognise import BUFFERS, TOWERS
 
 EMBEDDING, FINAL_GAIN, HEAD = "embedding", "final_ln", "head"  # parts beside the families
 HEAD_BIAS = "head_own_bias"  # of a head whose matrix is the embedding: a parameter by itself
@@ -66,8 +66,9 @@ def _tails(name: str) -> tuple[str, ...]:
 
 
 def unknown_tensors(checkpoint: Checkpoint) -> list[str]:
-    """Names of stored parameters without a role, in order."""
-    return [n for n in sorted(checkpoint.files) if not BUFFERS.search(n) and not roles_of(checkpoint, n)]
+    """Names of stored parameters of the decoder without a role, in order."""
+    told = (n for n in sorted(checkpoint.files) if not BUFFERS.search(n) and not TOWERS.search(n))
+    return [name for name in told if not roles_of(checkpoint, name)]
 
 
 def is_tied(checkpoint: Checkpoint) -> bool:

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 from analyses.checkpoint import open_checkpoint
 from analyses.errors import InputError
+from checks import provenance
 from checks.roles import unknown_tensors
+from checks.twins import SHUFFLED
 from tests.tiny import TINY, tiny_checkpoint
 
 UNKNOWN = "perceptron"
@@ -99,6 +102,37 @@ def test_an_unknown_type_is_read_as_the_one_family_that_its_names_fit_and_says_s
         f"model_type '{UNKNOWN}' is not in the architecture table; its names and shapes are those of "
         f"{expected.architecture.name}, as which it was read"
     )
+
+
+def test_the_page_says_as_what_an_unknown_type_was_read(tmp_path):
+    folder = rewrite(tiny_checkpoint(tmp_path, "qwen3", tokenizer=False), model_type=UNKNOWN)
+    checkpoint = open_checkpoint(str(folder))
+    assert checkpoint.notes == [checkpoint.note]
+    assert provenance.origin({"architecture": {"notes": checkpoint.notes}}) == [checkpoint.note]
+
+
+def test_what_the_config_does_not_say_is_what_the_class_takes(tmp_path):
+    """Gemma 3's configs leave out heads and their dimension."""
+    sizes = {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256}
+    folder = tiny_checkpoint(tmp_path, "gemma3", tokenizer=False, layers=2, **sizes)
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k, v in config.items() if k not in sizes}))
+    shape = open_checkpoint(str(folder)).shape
+    assert (shape.heads, shape.kv_heads, shape.head_dim) == (8, 4, 256)
+
+
+def test_the_text_part_of_a_model_that_also_sees_is_read_and_its_tower_left_alone(tmp_path):
+    text = TINY["gemma3"][1] | {"num_hidden_layers": 2}
+    vision = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = transformers.Gemma3Config(text_config=text, vision_config=vision | {"image_size": 28, "patch_size": 14})
+    transformers.Gemma3ForConditionalGeneration(config).save_pretrained(tmp_path)
+    checkpoint = open_checkpoint(str(tmp_path))
+    assert checkpoint.architecture.name == "Gemma 3" and checkpoint.shape.hidden == 32
+    assert not unknown_tensors(checkpoint)
+    twin = SHUFFLED.apply(checkpoint, 0)
+    changed = {name for name in checkpoint.files if not torch.equal(twin.tensor(name), checkpoint.tensor(name))}
+    assert changed and all(name.startswith("language_model.") for name in changed)
 
 
 def test_what_could_be_several_families_is_refused(tmp_path):
