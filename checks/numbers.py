@@ -101,7 +101,8 @@ def typeset(text: str) -> str:
     def power(found: re.Match[str]) -> str:
         return f"{found[1]} × 10{str(int(found[2])).translate(_SUPERSCRIPT)}"
 
-    return re.sub(r"(?<![\w.])-(?=\d)", "−", re.sub(r"(\d)e([+-]\d+)\b", power, text))
+    minus = re.sub(r"(?<![\w.])-(?=\d)", "−", re.sub(r"(\d)e([+-]\d+)\b", power, text))
+    return minus.replace(" %", "\u00a0%")  # a number and its sign stay on one line
 
 
 def percent(fraction: float | None) -> str:
