@@ -30,7 +30,7 @@ class ExpertTrack:
 
 
 def follow_experts(
-    weights: Callable[[int], Iterable[torch.Tensor]], count: int, *, seed: Sequence[int]
+    weights: Callable[[int], Iterable[torch.Tensor]], count: int, *, seed: Sequence[int], spectra: str = "exact"
 ) -> list[FamilyTrack]:
     """Each expert over depth.
 
@@ -38,8 +38,9 @@ def follow_experts(
     ----------
     weights : expert → its matrices, one per layer, float64.
     seed : integers; the expert's number is added to them.
+    spectra : of the residuals, one of pairs.SPECTRA.
     """
-    return [follow(weights(expert), seed=(*seed, expert)) for expert in range(count)]
+    return [follow(weights(expert), seed=(*seed, expert), spectra=spectra) for expert in range(count)]
 
 
 def combine(tracks: Sequence[FamilyTrack]) -> FamilyTrack:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
-from analyses.pairs import IDENTICAL, PAGE_SIDE, FamilyPair, Rotations, Unit, likeness, with_rank
+from analyses.pairs import IDENTICAL, PAGE_SIDE, Chance, FamilyPair, Side, likeness, with_rank
 
+NO_SPECTRA = "spectra were left out (--spectra none)"
 SPECTRAL = ("*eff_rank*", "resid_spec_entropy", "spectrum_error")  # what only a matrix has; patterns of fields
 
 
@@ -41,37 +42,40 @@ class FamilySummary:
     median_eff_rank_ratio: float | None  # matrices only
 
 
-def follow(weights: Iterable[torch.Tensor], *, seed: Sequence[int]) -> FamilyTrack:
+def follow(weights: Iterable[torch.Tensor], *, seed: Sequence[int], spectra: str = "exact") -> FamilyTrack:
     """Compare each of a family's tensors with the next, holding two at a time.
 
     Parameters
     ----------
     weights : one tensor per layer, of one shape, float64; matrices (out, in) or gains (hidden,).
     seed : integers that seed this family's shuffles and Haar draws.
+    spectra : of the residuals, one of SPECTRA.
     """
     generator = torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
     norms: list[float] = []
     pairs: list[FamilyPair] = []
     absent: dict[str, str] = {}
-    rotations, before, unit_before = None, None, None
+    chance, before = None, None
     for weight in weights:
-        is_matrix = weight.ndim == 2
-        norms.append(float(torch.linalg.vector_norm(weight)))
-        unit = Unit.of(weight) if is_matrix and norms[-1] > 0 else None
-        if is_matrix and rotations is None:
-            rotations = Rotations.draw(*weight.shape, generator, device=str(weight.device))
+        after = Side(weight)
+        ranked = weight.ndim == 2 and spectra != "none"
+        norms.append(after.norm)
+        if ranked and chance is None:
+            chance = Chance(*weight.shape, generator, device=weight.device)
         if before is not None:
             pair = FamilyPair()
-            if norms[-2] > 0 and norms[-1] > 0:
-                pair = likeness(before, weight)
-                pair = with_rank(pair, unit_before, unit, rotations, generator) if is_matrix else pair
-            absent |= {f"{len(pairs)}.{field}": why for field, why in _absences(pair, weight.shape).items()}
+            if before.norm > 0 and after.norm > 0:
+                pair = likeness(before, after)
+                pair = with_rank(pair, before, after, chance, sampled=spectra == "sampled") if ranked else pair
+            reasons = _absences(pair, weight.shape, spectra)
+            absent |= {f"{len(pairs)}.{field}": why for field, why in reasons.items()}
             pairs.append(pair)
-        before, unit_before = weight, unit
+        before = after
+        del weight, after  # or the next tensor would be the third in memory
     return FamilyTrack(norms=norms, pairs=pairs, absent=absent)
 
 
-def _absences(pair: FamilyPair, shape: Sequence[int]) -> dict[str, str]:
+def _absences(pair: FamilyPair, shape: Sequence[int], spectra: str) -> dict[str, str]:
     """Field pattern → why it is None, for one pair of tensors of this shape."""
     if pair.cos is None:
         return {"*": "one of the two tensors is all zero, so it has no direction"}
@@ -82,12 +86,16 @@ def _absences(pair: FamilyPair, shape: Sequence[int]) -> dict[str, str]:
         )
     if len(shape) == 1:
         absent |= dict.fromkeys(SPECTRAL, "a gain is a vector and has no spectrum")
+    elif spectra == "none":
+        absent |= dict.fromkeys(SPECTRAL, NO_SPECTRA)
     elif pair.resid_eff_rank is None:
         absent |= dict.fromkeys(SPECTRAL, "the two matrices are identical up to scale, so no residual is left")
     elif pair.eff_rank_page is None:
         absent["eff_rank_page"] = (
             f"Page's entropy is right to about 1 % from side {PAGE_SIDE} on; the smaller side is {min(shape)}"
         )
+    elif pair.spectrum_error is None:
+        absent["spectrum_error"] = "the spectrum was sampled, and its energy is exact by construction"
     return absent
 
 
@@ -132,8 +140,9 @@ def absent_pairs(family: str, track: FamilyTrack) -> dict[str, str]:
     }
 
 
-def absent_summary(family: str, summary: FamilySummary, is_gain: bool) -> dict[str, str]:
-    spectrum = "a gain is a vector and has no spectrum" if is_gain else "no pair of layers leaves a residual"
+def absent_summary(family: str, summary: FamilySummary, is_gain: bool, spectra: str) -> dict[str, str]:
+    left = NO_SPECTRA if spectra == "none" else "no pair of layers leaves a residual"
+    spectrum = "a gain is a vector and has no spectrum" if is_gain else left
     reasons = {
         "improve_frac": "no pair of layers leaves a residual to be improved on",
         "median_eff_rank_ratio": spectrum,

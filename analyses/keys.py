@@ -73,7 +73,7 @@ def key_of(
         "seed": settings.seed,
         "layers": chosen(settings.layers),
         "families": chosen(settings.families),
-        "spectra": getattr(settings, "spectra", "exact"),
+        "spectra": settings.spectra,
         "analysis": analysis,
         "analysis_version": records.VERSIONS[analysis],
         "code": code(f"analyses.{analysis}", *(("analyses.forward",) if analysis in FORWARD else ())),

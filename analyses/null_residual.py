@@ -22,9 +22,9 @@ from analyses import null_metrics, scales
 from analyses.architectures import FAMILIES, GAINS, MATRICES
 from analyses.checkpoint import Checkpoint
 from analyses.expert_tracks import UNDEFINED, ExpertTrack, combine, expert_track, follow_experts
-from analyses.family_track import FamilySummary, absent_pairs, absent_summary, follow, summarise
+from analyses.family_track import NO_SPECTRA, FamilySummary, absent_pairs, absent_summary, follow, summarise
 from analyses.matching import NEURONS, matched_cosines
-from analyses.pairs import FamilyPair
+from analyses.pairs import SAMPLED_SIDE, FamilyPair
 from analyses.records import SCHEMA_VERSION, Metric
 
 IMPROVE_NOTE = (
@@ -35,6 +35,11 @@ STORED_NOTE = (
     "cosines and residuals compare tensors entry by entry in the stored coordinates; reordering the neurons or "
     "heads of one layer changes them and not the model, which is why the matched comparison stands beside them"
 )
+SPECTRA_NOTES = {
+    "sampled": f"spectra of matrices of side {SAMPLED_SIDE} or more are sampled where that is faster, "
+    "with a standard error of about 0.4 % of the effective rank beside them",
+    "none": NO_SPECTRA,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +61,7 @@ class NullResidual:
     schema_version: int = SCHEMA_VERSION
     model: str
     dtype: str = "float64"  # of all arithmetic; no forward pass
+    spectra: str  # exact | sampled | none
     pair_results: list[LayerPair]  # (pair,)
     summary: dict[str, FamilySummary]
     sides: dict[str, int]  # matrix family → its smaller side
@@ -75,13 +81,14 @@ class NullResidual:
     notes: list[str]
 
 
-def measure(checkpoint: Checkpoint, *, seed: int, device: str) -> NullResidual:
+def measure(checkpoint: Checkpoint, *, seed: int, device: str, spectra: str = "exact") -> NullResidual:
     """Compare adjacent layers of a checkpoint, family by family, with their chance levels.
 
     Parameters
     ----------
     checkpoint : weights by family and layer.
     seed : of the entry shuffles, Haar draws, null tracks and bootstraps.
+    spectra : of the residuals: exact; sampled, for large matrices; none.
     device : torch device of the arithmetic; random draws are made on the CPU, so do not depend on it.
 
     Returns
@@ -93,7 +100,7 @@ def measure(checkpoint: Checkpoint, *, seed: int, device: str) -> NullResidual:
     Page, Phys. Rev. Lett. 71, 1291 (1993). Horn, Psychometrika 30, 179 (1965). Mezzadri, Notices AMS 54 (2007).
     """
     experts = {
-        f: follow_experts(_experts(checkpoint, f, device), count, seed=(seed, FAMILIES.index(f)))
+        f: follow_experts(_experts(checkpoint, f, device), count, seed=(seed, FAMILIES.index(f)), spectra=spectra)
         for f in checkpoint.families
         if (count := checkpoint.experts(f))
     }
@@ -103,6 +110,7 @@ def measure(checkpoint: Checkpoint, *, seed: int, device: str) -> NullResidual:
         else follow(
             (checkpoint.weight(f, layer, device=device) for layer in range(checkpoint.shape.layers)),
             seed=(seed, FAMILIES.index(f)),
+            spectra=spectra,
         )
         for f in checkpoint.families
     }
@@ -122,12 +130,23 @@ def measure(checkpoint: Checkpoint, *, seed: int, device: str) -> NullResidual:
     single += [{f: p} for f, tracks in experts.items() for track in tracks for p in track.pairs]
     absent = {f"scales.{f}": why for f, why in checkpoint.absent.items()} | _absent_pca(raw, standardised)
     for family, track in walked.items():
-        absent |= absent_pairs(family, track) | absent_summary(family, summary[family], family in GAINS)
+        absent |= absent_pairs(family, track) | absent_summary(family, summary[family], family in GAINS, spectra)
     absent |= {path: UNDEFINED for f in experts for path in (f"experts.{f}.cos.*", f"experts.{f}.eff_rank_ratio.*")}
     if any(value is None for pair in pairs for value in pair.matched.values()):
         absent["pair_results.*.matched*"] = "no neuron or head of one of the two layers is free of all-zero weights"
+    metrics = _counted(
+        null_metrics.metrics(by_layer, matched, sides, tracks, standardised, seed, experts), checkpoint.shape.experts
+    )
+    identities = null_metrics.identities(single, {f: math.prod(checkpoint.shape.of(f)) for f in walked})
+    if spectra == "none":
+        rank = metrics["worst_eff_rank_ratio"]
+        metrics["worst_eff_rank_ratio"] = replace(rank, value=None, interval=None, reason=NO_SPECTRA)
+    if spectra != "exact" and identities["spectrum_energy"].value is None:
+        unasked = replace(identities["spectrum_energy"], reason=SPECTRA_NOTES[spectra], applies=False)
+        identities["spectrum_energy"] = unasked
     return NullResidual(
         model=checkpoint.name,
+        spectra=spectra,
         pair_results=pairs,
         summary=summary,
         sides=sides,
@@ -141,13 +160,10 @@ def measure(checkpoint: Checkpoint, *, seed: int, device: str) -> NullResidual:
         scale_pca_walk_95=raw and raw.walk_95,
         scale_pca_standardised=standardised,
         experts={f: expert_track(tracks) for f, tracks in experts.items()},
-        metrics=_counted(
-            null_metrics.metrics(by_layer, matched, sides, tracks, standardised, seed, experts),
-            checkpoint.shape.experts,
-        ),
-        identities=null_metrics.identities(single, {f: math.prod(checkpoint.shape.of(f)) for f in walked}),
+        metrics=metrics,
+        identities=identities,
         absent=absent,
-        notes=[STORED_NOTE, IMPROVE_NOTE, *_notes(checkpoint, tracks, no_track)],
+        notes=[STORED_NOTE, IMPROVE_NOTE, *_notes(checkpoint, tracks, no_track, spectra)],
     )
 
 
@@ -178,8 +194,12 @@ def _absent_pca(raw: scales.ScalePca | None, standardised: scales.ScalePca | Non
     return absent
 
 
-def _notes(checkpoint: Checkpoint, tracks: Mapping[str, np.ndarray], no_track: Mapping[str, str]) -> list[str]:
+def _notes(
+    checkpoint: Checkpoint, tracks: Mapping[str, np.ndarray], no_track: Mapping[str, str], spectra: str
+) -> list[str]:
     notes = list(no_track.values())
+    if spectra in SPECTRA_NOTES:
+        notes.append(SPECTRA_NOTES[spectra])
     constant = [f for f, track in tracks.items() if scales.is_constant(track)]
     if constant:
         notes.append(

@@ -6,19 +6,27 @@ entries. The second has three: an iid matrix (Page), the residual's own entries 
 matrices that keep the layers' own singular values while their singular vectors are Haar-random.
 Only the last is a fair "as full as it can be", since trained matrices are themselves of low rank.
 
-Spectra come from the Gram matrix of the smaller side and its symmetric eigenvalues in float64:
-twice as fast as an SVD, and a spectral entropy does not see the lost digits of tiny σ.
+What it costs, for matrices of sides m ≤ n: the numbers without a spectrum take one pass over a new matrix and one over
+each pair, a block in the cache at a time. A spectrum is exact by default: the Gram matrix of the smaller side
+(m²·n operations, as one triangle suffices) and its symmetric eigenvalues (4/3·m³, half of them bound by memory), in
+float64; faster than an SVD, and a spectral entropy does not see the lost digits of tiny σ. There are four of them a
+pair: the residual, its shuffled entries, the next layer's own, and the Haar null with one more product of side m. From
+side SAMPLED_SIDE on they may be sampled instead (`quadrature`).
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
 
-from analyses import spectra
+from analyses import quadrature, spectra
 
 PAGE_SIDE = 32  # smallest side for Page's entropy; below, its 1/n corrections exceed 1 %
 HAAR_SIDE = 256  # one draw from this side on and 256/side below: the effective rank is then right to 0.5 %
+SAMPLED_SIDE = 1024  # spectra of a smaller side are exact also when sampling is asked for: that is as fast
+BLOCK = 1 << 16  # entries of a tensor at a time, half a megabyte: two of them and the work space stay in a core's cache
+SPECTRA = ("exact", "sampled", "none")
 IDENTICAL = 64 * spectra.EPS  # a residual below this is rounding of the two divisions by a norm
 
 
@@ -42,10 +50,34 @@ class FamilyPair:
     eff_rank_shuffled: float | None = None  # chance: Δ with its entries permuted
     eff_rank_haar: float | None = None  # chance: the layers' own singular values, Haar-random singular vectors
     eff_rank_ratio: float | None = None  # resid_eff_rank / eff_rank_haar
+    resid_eff_rank_error: float | None = None  # standard error where sampled; 0 where the spectrum is exact
+    eff_rank_ratio_error: float | None = None  # the same, of both together
     spectrum_error: float | None = None  # |Σσ² − ‖Δ‖²|/‖Δ‖², a check on the eigenvalues
 
 
-def likeness(a: torch.Tensor, b: torch.Tensor) -> FamilyPair:
+class Side:
+    """One tensor of a pair, with what both of its pairs ask of it."""
+
+    def __init__(self, values: torch.Tensor):
+        self.values = values.contiguous()  # float64; matrices (out, in)
+        self.flat = self.values.view(-1)
+        self.norm = float(torch.linalg.vector_norm(self.flat))  # Frobenius
+        self.mean = float(self.flat.mean())
+        head = self.flat[:BLOCK]
+        self.is_constant = bool((head == head[0]).all()) and bool((self.flat == head[0]).all())
+        centred = (part - self.mean for part in self.flat.split(BLOCK))
+        self.spread = math.sqrt(float(torch.stack([part @ part for part in centred]).sum()))  # ‖a − ā‖
+        self._sigma: torch.Tensor | None = None
+
+    @property
+    def sigma(self) -> torch.Tensor:
+        """(mode,) singular values at Frobenius norm 1, descending; computed once."""
+        if self._sigma is None:
+            self._sigma = spectra.squared_singular_values(self.values).sqrt() / self.norm
+        return self._sigma
+
+
+def likeness(a: Side, b: Side) -> FamilyPair:
     """Cosine and residual of two tensors beside their chance level, in closed form; no spectrum.
 
     Under a uniformly random permutation of the entries of b,
@@ -54,89 +86,134 @@ def likeness(a: torch.Tensor, b: torch.Tensor) -> FamilyPair:
 
     Parameters
     ----------
-    a, b : equal shapes, float64, neither all zero.
+    a, b : equal shapes, neither all zero.
 
     Raises
     ------
     ValueError for unequal shapes or an all-zero tensor.
 
     >>> one = torch.tensor([1.0, 0.0], dtype=torch.float64)
-    >>> round(likeness(one, one.flip(0)).resid_norm ** 2, 12)
+    >>> round(likeness(Side(one), Side(one.flip(0))).resid_norm ** 2, 12)
     2.0
     """
-    if a.shape != b.shape or not a.any() or not b.any():
-        raise ValueError(f"two non-zero tensors of one shape are needed, got {list(a.shape)} and {list(b.shape)}")
-    a, b = a.flatten() / torch.linalg.vector_norm(a), b.flatten() / torch.linalg.vector_norm(b)
-    cos = float(a @ b)
-    null_cos = len(a) * float(a.mean()) * float(b.mean())
-    constant = bool(a.min() == a.max()) or bool(b.min() == b.max())
-    spread_a, spread_b = a - a.mean(), b - b.mean()
-    spreads = float(torch.linalg.vector_norm(spread_a)) * float(torch.linalg.vector_norm(spread_b))
-    null_sd = 0.0 if constant else spreads / math.sqrt(len(a) - 1)
+    if a.values.shape != b.values.shape or not a.norm or not b.norm:
+        shapes = f"{list(a.values.shape)} and {list(b.values.shape)}"
+        raise ValueError(f"two non-zero tensors of one shape are needed, got {shapes}")
+    size, constant = len(a.flat), a.is_constant or b.is_constant
+    product, centred, apart = _sums(a, b)
+    cos = product / (a.norm * b.norm)
+    null_cos = size * a.mean * b.mean / (a.norm * b.norm)
+    null_sd = 0.0 if constant else a.spread * b.spread / (a.norm * b.norm) / math.sqrt(size - 1)
+    # ‖b̂ − cos·â‖² is also ‖b̂ ∓ â‖²·(1 − ‖b̂ ∓ â‖²/4), and with the nearer sign nothing cancels.
+    near = apart if cos > -0.5 else float(sum((y / b.norm + x / a.norm).square().sum() for x, y in _blocks(a, b)))
     return FamilyPair(
         cos=cos,
-        resid_norm=float(torch.linalg.vector_norm(b - a)),  # √(2−2cos) cancels near cos = 1
-        scalar_resid=float(torch.linalg.vector_norm(b - cos * a)),  # and so does √(1−cos²)
+        resid_norm=math.sqrt(apart),  # √(2−2cos) cancels near cos = 1
+        scalar_resid=math.sqrt(max(0.0, near * (1 - near / 4))),  # and so does √(1−cos²)
         scalar_explained=cos**2,
         null_cos=null_cos,
         null_sd=null_sd,
         null_resid=math.sqrt(max(0.0, 2 - 2 * null_cos)),
-        pearson=None if constant else float(spread_a @ spread_b) / spreads,
+        pearson=None if constant else centred / (a.spread * b.spread),
         z=None if constant else (cos - null_cos) / null_sd,
     )
 
 
-def with_rank(
-    pair: FamilyPair,
-    a: "Unit",
-    b: "Unit",
-    rotations: "Rotations",
-    generator: torch.Generator,
-) -> FamilyPair:
+def _sums(a: Side, b: Side) -> tuple[float, float, float]:
+    """⟨a,b⟩, ⟨a−ā,b−b̄⟩ and ‖b̂−â‖² in one pass, a block at a time."""
+    sums = []
+    for left, right in _blocks(a, b):
+        apart = (right / b.norm).sub_(left / a.norm)  # exactly zero for equal layers, which a fused product is not
+        sums.append(torch.stack([left @ right, (left - a.mean) @ (right - b.mean), apart @ apart]))
+    return tuple(torch.stack(sums).sum(0).tolist())
+
+
+def _blocks(a: Side, b: Side) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    return zip(a.flat.split(BLOCK), b.flat.split(BLOCK), strict=True)
+
+
+def with_rank(pair: FamilyPair, a: Side, b: Side, chance: "Chance", *, sampled: bool = False) -> FamilyPair:
     """The pair with the spectrum of its residual and what chance makes of it.
 
     Parameters
     ----------
-    a, b : the two matrices with their singular values; more than one entry.
-    rotations : Haar draws for this shape, from `Rotations.draw`.
-    generator : CPU generator of the entry shuffle.
+    a, b : two matrices of more than one entry.
+    chance : draws for this shape.
+    sampled : estimate spectra of large matrices where that is faster.
 
     Returns
     -------
     The pair as it was where the matrices are identical up to rounding: nothing is left to have a spectrum.
     """
-    delta = b.matrix - a.matrix
+    delta = (b.values / b.norm).sub_(a.values / a.norm)
     energy = float(delta.square().sum())
     if math.sqrt(energy) <= IDENTICAL:
         return pair
-    sigma_sq = spectra.squared_singular_values(delta)
-    entropy = float(spectra.energy_entropy(sigma_sq))
-    order = torch.randperm(delta.numel(), generator=generator).to(delta.device)
-    shuffled = delta.flatten()[order].view(delta.shape)
-    haar = rotations.effective_rank(a.sigma, b.sigma)
+    side, sampled = min(delta.shape), sampled and min(delta.shape) >= SAMPLED_SIDE
+    delta = delta.float() if sampled else delta
+    resid = _entropy(delta, energy, chance, sampled)
+    shuffled = _entropy(chance.shuffled(delta), energy, chance, sampled)
+    haar = chance.sampled_rotated(a, b) if sampled else None
+    rank = math.exp(resid.entropy)
+    haar_rank = math.exp(haar.entropy) if haar else chance.rotations.effective_rank(a.sigma, b.sigma)
     return replace(
         pair,
-        resid_eff_rank=math.exp(entropy),
-        resid_spec_entropy=entropy,
-        eff_rank_page=math.exp(spectra.page_entropy(*delta.shape)) if min(delta.shape) >= PAGE_SIDE else None,
-        eff_rank_shuffled=float(spectra.energy_entropy(spectra.squared_singular_values(shuffled)).exp()),
-        eff_rank_haar=haar,
-        eff_rank_ratio=math.exp(entropy) / haar,
-        spectrum_error=abs(float(sigma_sq.sum()) - energy) / energy,
+        resid_eff_rank=rank,
+        resid_spec_entropy=resid.entropy,
+        eff_rank_page=math.exp(spectra.page_entropy(*delta.shape)) if side >= PAGE_SIDE else None,
+        eff_rank_shuffled=math.exp(shuffled.entropy),
+        eff_rank_haar=haar_rank,
+        eff_rank_ratio=rank / haar_rank,
+        resid_eff_rank_error=rank * resid.error,
+        eff_rank_ratio_error=rank / haar_rank * math.hypot(resid.error, haar.error if haar else 0.0),
+        spectrum_error=resid.energy_error,
     )
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
-    """A non-zero matrix scaled to Frobenius norm 1, with its singular values, which serve two pairs."""
+class _Entropy:
+    entropy: float  # nats
+    error: float  # standard error; 0 where exact
+    energy_error: float | None  # |Σσ² − ‖Δ‖²|/‖Δ‖²; None where sampled
 
-    matrix: torch.Tensor  # (out, in) float64
-    sigma: torch.Tensor  # (mode,) descending
 
-    @classmethod
-    def of(cls, weight: torch.Tensor) -> "Unit":
-        matrix = weight / torch.linalg.vector_norm(weight)
-        return cls(matrix, spectra.squared_singular_values(matrix).sqrt())
+def _entropy(delta: torch.Tensor, energy: float, chance: "Chance", sampled: bool) -> _Entropy:
+    if sampled:
+        operator = quadrature.dense(delta)
+        found = quadrature.sampled_entropy(operator, min(delta.shape), energy, chance.generator, delta.device)
+        if found is not None:
+            return _Entropy(found.entropy, found.error, None)
+    sigma_sq = spectra.squared_singular_values(delta.double())
+    return _Entropy(float(spectra.energy_entropy(sigma_sq)), 0.0, abs(float(sigma_sq.sum()) - energy) / energy)
+
+
+class Chance:
+    """What is drawn at random for matrices of one shape. The draws do not depend on them, and serve every pair."""
+
+    def __init__(self, rows: int, columns: int, generator: torch.Generator, *, device: torch.device | str):
+        self.generator = generator  # on the CPU
+        self.shape, self.device = (rows, columns), torch.device(device)
+        self.order = torch.randperm(rows * columns, generator=generator).to(self.device)
+        self._rotations: Rotations | None = None
+        self._mixings: tuple[quadrature.Mixing, quadrature.Mixing] | None = None
+
+    def shuffled(self, delta: torch.Tensor) -> torch.Tensor:
+        """Its entries in the drawn order."""
+        return delta.flatten().index_select(0, self.order).view(delta.shape)
+
+    @property
+    def rotations(self) -> "Rotations":
+        if self._rotations is None:
+            self._rotations = Rotations.draw(*self.shape, self.generator, device=self.device)
+        return self._rotations
+
+    def sampled_rotated(self, a: Side, b: Side) -> quadrature.Sampled | None:
+        """Spectral entropy of â − P b̂ Qᵀ for random P and Q, whose energy is 2 up to 1/√N; or None"""
+        if self._mixings is None:
+            self._mixings = tuple(quadrature.Mixing.draw(n, self.generator, self.device) for n in sorted(self.shape))
+        left, right = ((x.values / x.norm).float() for x in (a, b))
+        operator = quadrature.rotated_difference(left, right, *self._mixings)
+        return quadrature.sampled_entropy(operator, min(self.shape), 2.0, self.generator, self.device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,27 +222,28 @@ class Rotations:
 
     The spectrum of U_a S_a V_aᵀ − U_b S_b V_bᵀ depends on U_aᵀU_b and V_aᵀV_b alone, so a's
     vectors may lie on the axes: Δ = [S_a 0] − P S_b Qᵀ with P Haar (m×m) and Q a Haar frame (n×m).
-    ΔΔᵀ then needs only the first m rows of Q. The draws do not depend on the matrices and serve
-    every pair of one shape.
+    ΔΔᵀ = (P S_b − S_a Q₁)(P S_b − S_a Q₁)ᵀ + S_a (I − Q₁Q₁ᵀ) S_a then needs only Q₁, the first m rows of Q.
     """
 
     left: torch.Tensor  # P, (draw, mode, mode)
-    right: torch.Tensor  # first m rows of Q, (draw, mode, mode)
+    right: torch.Tensor  # Q₁, (draw, mode, mode)
+    rest: torch.Tensor  # I − Q₁Q₁ᵀ, (draw, mode, mode)
 
     @classmethod
-    def draw(cls, rows: int, columns: int, generator: torch.Generator, *, device: str) -> "Rotations":
+    def draw(
+        cls, rows: int, columns: int, generator: torch.Generator, *, device: torch.device | str
+    ) -> "Rotations":
         small, large = sorted((rows, columns))
         draws = max(1, HAAR_SIDE // small)
         pairs = [
             (spectra.haar(small, small, generator), spectra.haar(large, small, generator)[:small]) for _ in range(draws)
         ]
         left, right = (torch.stack(side).to(device) for side in zip(*pairs, strict=True))
-        return cls(left, right)
+        return cls(left, right, torch.eye(small, dtype=torch.float64, device=device) - spectra.gram(right))
 
     def effective_rank(self, sigma_a: torch.Tensor, sigma_b: torch.Tensor) -> float:
         """Mean over draws of the effective rank of [S_a 0] − P S_b Qᵀ; sigma_* (mode,) float64."""
-        scaled = self.left * sigma_b  # P S_b
-        cross = sigma_a[:, None] * (self.right @ scaled.mT)  # [S_a 0] Q S_b Pᵀ
-        gram = torch.diag(sigma_a.square()) + scaled @ scaled.mT - cross - cross.mT
-        energy = torch.linalg.eigvalsh(gram)  # (draw, mode)
+        gram = spectra.gram(self.left * sigma_b - sigma_a[:, None] * self.right)
+        gram += sigma_a[:, None] * self.rest * sigma_a
+        energy = spectra.eigenvalues(gram)  # (draw, mode)
         return float(spectra.energy_entropy(energy).exp().mean())

@@ -48,6 +48,7 @@ class Settings:
     only: tuple[str, ...] = records.ANALYSES
     layers: range | None = None  # of the weight analyses' and probes' statistics; None: all
     families: tuple[str, ...] | None = None  # that null_residual compares; None: all
+    spectra: str = "exact"  # exact | sampled | none, of the residuals between layers
     trust_remote_code: bool = False
 
 
@@ -162,7 +163,7 @@ def _measure(
     checkpoint = checkpoint.restricted(layers=settings.layers, families=families)
     match name:
         case "null_residual":
-            return null_residual.measure(checkpoint, seed=seed, device=device), {}
+            return null_residual.measure(checkpoint, seed=seed, device=device, spectra=settings.spectra), {}
         case "head_grams":
             return head_grams.measure(checkpoint, seed=seed, device=device)
         case "attention_stats":

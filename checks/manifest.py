@@ -44,6 +44,7 @@ def manifest(measured: Measured) -> dict[str, Any]:
             "dtype": settings.dtype,
             "attention": settings.attention,
             "seed": settings.seed,
+            "spectra": settings.spectra,
             "analyses": settings.only,
             "layers": keys.chosen(settings.layers),
             "families": keys.chosen(settings.families),
@@ -87,6 +88,8 @@ def command(measured: Measured) -> str:
     words += ["--attention", settings.attention, "--seed", str(settings.seed)]
     if settings.calibration:
         words += ["--calibration", settings.calibration.name]
+    if settings.spectra != "exact":
+        words += ["--spectra", settings.spectra]
     if settings.only != records.ANALYSES:
         words += ["--only", ",".join(settings.only)]
     if settings.layers is not None:

@@ -157,6 +157,21 @@ def test_a_seed_moves_only_what_is_drawn(llama):
     assert drawn == {"eff_rank_shuffled", "eff_rank_haar", "eff_rank_ratio"}
 
 
+def test_without_spectra_all_else_is_the_same_and_every_null_has_its_reason(llama, tmp_path):
+    checkpoint = open_checkpoint(str(llama))
+    full = written(measured(llama), tmp_path)
+    bare = written(null_residual.measure(checkpoint, seed=0, device="cpu", spectra="none"), tmp_path)
+    assert bare["spectra"] == "none" and "--spectra none" in bare["metrics"]["worst_eff_rank_ratio"]["reason"]
+    assert bare["identities"]["spectrum_energy"]["applies"] is False
+    for left, right in zip(bare["pair_results"], full["pair_results"], strict=True):
+        assert left["matched"] == right["matched"]
+        for family, pair in left["families"].items():
+            spectral = {k for k, v in pair.items() if v != right["families"][family][k]}
+            assert all("rank" in k or "spec" in k for k in spectral)
+            assert pair["resid_eff_rank"] is None
+    assert "--spectra none" in bare["absent"]["pair_results.*.families.q_proj.*eff_rank*"]
+
+
 def test_identities_hold_to_rounding_and_notice_a_wrong_residual(llama):
     record = measured(llama)
     for name, identity in record.identities.items():

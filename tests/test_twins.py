@@ -18,7 +18,7 @@ from analyses.architectures import MATRICES
 from analyses.calibration import Calibration
 from analyses.checkpoint import open_checkpoint
 from analyses.loading import load
-from analyses.pairs import Rotations, Unit, likeness, with_rank
+from analyses.pairs import Chance, Side, likeness, with_rank
 from analyses.probe import Probe
 from checks.planted import (
     _largest,
@@ -276,10 +276,11 @@ def test_the_residual_of_the_truncated_twin_has_lost_half_its_modes(checkpoint):
 def test_only_the_truncated_residual_is_below_its_haar_null(shape, expected, generator):
     """Truncating each layer's own spectrum is no plant: its null is made of the same spectra."""
     a, b = torch.randn(2, *shape, generator=generator, dtype=torch.float64)
-    rotations = Rotations.draw(*shape, generator, device="cpu")
+    chance = Chance(*shape, generator, device="cpu")
 
     def ratio(a, b):
-        return with_rank(likeness(a, b), Unit.of(a), Unit.of(b), rotations, generator).eff_rank_ratio
+        a, b = Side(a), Side(b)
+        return with_rank(likeness(a, b), a, b, chance).eff_rank_ratio
 
     # Over 40 Gaussian pairs of these sides the first lay within 0.02 of its mean and the second within 0.04 of 1.
     assert ratio(a, _truncate_difference(a, b, keep=0.5)) == pytest.approx(expected, abs=0.05)

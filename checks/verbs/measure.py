@@ -40,6 +40,7 @@ def measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:
         attention=arguments.attention,
         calibration=arguments.calibration,
         seed=arguments.seed,
+        spectra=arguments.spectra,
         layers=arguments.layers,
         families=arguments.families,
         only=arguments.only or ANALYSES,

@@ -25,6 +25,8 @@ def measuring(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layers", type=layers, metavar="FIRST:END", help="these layers only; 0:12: the first 12")
     parser.add_argument("--families", type=families, metavar="NAME,…", help="these weights only: q_proj,k_proj")
     parser.add_argument("--seed", type=int, default=0)
+    spectra = "of the residuals between layers; sampled: estimated, with its error, from side 1,024 on"
+    parser.add_argument("--spectra", choices=("exact", "sampled", "none"), default="exact", help=spectra)
     controls = ("all", "class", "coordinates", "noise", "none")
     parser.add_argument("--controls", choices=controls, help="default: all for the reference model, else none")
     parser.add_argument("--trust-remote-code", action="store_true", help="let the model's own code run")
