@@ -131,7 +131,8 @@ def measure(checkpoint: Checkpoint, *, seed: int, device: str, spectra: str = "e
     absent = {f"scales.{f}": why for f, why in checkpoint.absent.items()} | _absent_pca(raw, standardised)
     for family, track in walked.items():
         absent |= absent_pairs(family, track) | absent_summary(family, summary[family], family in GAINS, spectra)
-    absent |= {path: UNDEFINED for f in experts for path in (f"experts.{f}.cos.*", f"experts.{f}.eff_rank_ratio.*")}
+    absent |= {f"experts.{f}.cos.*": UNDEFINED for f in experts}
+    absent |= {f"experts.{f}.eff_rank_ratio.*": NO_SPECTRA if spectra == "none" else UNDEFINED for f in experts}
     if any(value is None for pair in pairs for value in pair.matched.values()):
         absent["pair_results.*.matched*"] = "no neuron or head of one of the two layers is free of all-zero weights"
     metrics = _counted(
