@@ -49,9 +49,7 @@ class Leaf:
         return self.moved / self.tolerance if self.tolerance else math.inf
 
 
-def compare(
-    recorded: Mapping[str, Any], found: Mapping[str, Any], tolerance: Callable[[str], Tolerance]
-) -> list[Leaf]:
+def compare(recorded: Mapping[str, Any], found: Mapping[str, Any], tolerance: Callable[[str], Tolerance]) -> list[Leaf]:
     """All leaves of two records; metrics first, then identities, then the rest.
 
     Parameters

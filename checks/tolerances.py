@@ -22,8 +22,8 @@ FILE = "tolerances.json"
 SAFETY = 8  # times the largest movement of a handful of draws
 FLOOR = 1e-12  # relative; below it float64 sums of a million terms may differ in any order of summation
 BOUND = {"float64": 1e-9, "float32": 1e-4, "float16": 0.05, "bfloat16": 0.1}
-"""Relative, for a number of which no movement was measured: some 10³ units in the last place of what it was made of, with
-float64 allowed for square roots of what cancels."""
+"""Relative, for a number of which no movement was measured: some 10³ units in the last place of what it was
+made of, with float64 allowed for square roots of what cancels."""
 COUNTS = 0.005  # of a permutation's p-value: some ties in a thousand draws that rounding may turn
 LAST_BITS = 2.0**-48  # relative; sixteen units in the last place of float64
 PRECISER = {"bfloat16": "float32", "float16": "float32", "float32": "float64"}

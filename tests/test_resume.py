@@ -202,7 +202,10 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_made(tiny, tmp_path, mo
         return real(*arguments)
 
     monkeypatch.setattr(os, call, full)
-    assert fathom("run", tiny, "--out", tmp_path, "--quiet", "--device", "cpu", "--only", ",".join(WEIGHTS), "--seed", 1) == 2
+    assert (
+        fathom("run", tiny, "--out", tmp_path, "--quiet", "--device", "cpu", "--only", ",".join(WEIGHTS), "--seed", 1)
+        == 2
+    )
     monkeypatch.undo()
     error = capsys.readouterr().err
     assert "No space left on device" in error and error.count("\n") == 1
