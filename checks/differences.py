@@ -15,9 +15,9 @@ WORST: tuple[Status, ...] = ("missing", "drifted", "within tolerance", "identica
 
 # What says how a record was made, or explains it; keys and checksums are compared apart.
 OUTSIDE = frozenset(
-    {"absent", "arrays", "checksum", "invariance", "key", "model", "notes", "schema_version", "shortened"}
+    {"absent", "arrays", "checksum", "dtype", "invariance", "key", "model", "notes", "schema_version", "shortened"}
 )
-SENTENCES = frozenset({"method", "reason", "devices"})  # of a metric, and where a forward pass ran
+SENTENCES = frozenset({"method", "reason", "dtype", "attention", "devices"})  # of a metric; how a pass was made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

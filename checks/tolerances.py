@@ -36,7 +36,8 @@ _LIMITS = {
 }  # fmt: skip
 
 Entry = dict[str, Any]
-"""Of one pattern: `moved`, `scale` (largest magnitude), `by` (the perturbation), `unstable`."""
+"""Of one quantity: `moved` (at most), `scale` (its largest magnitude), `by` (the perturbation), and `unstable` where a
+choice hangs on rounding."""
 
 
 # --- measuring ----------------------------------------------------------------------------------
@@ -45,7 +46,7 @@ Entry = dict[str, Any]
 def measure_tolerances(
     source: str, settings: Any, *, dtypes: tuple[str, ...], say: Callable[[str], None] = lambda line: None
 ) -> dict[str, Any]:
-    """The content of `tolerances.json`: dtype → analysis → pattern of a leaf → Entry.
+    """The content of `tolerances.json`: dtype → analysis → quantity → Entry.
 
     Weight analyses stand under float64, whatever the forward pass ran in.
     """
@@ -118,12 +119,19 @@ def _note(entries: dict[str, Entry], base: Mapping[str, Any], other: Mapping[str
     """Add to each pattern's entry what this perturbation moved."""
     sizes = scales(base)
     for leaf in compare(base, other, lambda pattern: Tolerance(size=0.0, source="")):
-        pattern = _pattern(leaf.path)
-        entry = entries.setdefault(pattern, {"moved": 0.0, "scale": sizes.get(pattern, 0.0), "by": name})
-        if leaf.moved is None and leaf.status != "identical":
+        name_of = quantity(leaf.path)
+        if leaf.moved is None and leaf.status in ("identical", "missing"):
+            continue
+        entry = entries.setdefault(name_of, {"moved": 0.0, "scale": _upwards(sizes.get(name_of, 0.0)), "by": name})
+        if leaf.moved is None:
             entry["unstable"] = True
-        elif leaf.moved is not None and leaf.moved > entry["moved"]:
-            entry |= {"moved": leaf.moved, "by": name}
+        elif leaf.moved > entry["moved"]:
+            entry |= {"moved": _upwards(leaf.moved), "by": name}
+
+
+def _upwards(value: float) -> float:
+    """Two digits, never less than the value: tolerances are no measurements to be read to the last digit."""
+    return float(f"{value * 1.01:.1e}") if value else 0.0
 
 
 # --- looking up ---------------------------------------------------------------------------------
@@ -146,11 +154,12 @@ def tolerance_of(
     sizes = scales(recorded)
 
     def tolerance(pattern: str) -> Tolerance:
-        scale = sizes.get(pattern, 0.0)
+        name = quantity(pattern)
+        scale = sizes.get(name, 0.0)
         if (limit := _limit(analysis, pattern, dtype)) is not None:
             return Tolerance(size=limit, source="the limit of its identity's gate")
-        least = COUNTS if _P_VALUE.search(pattern) else 0.0
-        if (entry := entries.get(pattern)) is None:
+        least = COUNTS if _P_VALUE.search(name) else 0.0
+        if (entry := entries.get(name)) is None:
             bound = max(least, BOUND[dtype] * scale)
             return Tolerance(size=bound, source=f"no movement was measured: {BOUND[dtype]:g} of its size")
         moved = entry["moved"] if same_model or not entry["scale"] else entry["moved"] / entry["scale"] * scale
@@ -161,14 +170,25 @@ def tolerance_of(
     return tolerance
 
 
+def quantity(path: str) -> str:
+    """What a leaf is a value of: a metric's own part, or the first and the last name of a path into an array.
+
+    >>> quantity("metrics.best_abs_r.interval.0"), quantity("pair_results.3.families.q_proj.cos")
+    ('metrics.best_abs_r.interval', 'pair_results.cos')
+    """
+    names = [part for part in path.split(".") if part != "*" and not part.isdecimal()]
+    if names[0] in ("metrics", "identities"):
+        return ".".join(names)
+    return names[0] if len(names) == 1 else f"{names[0]}.{names[-1]}"
+
+
 def scales(record: Mapping[str, Any]) -> dict[str, float]:
-    """Largest magnitude of each pattern of numbers; metrics are numbers of order one, and count as at least 1."""
+    """Largest magnitude of each quantity; metrics are numbers of order one, and count as at least 1."""
     sizes: dict[str, float] = {}
     for leaf in compare(record, record, lambda pattern: Tolerance(size=0.0, source="")):
         if leaf.moved is not None:
-            pattern = _pattern(leaf.path)
-            least = 1.0 if pattern.startswith("metrics.") else 0.0
-            sizes[pattern] = max(sizes.get(pattern, least), abs(leaf.recorded))
+            name = quantity(leaf.path)
+            sizes[name] = max(sizes.get(name, 1.0 if name.startswith("metrics.") else 0.0), abs(leaf.recorded))
     return sizes
 
 
@@ -190,7 +210,3 @@ def _precision(analysis: str, dtype: str) -> str:
     from analyses.suite import FORWARD, NEEDS
 
     return dtype if FORWARD & {analysis, *NEEDS.get(analysis, ())} else "float64"
-
-
-def _pattern(path: str) -> str:
-    return re.sub(r"(?<=\.)\d+(?=\.|$)", "*", path)
