@@ -1,5 +1,6 @@
 # make report   measure the reference model and render build/reference/report.html
 # make test     run the tests
+# make verify   measure the reference model again and hold every number against the recorded one
 # A bare `make` prints help. Nothing but Python 3.11-3.13, make and a package index is needed.
 
 PYTHON ?= python3
@@ -18,7 +19,7 @@ OPTIONS := --seed $(SEED) $(if $(DEVICE),--device $(DEVICE)) $(if $(DTYPE),--dty
            $(if $(ATTENTION),--attention $(ATTENTION)) $(if $(CALIBRATION),--calibration "$(CALIBRATION)") $(ARGS)
 
 .DELETE_ON_ERROR:
-.PHONY: help report sweep test browser reference-model clean
+.PHONY: help report sweep verify test browser reference-model clean
 
 help:
 	@echo 'make report                     measure the reference model, render $(OUT)/reference/report.html and $(OUT)/index.html'
@@ -28,6 +29,8 @@ help:
 	@echo '            LAYERS=0:12  FAMILIES=q_proj,k_proj  CALIBRATION=file  OUT=folder  SEED=0  ARGS="any other option of fathom run"'
 	@echo 'make sweep MODELS="… …@step{0,1,2}"  many checkpoints; goes on where it stopped'
 	@echo '            ENGINE=local|slurm|dask  WORKERS=2  and the options of report; a sweep file (.toml) is a model too'
+	@echo 'make verify                     measure the reference model again, compare with what is recorded'
+	@echo 'make verify RESULT=… MODEL=…    the same for a received page or folder, and the model it is of'
 	@echo 'make test                       run the tests'
 	@echo 'make browser                    install what the tests in a browser need (54 MB; also a Chromium on the path)'
 	@echo 'make reference-model            train the reference model again, into $(OUT)/reference-model'
@@ -64,6 +67,13 @@ $(MEASURED).options: FORCE
 	@mkdir -p "$(OUT)"
 	@echo '$(OPTIONS)' | cmp --silent - $@ || echo '$(OPTIONS)' > $@
 FORCE:
+
+RESULT ?= recorded
+VERIFY := $(OUT)/verify
+verify: $(READY)
+	@mkdir -p "$(VERIFY)"
+	$(FATHOM) verify "$(RESULT)" $(if $(MODEL),--model "$(MODEL)") --out "$(VERIFY)" --json "$(VERIFY)/verify.json" \
+	    --markdown "$(VERIFY)/verify.md" --junit "$(VERIFY)/verify.xml" $(ARGS)
 
 browser: $(VENV)/.browser
 

@@ -26,6 +26,8 @@ from analyses.suite import FORWARD, NEEDS, NotMeasured, Settings, Skipped, analy
 JUDGEMENTS = ("manifest.json", "gates.json", "report.html", "junit.xml", "summary.md")
 """Worthless once a record changes. Controls name the records that they belong to, and stay."""
 
+READS = "it reads"  # begins the reason for running what is current but for its inputs
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
@@ -121,6 +123,8 @@ def measure_checkpoint(
         try:
             record, tensors = analyse(name, checkpoint, passes, settings, lambda needed: _record_of(folder, needed))
             arrays = save(tensors) if tensors else None
+            if why[name].startswith(READS):  # of the same key, but made when what it reads had failed
+                (folder / f"{name}.json").unlink(missing_ok=True)
             records.write_record(folder / f"{name}.json", record, key=own[name], arrays=arrays)
         except records.CannotWrite:
             raise
@@ -182,7 +186,7 @@ def _outdated(folder: Path, own: Mapping[str, keys.Key]) -> dict[str, str]:
     why: dict[str, str] = {}
     for name, key in own.items():
         if again := [needed for needed in NEEDS.get(name, ()) if needed in why]:
-            why[name] = f"it reads {' and '.join(again)}"
+            why[name] = f"{READS} {' and '.join(again)}"
         if reason := outdated(folder / f"{name}.json", key):
             why[name] = reason
     return why

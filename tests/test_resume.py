@@ -76,6 +76,8 @@ def test_an_analysis_that_failed_is_tried_again_and_so_is_what_reads_it(tiny, tm
         "head_geometry": "it reads attention_stats",
     }
     assert reasons(tiny, tmp_path) == {}
+    reasons(tiny, tmp_path / "unharmed")
+    assert record_bytes(tmp_path / "tiny") == record_bytes(tmp_path / "unharmed" / "tiny")
 
 
 def test_asking_for_one_analysis_measures_what_it_reads(tiny, tmp_path):
