@@ -84,7 +84,10 @@ def forward_pass(checkpoint: Checkpoint, text: Calibration, settings: Settings, 
     if not FORWARD & set(only):
         return Passes(skipped="no forward pass was asked for")
     record = checkpoint.architecture
-    delta = delta_svd.DeltaProbe(layer_norm=record.layer_norm, branches_add=not record.post_norm)
+    # Behind a post-norm the stream is read as it is, mean over features included.
+    delta = delta_svd.DeltaProbe(
+        layer_norm=record.layer_norm and not record.post_norm, branches_add=not record.post_norm
+    )
     passes = Passes(
         attention=attention_stats.AttentionProbe() if "attention_stats" in only else None,
         delta=delta if "delta_svd" in only else None,
