@@ -135,8 +135,7 @@ def analyse(
     Skipped : where the model cannot be asked; anything else is a failure of the analysis.
     """
     record, arrays = _measure(name, checkpoint, passes, settings, record_of)
-    model_type = checkpoint.config.get("model_type")
-    table = invariance.table(name, model_type=model_type, qk_norm=checkpoint.has_qk_norm)
+    table = invariance.table(name, checkpoint)
     plain = records.plain(record)
     notes = plain["notes"] + _chosen(name, checkpoint, settings)
     return plain | {"invariance": table, "notes": notes}, arrays
