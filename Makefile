@@ -6,6 +6,7 @@
 PYTHON ?= python3
 OUT ?= build
 SEED ?= 0
+KEEP ?= 400
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 VENV := .venv
@@ -19,7 +20,7 @@ OPTIONS := --seed $(SEED) $(if $(DEVICE),--device $(DEVICE)) $(if $(DTYPE),--dty
            $(if $(ATTENTION),--attention $(ATTENTION)) $(if $(CALIBRATION),--calibration "$(CALIBRATION)") $(ARGS)
 
 .DELETE_ON_ERROR:
-.PHONY: help report sweep verify test browser reference-model clean
+.PHONY: engines help report sweep verify test browser reference-model clean
 
 help:
 	@echo 'make report                     measure the reference model, render $(OUT)/reference/report.html and $(OUT)/index.html'
@@ -33,7 +34,8 @@ help:
 	@echo 'make verify RESULT=… MODEL=…    the same for a received page or folder, and the model it is of'
 	@echo 'make test                       run the tests'
 	@echo 'make browser                    install what the tests in a browser need (54 MB; also a Chromium on the path)'
-	@echo 'make reference-model            train the reference model again, into $(OUT)/reference-model'
+	@echo 'make engines                    install what sweeps on Slurm and on Dask need'
+	@echo 'make reference-model            train the reference model again, into $(OUT)/reference-model, with a checkpoint every KEEP=400 steps'
 	@echo 'make clean                      remove $(OUT)'
 
 # The stamp appears only after pip has succeeded, so a broken install is tried again.
@@ -82,11 +84,17 @@ $(VENV)/.browser: requirements-browser.lock $(READY)
 	$(VENV)/bin/python -m pip install --quiet --requirement requirements-browser.lock
 	@touch $@
 
+engines: $(VENV)/.engines
+
+$(VENV)/.engines: requirements-sweep.lock $(READY)
+	$(VENV)/bin/python -m pip install --quiet --requirement requirements-sweep.lock
+	@touch $@
+
 test: $(READY)
 	$(VENV)/bin/python -m pytest $(ARGS)
 
 reference-model: $(READY)
-	$(VENV)/bin/python -m checks.reference.train --out "$(OUT)/reference-model" $(ARGS)
+	$(VENV)/bin/python -m checks.reference.train --out "$(OUT)/reference-model" --keep $(KEEP) $(ARGS)
 
 clean:
 	rm -rf "$(OUT)"

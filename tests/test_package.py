@@ -4,6 +4,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+LOCKS = ("requirements.lock", "requirements-browser.lock", "requirements-sweep.lock")
 
 
 def test_every_package_is_named_for_installation():
@@ -16,11 +17,11 @@ def test_the_lock_file_pins_every_dependency_exactly_and_within_the_declared_ran
     from packaging.requirements import Requirement
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    locks = "".join((ROOT / name).read_text() for name in ("requirements.lock", "requirements-browser.lock"))
+    locks = "".join((ROOT / name).read_text() for name in LOCKS)
     lines = [line for line in locks.splitlines() if not line.startswith("#")]
     pinned = {name.lower(): version for name, version in (line.split("==") for line in lines)}
     extras = project["optional-dependencies"]
-    for text in project["dependencies"] + extras["test"] + extras["browser"]:
+    for text in project["dependencies"] + extras["test"] + extras["browser"] + extras["slurm"] + extras["dask"]:
         requirement = Requirement(text)
         assert requirement.specifier.contains(pinned[requirement.name]), text
 

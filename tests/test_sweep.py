@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,8 +23,19 @@ ROOT = Path(__file__).parents[1]
 STEPS = tuple(range(0, 1200, 100))
 SLOW = 240  # seconds after which a sweep of seconds has got stuck
 
-dask = pytest.mark.skipif(not importlib.util.find_spec("distributed"), reason="no Dask (pip install 'fathom[dask]')")
-slurm = pytest.mark.skipif(not importlib.util.find_spec("submitit"), reason="no submitit (pip install 'fathom[slurm]')")
+dask = pytest.mark.skipif(not importlib.util.find_spec("distributed"), reason="no Dask (make engines)")
+submitit = pytest.mark.skipif(not importlib.util.find_spec("submitit"), reason="no submitit (make engines)")
+
+NO_SLURM = "no Slurm answers here (tests/slurm/one_machine.sh runs one)"
+
+
+def has_slurm() -> bool:
+    if not shutil.which("sinfo"):
+        return False
+    try:
+        return subprocess.run(["sinfo"], capture_output=True, timeout=30).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
 
 
 @pytest.fixture(scope="module")
@@ -132,3 +144,67 @@ def test_the_same_on_dask(series, undisturbed, tmp_path):
     assert disturb(series, out, "--engine", "dask") == 0
     assert {name: undisturbed.get(name) for name in results(out)} == results(out)
     assert len(results(out)) >= len(STEPS) * 4
+
+
+@submitit
+@pytest.mark.skipif(not has_slurm(), reason=NO_SLURM)
+def test_the_same_on_slurm(series, undisturbed, tmp_path):
+    out = tmp_path / "out"
+    assert disturb(series, out, "--engine", "slurm", "--memory", 2, "--minutes", 10, "--patience", 8) == 0
+    assert {name: undisturbed.get(name) for name in results(out)} == results(out)
+    assert len(results(out)) >= len(STEPS) * 4
+
+
+@submitit
+@pytest.mark.skipif(not has_slurm(), reason=NO_SLURM)
+def test_an_unknown_partition_of_slurm_is_one_line(series, tmp_path):
+    words = command(series, tmp_path / "out", "--engine", "slurm", "--partition", "nowhere", steps="step0")
+    ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert "invalid partition specified: nowhere" in ended.stderr and ended.stderr.count("\n") == 1
+
+
+LOCAL_EXECUTOR = """
+import sys
+from checks import cli
+from checks.sweep import engines
+from checks.sweep.engines.slurm import Slurm
+
+Slurm.patience, Slurm.pause = 5.0, 0.2
+engines.start = lambda name, setup: Slurm(setup, cluster="local")
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@submitit
+def test_submitits_own_executor_runs_what_slurm_would(series, undisturbed, tmp_path):
+    out = tmp_path / "out"
+    words = command(series, out, "--engine", "slurm", steps="step{300,400}")[3:]
+    ended = subprocess.run([sys.executable, "-c", LOCAL_EXECUTOR, *words], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert {name: undisturbed.get(name) for name in results(out)} == results(out)
+    assert len(results(out)) >= 2 * 4
+
+
+def test_an_incomplete_sweep_says_what_is_missing_and_what_completes_it(series, tmp_path):
+    models = tmp_path / "models"
+    shutil.copytree(series / "step0", models / "step0")
+    shutil.copytree(series / "step100", models / "step100")
+    weights = models / "step100" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-4:] = b"\xff\xff\xff\x7f"  # a NaN
+    weights.write_bytes(content)
+    out = tmp_path / "out"
+    ended = subprocess.run(command(models, out), cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 3
+    assert "done 2  running 0  failed 2  missing 0" in ended.stdout
+    assert "given up after attempt 1 (input): tensor" in ended.stdout
+    assert "2 of 4 records are missing; fathom sweep" in ended.stderr and ended.stderr.rstrip().endswith("--retry")
+    status = [sys.executable, "-m", "checks.cli", "sweep", "--status", "--out", str(out)]
+    told = subprocess.run(status, cwd=ROOT, capture_output=True, text=True)
+    assert told.returncode == 3 and "failed 2" in told.stdout
+    weights.write_bytes((series / "step100" / "model.safetensors").read_bytes())
+    again = subprocess.run(command(models, out), cwd=ROOT, capture_output=True, text=True)
+    assert again.returncode == 0, "another content is another task, with attempts of its own"
+    page = (out / "steps.html").read_text()
+    assert "NR1" in page and "step100/report.html#claim-NR1" in page

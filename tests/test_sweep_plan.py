@@ -249,7 +249,7 @@ def test_another_number_of_threads_is_refused_before_anything_is_measured(model,
     path.write_text(json.dumps(tree))
     work(tmp_path, made.elements[0].id, 1, "local", "1")
     (failure,) = failures.read(tmp_path / plan.STATE / "failures")
-    assert failure.kind == "class" and "threads are 1 here and 5 in the plan" in failure.message
+    assert failure.kind == "class" and "threads of null_residual: 1 here, 5 when" in failure.message
     assert not (tmp_path / "step20").exists()
 
 

@@ -9,10 +9,12 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 
 from analyses import keys, records
+from analyses.calibration import load_calibration
 from analyses.checkpoint import open_checkpoint
 from analyses.errors import InputError
 from analyses.measure import measure_checkpoint
@@ -21,6 +23,9 @@ from checks.sweep import done, failures, lease, plan
 from checks.sweep.failures import Failure, kind_named, kind_of
 from checks.sweep.plan import Element
 from checks.sweep.staging import staged
+
+OURS = ("threads", "libraries", "code", "analysis_version", "calibration")
+"""Parts of a key that the worker's machine brings in."""
 
 
 def work(out: Path, id: str, attempt: int, engine: str, job: str, stage: Path | None = None) -> None:
@@ -87,9 +92,15 @@ def _measure(out: Path, element: Element, stage: Path | None, say: Callable[[str
 
 
 def _require_class(element: Element) -> None:
-    """Refuse to put numbers of one numeric class among those of another."""
-    own = {"threads": torch.get_num_threads(), "libraries": keys.libraries()}
-    for task in element.tasks.values():
-        for part, value in own.items():
-            if task.key[part] != value:
-                raise _OtherClass(f"{part} are {value} here and {task.key[part]} in the plan; one class a sweep")
+    """Refuse to put numbers of one numeric class, or of one Fathom, among those of another."""
+    settings = plan.settings_of(element)
+    text = load_calibration(settings.calibration)
+    named = SimpleNamespace(name=element.source.name, revision=element.source.commit)
+    for name, task in element.tasks.items():
+        own = keys.key_of(named, name, settings, text, {})
+        for part in OURS:
+            if own[part] != task.key[part]:
+                raise _OtherClass(
+                    f"{part} of {name}: {own[part]} here, {task.key[part]} when the sweep was planned; "
+                    "one sweep is of one class, start it again"
+                )

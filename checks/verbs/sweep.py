@@ -41,6 +41,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scheduler", metavar="ADDRESS", help="of a Dask cluster that is there (default: one of our own)"
     )
+    seconds = "for how long a record may appear late before it counts as missing (default: by engine)"
+    parser.add_argument("--patience", type=float, metavar="SECONDS", help=seconds)
     parser.add_argument("--partition", metavar="NAME", help="of Slurm")
     parser.add_argument("--memory", type=float, metavar="GB", help="of a Slurm job (default: 16)")
     parser.add_argument("--minutes", type=_count, metavar="N", help="time limit of a Slurm job (default: 240)")
@@ -106,6 +108,8 @@ def _sweep(arguments: argparse.Namespace) -> int:
                 extra=tuple(arguments.sbatch),
             ),
         )
+        if arguments.patience is not None:
+            engine.patience = arguments.patience
         driver = Driver(made, engine, say)
         try:
             driver.run()
@@ -150,6 +154,8 @@ def _status(arguments: argparse.Namespace) -> int:
 
 def _finish(made: Plan, full: str | None, arguments: argparse.Namespace) -> int:
     """Pages and index over what is there, the table, and how to get the rest."""
+    from analyses.records import write_bytes
+    from checks.index import Indexed, render_index
     from checks.sweep import progress, steps
     from checks.verbs.report import report_all
 
@@ -160,6 +166,8 @@ def _finish(made: Plan, full: str | None, arguments: argparse.Namespace) -> int:
     if there:
         quiet = argparse.Namespace(quiet=True, strict=arguments.strict)
         code = report_all(there, there, quiet)
+        index = [Indexed(folder=folder, facts=steps.facts(made)[folder.name]) for folder in there]
+        write_bytes(made.out / "index.html", render_index(index, made.out).encode(errors="replace"))
         say(f"index: {made.out / 'index.html'}")
         if page := steps.write(made):
             say(f"claims over training: {page}")

@@ -5,6 +5,8 @@ accounting it forgets a job minutes after its end. None of that matters where on
 `scontrol` are asked for hints.
 """
 
+import contextlib
+import io
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -57,9 +59,10 @@ class Slurm:
         )
         out = str(setup.out.resolve())
         try:
-            started = self.executor.map_array(
-                call, [out] * len(jobs), jobs, ["slurm"] * len(jobs), [None] * len(jobs), [setup.stage] * len(jobs)
-            )
+            with contextlib.redirect_stderr(io.StringIO()):  # submitit repeats there what sbatch says
+                started = self.executor.map_array(
+                    call, [out] * len(jobs), jobs, ["slurm"] * len(jobs), [None] * len(jobs), [setup.stage] * len(jobs)
+                )
         except Exception as error:  # submitit passes on whatever sbatch said
             line = _refusal(error)
             if any(word in line.lower() for word in PASSING):
