@@ -41,7 +41,8 @@ class Gate:
     reason: str  # why this threshold, and from where
     minimum: Mapping[str, float] = field(default_factory=dict)  # name in a metric's n → least count
     errata: str = ""  # what a reader of the published scripts must know
-    families: tuple[str, ...] | None = None  # that its numbers need, so that a twin need not measure the others; None: all
+    families: tuple[str, ...] | None = None  # that its numbers need: a twin is spared the others; None: all
+    spectra: bool = False  # whether its numbers need the residuals' spectra: a twin is spared them otherwise
 
     @property
     def analysis(self) -> str:

@@ -72,6 +72,8 @@ class Subject:
             self.say(f"{self.checkpoint.name}: control {name}")
         checkpoint, text = checkpoint or self.checkpoint, text or self.text
         changed = replace(self.settings, **settings)
+        if not any(gate.spectra for gate in gates):
+            changed = replace(changed, spectra="none")
         only = sorted({gate.analysis for gate in gates})
         reading = [gate.families for gate in gates if "null_residual" in (gate.analysis, *NEEDS.get(gate.analysis, ()))]
         known: Records = {}

@@ -190,12 +190,14 @@ def test_all_controls_run_on_a_small_model_and_explain_themselves(tmp_path, monk
     assert evidence["claims"]["NR1m"]["control"].answer == "informative"
 
 
-def test_a_twin_that_is_spared_families_gives_the_same_run(tmp_path):
-    checkpoint = open_checkpoint(str(tiny_checkpoint(tmp_path / "tiny", layers=6)))
-    text, settings, gate = load_calibration(), suite.Settings(device="cpu"), GATES["NR5"]
+@pytest.mark.parametrize("claim", ["NR1", "NR1m", "NR2", "NR3", "NR5"])
+def test_a_twin_that_is_spared_families_or_spectra_gives_the_same_run(tmp_path, claim):
+    sizes = dict(hidden_size=64, head_dim=32, num_key_value_heads=4, intermediate_size=64)  # sides of NR3's 32 and more
+    checkpoint = open_checkpoint(str(tiny_checkpoint(tmp_path / "tiny", layers=6, **sizes)))
+    text, settings, gate = load_calibration(), suite.Settings(device="cpu"), GATES[claim]
     found = suite.records_of(checkpoint, text, settings, ["null_residual"])
     subject = Subject(checkpoint, text, settings, found, {gate.id: evaluate(gate, found)}, lambda line: None)
     twin = SHUFFLED.apply(checkpoint, 3)
     whole = run_of(gate, suite.records_of(twin, text, settings, ["null_residual"]), name="shuffled")
     assert whole.observed[0] is not None
-    assert subject.judge("shuffled", [gate], checkpoint=twin) == {"NR5": whole}
+    assert subject.judge("shuffled", [gate], checkpoint=twin) == {claim: whole}

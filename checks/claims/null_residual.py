@@ -164,6 +164,7 @@ CLAIMS = (
             "four fifths of what the two spectra allow has shared directions"
         ),
         errata=_SPECTRA,
+        spectra=True,
     ),
     Gate(
         id="NR4",
