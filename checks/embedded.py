@@ -73,21 +73,38 @@ def carry(files: Mapping[str, bytes], room: int) -> dict[str, Carried]:
     links: dict[str, str] = {}
     # What cannot fit however well it packs is left out before anything is packed.
     excess, stale = BEST * sum(cost for cost, _, _ in waiting) - room, set(files)
+    repeated = {"controls.json", "gates.json"} <= set(files)
+    contents = dict(files)
     while stale:
+        if excess > 0 and repeated:
+            contents["gates.json"], repeated = _without_evidence(files["gates.json"]), False
+            left_out["gates.json"] = ["runs of the controls"]
+            stale.add("gates.json")
         while excess > 0 and waiting:
             # The shortest that makes room enough, else the longest.
             cost, name, path = waiting.pop(max(0, sum(cost >= excess for cost, _, _ in waiting) - 1))
             left_out.setdefault(name, []).append(_drop(trees[name], path))
             stale.add(name)
             excess -= cost
-        links |= {name: embed(name, _written(trees[name]) if name in left_out else files[name]) for name in stale}
+        contents |= {name: _written(trees[name]) for name in stale if name in left_out and name in trees}
+        links |= {name: embed(name, contents[name]) for name in stale}
         excess, stale = sum(map(len, links.values())) - room, set()
-        if excess > 0 and waiting:
-            stale.add(waiting[0][1])
+        if excess > 0 and (repeated or waiting):
+            stale.add("gates.json" if repeated else waiting[0][1])
     return {
         name: Carried(name=name, href=links[name], size=len(data), left_out=tuple(left_out.get(name, ())))
         for name, data in files.items()
     }
+
+
+def _without_evidence(gates: bytes) -> bytes:
+    """The gates without each run of their controls, which `controls.json` carries already."""
+    tree = json.loads(gates)
+    for claim in tree["claims"]:
+        for evidence in (claim["controls"] or {}).values():
+            if evidence:
+                evidence["runs"] = []
+    return _written(tree)
 
 
 def _arrays(tree: Mapping[str, Any]) -> dict[Keys, float]:

@@ -13,6 +13,8 @@ from checks.labels import thin
 from checks.paths import rectangle
 
 CELLS = 4000  # most cells in one panel
+TIPS = 1000  # most cells with a tooltip each: fifty bytes a cell, and smaller ones are hard to point at
+ASIDE = 400  # the same for a matrix that is shown for comparison, beside the one that counts
 SEQUENTIAL = 16  # tones in the style sheet
 LARGEST_CELL = 30.0
 LEGEND = 46.0  # height of the colour legend
@@ -55,6 +57,7 @@ def heatmap(
     borders: Sequence[float] = (),
     lower: bool = False,
     first: tuple[int, int] = (0, 0),
+    aside: bool = False,
 ) -> Panel:
     """Cells row by row from the top.
 
@@ -66,6 +69,7 @@ def heatmap(
     borders : rows and columns before which a rule is drawn (phases).
     lower : draw the part below the diagonal only; the rest of a symmetric matrix says nothing new.
     first : number of the first row and column.
+    aside : shown for comparison, so the first to lose its tooltips.
     """
     if lower:
         values = [[value if j < i else None for j, value in enumerate(row)] for i, row in enumerate(values)]
@@ -108,6 +112,8 @@ def heatmap(
         )
         for n in _cell_ticks(columns_given, first[1], 24, cell_w / column_step)
     ]
+    if sum(map(len, cells.values())) > (ASIDE if aside else TIPS):
+        cells = {tone: [Cell(d="".join(c.d for c in found))] for tone, found in cells.items() if found}
     words = [Text(x=round(max(right, left + 70), 1), y=round(bottom + 32, 1), text=columns, anchor="end", tone="axis")]
     keys, key_words = _legend(classes, left, max(right, min(width - 12, left + 300)), bottom + 46)
     rules = ""

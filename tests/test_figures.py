@@ -183,22 +183,37 @@ def test_a_heatmap_has_nine_to_sixteen_classes_that_cover_its_values(low, span, 
     assert classes.edges[at] <= low + value * span + slack and low + value * span <= classes.edges[at + 1] + slack
 
 
-def test_a_large_heatmap_is_averaged_over_blocks_and_says_so():
-    matrix = [[float(i)] * 100 for i in range(100)]
-    small, steps = heatmaps.shrink(matrix)
-    assert len(small) * len(small[0]) <= heatmaps.CELLS
-    assert steps == (2, 2) and small[0][0] == pytest.approx(0.5, abs=0.0)
-    panel = heatmap(
-        matrix,
-        heatmaps.sequential(0, 100),
+def mapped(rows: int, columns: int, **given):
+    return heatmap(
+        [[float(i)] * columns for i in range(rows)],
+        heatmaps.sequential(0, rows),
         title="t",
         measure="m",
         desc="d",
         rows="layer",
         columns="head",
-        tip=lambda i, j, v: i,
+        tip=lambda i, j, v: f"{i} {j} {v}",
+        **given,
     )
-    assert "blocks of 2 × 2" in panel.measure and panel.cells.classes[0].cells[0].tip == "0–1"
+
+
+def test_a_large_heatmap_is_averaged_over_blocks_and_says_so(monkeypatch):
+    small, steps = heatmaps.shrink([[float(i)] * 100 for i in range(100)])
+    assert len(small) * len(small[0]) <= heatmaps.CELLS
+    assert steps == (2, 2) and small[0][0] == pytest.approx(0.5, abs=0.0)
+    monkeypatch.setattr(heatmaps, "CELLS", 100)
+    panel = mapped(20, 20)
+    assert "blocks of 2 × 2" in panel.measure and panel.cells.classes[0].cells[0].tip == "0–1 0–1 0.5"
+
+
+def test_a_heatmap_of_too_many_cells_to_point_at_draws_each_class_at_once_and_all_its_cells():
+    def drawn(panel):
+        cells = [cell for group in panel.cells.classes for cell in group.cells]
+        return sum(cell.d.count("M") for cell in cells), all(cell.tip for cell in cells)
+
+    assert drawn(mapped(40, 25)) == (1000, True)
+    assert drawn(mapped(40, 26)) == (1040, False)
+    assert drawn(mapped(40, 25, aside=True)) == (1000, False)
 
 
 @given(

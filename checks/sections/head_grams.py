@@ -48,6 +48,7 @@ def _similarity(record: Record) -> Figure:
                 rows="layer",
                 columns="layer",
                 lower=True,
+                aside=matrix is index,
                 tip=lambda i, j, v: f"L{i}, L{j}: {v}",
             )
         )

@@ -34,6 +34,7 @@ def directions(record: Record) -> Figure:
                 lower=True,
                 tip=lambda i, j, v: f"L{i}, L{j}: {v}",
                 borders=borders,
+                aside=key == "abs_cos",
             )
         )
     columns = {
