@@ -15,6 +15,7 @@ from checks import provenance, words
 from checks.numbers import apart, number
 from checks.rendering import render
 from checks.sections import SECTIONS
+from checks.strips import SYMBOLS
 
 HEADING = "Claims about layer geometry, model by model"
 
@@ -121,11 +122,12 @@ def _cell(id: str, model: Readable) -> dict[str, Any]:
     if claim is None:
         return {"model": model.judged["model"], "verdict": None, "rank": "", "observed": "", "href": ""}
     decided = next((f for f in claim["findings"] if f["status"] != "pass"), claim["findings"][0])
-    observed, _ = apart(decided["observed"], decided["threshold"])
+    observed, limit = apart(decided["observed"], decided["threshold"])
+    stated = f"limit {SYMBOLS[decided['comparator']]} {limit}"
     return {
         "model": model.judged["model"],
         "verdict": claim["verdict"],
         "rank": words.VERDICTS.index(claim["verdict"]),
-        "observed": "" if decided["observed"] is None else observed,
+        "observed": "" if decided["observed"] is None else f"{observed}, {stated}",
         "href": f"{model.href}#claim-{id}",
     }

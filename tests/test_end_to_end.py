@@ -258,3 +258,25 @@ def test_a_models_own_code_does_not_run_unless_trusted(tmp_path, capsys):
     (folder / "trap.py").write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')\n")
     fathom("run", folder, "--out", tmp_path / "out", "--device", "cpu")
     assert not (tmp_path / "sprung").exists()
+
+
+def test_a_model_of_hostile_names_a_long_path_and_odd_tokens_is_text_on_its_page(tmp_path):
+    name = "<script>alert(1)<"
+    folder = tiny_checkpoint(tmp_path / ("deep-" * 30) / ("deeper-" * 20) / name, layers=2)
+    odd = ["</script><script>alert(2)</script>", "\u202e", "\x00", "{{ 7 * 7 }}", "'\"><img src=x onerror=alert(3)>"]
+    tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    start = 1 + max(tokenizer["model"]["vocab"].values())
+    tokenizer["added_tokens"] += [
+        {"id": start + i, "content": token, "special": False, "single_word": False, "lstrip": False, "rstrip": False}
+        | {"normalized": False}
+        for i, token in enumerate(odd)
+    ]
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    text = tmp_path / "<b>text.txt"
+    text.write_text("plain words and no odd ones. " * 40, encoding="utf-8")
+    assert len(str(folder)) > 300
+    out = tmp_path / "out"
+    assert fathom("run", folder, "--out", out, "--calibration", text, "--device", "cpu", "--quiet") == 0
+    for page in (out / name / "report.html", out / "index.html"):
+        source = page.read_text(encoding="utf-8")
+        assert source.count("<script") == 1 and "<b>" not in source and "&lt;script&gt;alert(1)&lt;" in source

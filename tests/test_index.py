@@ -34,7 +34,7 @@ def test_a_verdict_shows_the_number_that_decided_it_and_leads_to_its_card(tmp_pa
         "A", "does not hold", findings=[finding(0.5, 0.1, status="pass"), finding(0.7321, 0.2, status="fail")]
     )
     source = render_index([model(tmp_path, "one", [claim])], tmp_path)
-    assert re.search(r'href="one/report.html#claim-A">.*?does not hold.*?</a> <span class="seen">0.732<', source)
+    assert re.search(r'href="one/report.html#claim-A">.*?does not hold.*?</a> <span class="seen">0.732, limit ≤ 0.2<', source)
 
 
 def test_columns_of_a_series_stand_beside_the_model_and_sort_by_value(tmp_path):

@@ -13,9 +13,11 @@ import pytest
 from analyses.errors import InputError
 from checks import words
 from checks.embedded import SCHEME
+from checks.figures import Figure
 from checks.index import render_index
 from checks.rendering import environment
 from checks.report import render_model
+from checks.sections import SECTIONS
 from tests.page import attention_record, finding, gates, manifest, outcome, write_folder
 from tests.test_figures import coordinates
 
@@ -230,6 +232,23 @@ def test_no_template_marks_a_string_safe_or_computes():
 def test_a_key_that_a_template_needs_and_lacks_is_an_error():
     with pytest.raises(jinja2.UndefinedError, match="architecture"):
         environment().get_template("report.html").render(page={"model": "m", "anchors": []})
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.name)
+def test_a_template_that_cites_a_number_which_no_record_has_fails(section):
+    """Without any of its numbers no section can be written, so none of them stands in the template itself."""
+    cited = re.findall(r"s\.facts\.(\w+)", (TEMPLATES / f"{section.name}.html").read_text(encoding="utf-8"))
+    assert cited
+    summary = {"name": section.name, "figures": section_figures(section), "facts": {}}
+    with pytest.raises(jinja2.UndefinedError, match="|".join(cited)):
+        environment().get_template(f"{section.name}.html").render(s=summary)
+
+
+def section_figures(section):
+    """Something under every name, since a figure of no panels says nothing."""
+    empty = Figure(id="f", caption="c", panels=())
+    names = re.findall(r"s\.figures\.(\w+)", (TEMPLATES / f"{section.name}.html").read_text(encoding="utf-8"))
+    return dict.fromkeys(names, empty)
 
 
 def test_a_record_without_a_key_that_a_figure_needs_is_an_error(tmp_path):

@@ -21,18 +21,22 @@ def published(record: Record) -> list[Comparison]:
     last, said = record["layers"][-1], record["published_last"]
     tests = record["phase_test"], record["phase_test_centred"]
     multiple = [p for p in record["phases"].values() if p and p["capture_left_out_centred"]]
-    rows = [
-        Comparison(
-            quantity="The last layer’s write",
-            published=(
-                f"taken after the final norm: cos(δ, h) {number(said['cos_delta_h_mean'])}, relative step "
-                f"{number(said['rel_step_mean'])}, top-1 share {number(said['top1_frac'])}"
-            ),
-            corrected=(
-                f"taken before it: cos(δ, h) {number(last['cos_delta_h_mean'])}, relative step "
-                f"{number(last['rel_step_mean'])}, top-1 share {number(last['top1_frac'])}"
-            ),
-        ),
+    rows = []
+    if any(said[key] != last[key] for key in ("cos_delta_h_mean", "rel_step_mean", "top1_frac")):  # a final norm
+        rows.append(
+            Comparison(
+                quantity="The last layer’s write",
+                published=(
+                    f"taken after the final norm: cos(δ, h) {number(said['cos_delta_h_mean'])}, relative step "
+                    f"{number(said['rel_step_mean'])}, top-1 share {number(said['top1_frac'])}"
+                ),
+                corrected=(
+                    f"taken before it: cos(δ, h) {number(last['cos_delta_h_mean'])}, relative step "
+                    f"{number(last['rel_step_mean'])}, top-1 share {number(last['top1_frac'])}"
+                ),
+            )
+        )
+    rows.append(
         Comparison(
             quantity="Share of a write in its first direction",
             published=(
@@ -40,8 +44,8 @@ def published(record: Record) -> list[Comparison]:
                 f"alone has {number(median(by_layer(record, 'mean_share')))}"
             ),
             corrected=f"{number(median(by_layer(record, 'top1_frac', 'centred')))} with the mean write removed",
-        ),
-    ]
+        )
+    )
     if multiple:
         rows.append(
             Comparison(

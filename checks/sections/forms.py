@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 
 from analyses.architectures import FAMILIES
+from checks.numbers import number
 from checks.rows import Series
 from checks.section import Record
+
+ROUNDING = 1e-9  # of a sum of squares of some dozens of logarithms, generously
 
 FORMS = {
     "constant": Series(name="constant", tone="s7"),
@@ -30,3 +33,8 @@ def fitted_tracks(tracks: Mapping[str, Record]) -> dict[str, Record]:
 def best_published(track: Record) -> str:
     """The form with the largest published R²: that script's winner."""
     return max(sorted(track["fits"]), key=lambda form: track["fits"][form]["r2"])
+
+
+def r2(value: float | None) -> str:
+    """A coefficient of determination as written; what only rounding keeps from 0 is 0."""
+    return number(0.0 if value is not None and abs(value) < ROUNDING else value)

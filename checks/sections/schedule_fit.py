@@ -2,7 +2,7 @@
 
 from checks.numbers import number
 from checks.section import Comparison, Record, Section
-from checks.sections.forms import FORMS, TEMPERATURES, best_published, fitted_tracks
+from checks.sections.forms import FORMS, TEMPERATURES, best_published, fitted_tracks, r2
 from checks.sections.schedules import figures
 
 
@@ -33,8 +33,8 @@ def published(record: Record) -> list[Comparison]:
         rows.append(
             Comparison(
                 quantity=f"{name}: form",
-                published=f"{FORMS[old].name}, R² {number(track['fits'][old]['r2'])}, with no penalty for parameters",
-                corrected=f"{FORMS[best].name}, R² {number(said['r2_log'])} on the log scale{weight}",
+                published=f"{FORMS[old].name}, R² {r2(track['fits'][old]['r2'])}, with no penalty for parameters",
+                corrected=f"{FORMS[best].name}, R² {r2(said['r2_log'])} on the log scale{weight}",
             )
         )
     pieces = [(n, t["two_piece"]) for n, t in fitted_tracks(record["families"]).items() if t["two_piece"]]

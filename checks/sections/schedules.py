@@ -9,7 +9,7 @@ from checks.numbers import number
 from checks.plots import Plot
 from checks.section import Record, layer_names, table
 from checks.sections.evidence import temperature, weights
-from checks.sections.forms import FORMS, best_published, fitted_tracks
+from checks.sections.forms import FORMS, best_published, fitted_tracks, r2
 
 
 def figures(record: Record) -> dict[str, Figure]:
@@ -93,8 +93,8 @@ def _with_residuals(title: str, track: Record) -> Panel:
     plot.points(range(count), values, "s6", shape="dot", tips=tips([f"layer {n}" for n in range(count)], values))
     weight = f", Akaike weight {number(said['weight'])}" if said["weight"] is not None else ""
     found = (
-        f"Best form: {FORMS[best].name}{weight}, R² {number(said['r2_log'])} on the log scale. Published "
-        f"choice: {FORMS[old].name}, R² {number(track['fits'][old]['r2'])}."
+        f"Best form: {FORMS[best].name}{weight}, R² {r2(said['r2_log'])} on the log scale. Published "
+        f"choice: {FORMS[old].name}, R² {r2(track['fits'][old]['r2'])}."
     )
     return plot.panel(title, found, below=(below,))
 
@@ -138,7 +138,7 @@ def _families(record: Record) -> Figure | None:
         panels.append(
             plot.panel(
                 name,
-                f"{name}: {FORMS[best].name} fits best, R² {number(track['corrected'][best]['r2_log'])} on the "
+                f"{name}: {FORMS[best].name} fits best, R² {r2(track['corrected'][best]['r2_log'])} on the "
                 "log scale.",
             )
         )
