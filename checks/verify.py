@@ -206,6 +206,7 @@ def settings_of(
         "seed": recorded["seed"],
         "layers": None if layers == "all" else range(int(first), int(last) + 1),
         "families": None if families == "all" else tuple(families.split(",")),
+        "spectra": recorded.get("spectra", "exact"),
         "trust_remote_code": False,  # a received file is no reason to run anybody's code
         "calibration": text,
         "only": tuple(names),
