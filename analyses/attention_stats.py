@@ -17,6 +17,7 @@ from analyses.attention_probe import STATISTICS, HeadMeans
 from analyses.attention_probe import AttentionProbe as AttentionProbe
 from analyses.checkpoint import Checkpoint
 from analyses.errors import InputError
+from analyses.positions import position_note
 from analyses.probe import ForwardFacts
 from analyses.records import SCHEMA_VERSION, Metric
 from analyses.units import qk_gain, read_by_heads
@@ -218,7 +219,7 @@ def _probe_identities(seen: list[HeadMeans], facts: ForwardFacts) -> dict[str, M
 
 
 def _notes(checkpoint: Checkpoint, facts: ForwardFacts | None) -> list[str]:
-    notes = ["Static spectra are of the head metric at relative distance 0; rotary positions turn it with distance."]
+    notes = [position_note(checkpoint)]
     if "input_ln" in checkpoint.absent:
         notes.append(f"Gained spectra have no input gain folded in: {checkpoint.absent['input_ln']}.")
     if checkpoint.has_qk_bias:

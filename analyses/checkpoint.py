@@ -116,6 +116,10 @@ class Checkpoint:
         """One tensor as stored, by its name on disk."""
         return weight_files.read(self.files[name], name)
 
+    def expert(self, name: str, number: int) -> torch.Tensor:
+        """One expert's part of a tensor that holds all of a layer's, as stored."""
+        return weight_files.read(self.files[name], name, number)
+
     def weight(self, family: str, layer: int, *, expert: int | None = None, device: str = "cpu") -> torch.Tensor:
         """One layer's matrix (out, in), or effective norm gain (hidden,), upcast to float64.
 
@@ -126,26 +130,25 @@ class Checkpoint:
         if not self.experts(family):
             value = self._read(family, names, device)
             return value + self.architecture.gain_offset if is_gain(family) else value
-        if self.places[family].layout.stacked:
-            stack = self._read(family, names, device)
-            return stack if expert is None else stack[expert]
+        stacked = self.places[family].layout.stacked
         if expert is not None:
-            return self._read(family, names[expert : expert + 1], device)
-        return self._read(family, names, device).unflatten(0, (len(names), -1))
+            return self._read(family, names, device, expert) if stacked else self._read(family, [names[expert]], device)
+        value = self._read(family, names, device)
+        return value if stacked else value.unflatten(0, (len(names), -1))
 
     def bias(self, family: str, layer: int, *, device: str = "cpu") -> torch.Tensor | None:
         """One layer's bias, (out,) float64, of a projection or a LayerNorm; None where none is stored."""
         names = self.names(family, layer, bias=True)
         return self._read(family, names, device) if names else None
 
-    def _read(self, role: str, names: Sequence[str], device: str) -> torch.Tensor:
-        """A role's stored values in float64, those of several tensors one after the other."""
+    def _read(self, role: str, names: Sequence[str], device: str, expert: int | None = None) -> torch.Tensor:
+        """A role's stored values in float64, those of several tensors one after the other, or of one expert."""
         values = []
         for name in names:
-            stored = self.tensor(name)
+            stored = self.tensor(name) if expert is None else self.expert(name, expert)[None]
             require_finite(name, stored)
             value = self.places[role].layout.take(stored, role, self.shape)
-            values.append(value.to(device=device, dtype=torch.float64))
+            values.append((value if expert is None else value[0]).to(device=device, dtype=torch.float64))
         return values[0] if len(values) == 1 else torch.cat(values)
 
     def parameters(self) -> int:

@@ -262,6 +262,11 @@ def _absent(
 def _notes(checkpoint: Checkpoint, facts: ForwardFacts) -> list[str]:
     mark = "the beginning-of-sequence mark" if facts.bos else "an ordinary token, not a beginning-of-sequence mark"
     notes = [f"The first token of each sequence is left out; it was {mark}."]
-    if checkpoint.architecture.layer_norm:
+    if checkpoint.architecture.post_norm:
+        notes.append(
+            "Post-norm: the stream is normalised behind each branch, so that a write is not the sum of what the "
+            "branches add; states are not centred over features, since what reads them sees their mean."
+        )
+    elif checkpoint.architecture.layer_norm:
         notes.append("States and writes are centred over features, since this model's LayerNorm ignores their mean.")
     return notes + facts.notes()

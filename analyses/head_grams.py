@@ -19,6 +19,7 @@ from analyses.head_overlap import compare_subspaces
 from analyses.head_pairs import Pairs, compare_layers, mean, median
 from analyses.head_products import narrowest, operations
 from analyses.intervals import bootstrap
+from analyses.positions import position_note
 from analyses.records import SCHEMA_VERSION, Metric, nulls, plain
 
 TOP = 8  # leading directions of a head that make its subspace, at most
@@ -271,7 +272,7 @@ def _absent(values: Mapping[str, Any], *, all_pairs: bool) -> dict[str, str]:
 
 def _notes(checkpoint: Checkpoint) -> list[str]:
     notes = [
-        "g is the metric at relative distance 0; under rotary positions the metric at distance Δ is W_kᵀ R_Δ W_q.",
+        position_note(checkpoint),
         "g is taken from the stored projections; the gain of the norm before them is not folded in.",
         "The published fro_sq is ‖W_k W_qᵀ‖², not ‖g‖² = ‖W_kᵀ W_q‖²: the gram's diagonal agrees with the latter only.",
         "The published eigenvalues, of an unsymmetric matrix, turn complex on rank-deficient heads; these are real.",

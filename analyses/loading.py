@@ -83,10 +83,10 @@ def _quiet() -> Iterator[None]:
 def runnable(attention: str, checkpoint: Checkpoint, kind: type[transformers.PreTrainedModel]) -> tuple[str, str]:
     """(attention function that computes what the model was trained with, why not the one asked for or "")."""
     config = checkpoint.config
-    if attention == "sdpa" and not kind._supports_sdpa:
-        return "eager", f"Attention ran as eager: {kind.__name__} has no other in the library."
     if attention == "sdpa" and config.get("attn_logit_softcapping"):
         return "eager", "Attention ran as eager: this model caps its attention logits, which sdpa cannot do."
+    if attention == "sdpa" and not kind._supports_sdpa:
+        return "eager", f"Attention ran as eager: {kind.__name__} has no other in the library."
     if attention == "eager" and config.get("model_type") in BIAS_TWICE and config.get("alibi"):
         why = "the library's eager function adds this model's bias of positions twice, which it was not trained with"
         return "sdpa", f"Attention ran as sdpa: {why}."

@@ -138,7 +138,7 @@ def measure(checkpoint: Checkpoint, *, seed: int, device: str, spectra: str = "e
     metrics = _counted(
         null_metrics.metrics(by_layer, matched, sides, tracks, standardised, seed, experts), checkpoint.shape.experts
     )
-    identities = null_metrics.identities(single, {f: math.prod(checkpoint.shape.of(f)) for f in walked})
+    identities = null_metrics.identities(single, _sizes(checkpoint, experts))
     if spectra == "none":
         rank = metrics["worst_eff_rank_ratio"]
         metrics["worst_eff_rank_ratio"] = replace(rank, value=None, interval=None, reason=NO_SPECTRA)
@@ -179,6 +179,14 @@ def _counted(metrics: dict[str, Metric], experts: int) -> dict[str, Metric]:
     """The metrics that run over matrices also say over how many experts."""
     over = ("worst_median_abs_cos", "worst_median_cos_sq", "worst_eff_rank_ratio") if experts else ()
     return {k: replace(m, n={**m.n, "experts": experts}) if k in over else m for k, m in metrics.items()}
+
+
+def _sizes(checkpoint: Checkpoint, experts: Mapping[str, object]) -> dict[str, int]:
+    """Entries of one tensor that is compared, by family: of one expert's, of all heads' gains together."""
+    return {
+        f: math.prod(checkpoint.shape.of(f)) * (1 if f in experts else len(checkpoint.names(f, 0)))
+        for f in checkpoint.families
+    }
 
 
 # --- reasons and notes --------------------------------------------------------------------------

@@ -31,9 +31,10 @@ def headers(path: Path) -> dict[str, Header]:
     return found
 
 
-def read(path: Path, name: str) -> torch.Tensor:
-    """One tensor as stored."""
-    return _load(path)[name].detach()
+def read(path: Path, name: str, row: int | None = None) -> torch.Tensor:
+    """One tensor as stored, or one entry of its first axis."""
+    tensor = _load(path)[name].detach()
+    return tensor if row is None else tensor[row]
 
 
 def _load(path: Path) -> dict[str, torch.Tensor]:

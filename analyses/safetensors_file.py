@@ -35,10 +35,10 @@ def header(entry: dict[str, Any]) -> Header:
     return Header(shape=tuple(entry["shape"]), dtype=dtype, bytes=end - start)
 
 
-def read(path: Path, name: str) -> torch.Tensor:
-    """One tensor as stored."""
+def read(path: Path, name: str, row: int | None = None) -> torch.Tensor:
+    """One tensor as stored, or one entry of its first axis."""
     with _open(path) as file:
-        return file.get_tensor(name)
+        return file.get_tensor(name) if row is None else file.get_slice(name)[row]
 
 
 def _open(path: Path) -> safe_open:

@@ -84,7 +84,10 @@ def forward_pass(checkpoint: Checkpoint, text: Calibration, settings: Settings, 
     if not FORWARD & set(only):
         return Passes(skipped="no forward pass was asked for")
     record = checkpoint.architecture
-    delta = delta_svd.DeltaProbe(layer_norm=record.layer_norm, branches_add=not record.post_norm)
+    # Behind a post-norm the stream is read as it is, mean over features included.
+    delta = delta_svd.DeltaProbe(
+        layer_norm=record.layer_norm and not record.post_norm, branches_add=not record.post_norm
+    )
     passes = Passes(
         attention=attention_stats.AttentionProbe() if "attention_stats" in only else None,
         delta=delta if "delta_svd" in only else None,
@@ -132,8 +135,7 @@ def analyse(
     Skipped : where the model cannot be asked; anything else is a failure of the analysis.
     """
     record, arrays = _measure(name, checkpoint, passes, settings, record_of)
-    model_type = checkpoint.config.get("model_type")
-    table = invariance.table(name, model_type=model_type, qk_norm=checkpoint.has_qk_norm)
+    table = invariance.table(name, checkpoint)
     plain = records.plain(record)
     notes = plain["notes"] + _chosen(name, checkpoint, settings)
     return plain | {"invariance": table, "notes": notes}, arrays

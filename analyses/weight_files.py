@@ -77,9 +77,9 @@ def shard_map(path: Path) -> dict[str, str]:
     return weight_map
 
 
-def read(path: Path, name: str) -> torch.Tensor:
-    """One tensor as stored."""
-    return _reader(path).read(path, name)
+def read(path: Path, name: str, row: int | None = None) -> torch.Tensor:
+    """One tensor as stored, or one entry of its first axis without reading the others."""
+    return _reader(path).read(path, name, row)
 
 
 def inspect(

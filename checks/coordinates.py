@@ -11,7 +11,8 @@ from checks.gain_maps import FOLD_GAINS, RAMP_INPUT_GAIN, RESCALE_GAINS, SCALE_I
 from checks.head_maps import MIX_VALUES, PERMUTE_GROUPS, PERMUTE_HEADS, PERMUTE_VALUES
 from checks.neuron_maps import PERMUTE_NEURONS, SCALE_NEURONS
 from checks.plane_maps import ROTATE_PLANES, SCALE_HEADS, SCALE_PLANES, TURN_PLANES
-from checks.stream_maps import PERMUTE_STREAM, ROTATE_STREAM
+from checks.query_maps import MIX_QUERIES, PERMUTE_QUERIES, SHIFT_KEYS
+from checks.stream_maps import PERMUTE_STREAM, ROTATE_STREAM, SCALE_WRITES, WRITE_CONSTANT
 
 LOSSLESS: tuple[CoordinateMap, ...] = (
     RESCALE_GAINS,
@@ -20,13 +21,15 @@ LOSSLESS: tuple[CoordinateMap, ...] = (
     TURN_PLANES,
     SCALE_PLANES,
     SCALE_HEADS,
+    PERMUTE_QUERIES,
     SCALE_NEURONS,
     PERMUTE_NEURONS,
     PERMUTE_HEADS,
     PERMUTE_GROUPS,
     PERMUTE_STREAM,
+    SCALE_WRITES,
 )
-"""Exact in the stored dtype, and free of any pattern over depth."""
+"""Exact in the stored dtype, save that of gains stored less one, and free of any pattern over depth."""
 
 MAPS: tuple[CoordinateMap | Composition, ...] = (
     *LOSSLESS,
@@ -34,7 +37,10 @@ MAPS: tuple[CoordinateMap | Composition, ...] = (
     FOLD_GAINS,
     MIX_VALUES,
     ROTATE_PLANES,
+    MIX_QUERIES,
+    SHIFT_KEYS,
     ROTATE_STREAM,
+    WRITE_CONSTANT,
 )
 
 SCRAMBLE = Composition(

@@ -16,16 +16,25 @@ from analyses.checkpoint import Checkpoint
 from checks.roles import Role, unknown_tensors
 from checks.twins import TwinCheckpoint, make_twin
 
-MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
-"""RMSNorm before each branch, rotary halves (i, i + d/2), act(gate)·up: what the maps here rely on."""
+MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3", "gpt2", "gpt_neox", "opt", "gemma2")
+"""Those whose functions the maps here were proved on: a norm before each branch, rotary halves or learned positions."""
 
-EXACT = 1e-9  # relative change of logits in a float64 pass: rounding of chained products; measured: 6e-15 at most on tiny models
-UP_TO_EPS = 1e-4  # the same under q/k norms: their eps over the mean square of a query or key, 1e-6/1e-2
+# Relative change of logits in a float64 pass. Rounding of chained products: 6e-15 at most was measured on tiny models.
+EXACT = 1e-9
+UP_TO_EPS = 1e-4  # the same behind a norm that takes a scale off: its eps over the mean square it sees, 1e-6/1e-2
 POWERS = 2  # exponents of random factors lie in ±POWERS: a composition stays far from over- and underflow
 
 
 def always(checkpoint: Checkpoint) -> str | None:
     return None
+
+
+def never(checkpoint: Checkpoint) -> bool:
+    return False
+
+
+def under_qk_norm(checkpoint: Checkpoint) -> bool:
+    return checkpoint.has_qk_norm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +45,7 @@ class CoordinateMap:
     sentence: str  # what it does, for the page
     lossless: bool  # in the stored dtype
     change: Callable[[TwinCheckpoint, Role, torch.Tensor], torch.Tensor]  # of each tensor, given in float64
-    eps_limited: bool = False  # under q/k norms the function is kept up to their eps only
+    eps_limited: Callable[[Checkpoint], bool] = never  # whether the function is kept up to a norm's eps only
     precondition: Callable[[Checkpoint], str | None] = always
 
     def undefined(self, checkpoint: Checkpoint) -> str | None:
@@ -47,7 +56,7 @@ class CoordinateMap:
 
     def tolerance(self, checkpoint: Checkpoint) -> float:
         """How far logits may move, relative to the largest, in a float64 pass."""
-        return UP_TO_EPS if self.eps_limited and checkpoint.has_qk_norm else EXACT
+        return UP_TO_EPS if self.eps_limited(checkpoint) else EXACT
 
     def apply(self, checkpoint: Checkpoint, seed: int) -> TwinCheckpoint:
         """The twin; raises ValueError where `undefined` gives a reason."""
@@ -115,6 +124,8 @@ def compose(name: str, sentence: str, *parts: CoordinateMap) -> Composition:
 def _foreign(checkpoint: Checkpoint) -> str | None:
     if (model_type := checkpoint.config.get("model_type")) not in MODEL_TYPES:
         return f"no exact maps known here for model_type {model_type}"
+    if checkpoint.architecture.post_norm:
+        return "no exact maps known here where the residual stream itself is normalised"
     if unknown := unknown_tensors(checkpoint):
         return f"no exact maps known here: the role of tensor {unknown[0]} is unknown"
     return None

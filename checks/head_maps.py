@@ -49,7 +49,7 @@ def _mix_values(twin: TwinCheckpoint, role: Role, value: torch.Tensor, draw: Dra
     return from_heads(role, torch.stack(mixed))
 
 
-def _monomial(side: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+def monomial(side: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """A permutation with signs and powers of two, and its exact inverse."""
     factors = powers_of_two(side, generator=generator) * signs(side, generator=generator)
     order = permutation(side, generator=generator)
@@ -71,7 +71,7 @@ PERMUTE_VALUES = CoordinateMap(
     sentence="The dimensions of each key/value head's values are permuted, flipped and scaled by powers of two, "
     "undone in the output matrix.",
     lossless=True,
-    change=lambda twin, role, value: _mix_values(twin, role, value, _monomial),
+    change=lambda twin, role, value: _mix_values(twin, role, value, monomial),
 )
 
 

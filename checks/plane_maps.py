@@ -1,8 +1,9 @@
 """Exact maps of queries and keys: they meet only in q·k, after their rotation by position.
 
-Rotary positions turn the planes (i, i + d/2) of a head, so they commute with turns and scalings of
-those planes. Where queries and keys are normalised, each head's scale is free, and turns must pass
-through the norms' gains, which all heads of a layer share.
+Rotary positions turn the planes (i, i + r/2) of a head's first r dimensions, so they commute with turns
+and scalings of those planes. Where queries and keys are normalised, each head's scale is free, and
+turns must pass through the norms' gains, which all heads of a layer share. Maps of the dimensions
+that no position turns are in `query_maps`.
 """
 
 import math
@@ -10,7 +11,7 @@ import math
 import torch
 
 from analyses.checkpoint import Checkpoint
-from checks.exact_map import CoordinateMap, powers_of_two
+from checks.exact_map import CoordinateMap, powers_of_two, under_qk_norm
 from checks.head_maps import by_head, from_heads
 from checks.roles import Role
 from checks.twins import TwinCheckpoint
@@ -19,15 +20,22 @@ QK_GAINS = ("q_norm", "k_norm")
 
 
 def _turn(blocks: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
-    """Turn the planes (i, i + d/2) of (kv_head, head in group, head_dim, …); cosine, sine: (kv_head, plane)."""
-    first, second = blocks.unflatten(2, (2, -1)).unbind(2)  # (kv_head, head in group, plane, …)
+    """Turn the planes (i, i + r/2) of (kv_head, head in group, head_dim, …); cosine, sine: (kv_head, plane)."""
+    rotated, rest = blocks.tensor_split([2 * cosine.shape[1]], dim=2)
+    first, second = rotated.unflatten(2, (2, -1)).unbind(2)  # (kv_head, head in group, plane, …)
     shape = (len(cosine), 1, cosine.shape[1], *[1] * (first.ndim - 3))
     cosine, sine = cosine.view(shape), sine.view(shape)
-    return torch.cat([cosine * first - sine * second, sine * first + cosine * second], dim=2)
+    return torch.cat([cosine * first - sine * second, sine * first + cosine * second, rest], dim=2)
 
 
 def _planes(checkpoint: Checkpoint) -> int:
-    return checkpoint.shape.head_dim // 2
+    return checkpoint.rotary_dims(0) // 2
+
+
+def _some_plane(checkpoint: Checkpoint) -> str | None:
+    if checkpoint.architecture.rotary == "halves" and _planes(checkpoint):
+        return None
+    return "positions turn no planes of queries and keys"
 
 
 def _quarter_turns(twin: TwinCheckpoint, role: Role, value: torch.Tensor) -> torch.Tensor:
@@ -63,6 +71,8 @@ def _rotate(twin: TwinCheckpoint, role: Role, value: torch.Tensor) -> torch.Tens
 
 
 def _some_plane_matches(checkpoint: Checkpoint) -> str | None:
+    if reason := _some_plane(checkpoint):
+        return reason
     if any(_matching(checkpoint, layer).any() for layer in range(checkpoint.shape.layers)):
         return None
     return "the gains of the q/k norms match in no rotary plane, so a turn would not pass through them"
@@ -95,6 +105,7 @@ TURN_PLANES = CoordinateMap(
     sentence="Queries and keys are turned by multiples of 90° in each rotary plane, with the gains of their norms.",
     lossless=True,
     change=_quarter_turns,
+    precondition=_some_plane,
 )
 ROTATE_PLANES = CoordinateMap(
     name="plane rotation",
@@ -109,12 +120,13 @@ SCALE_PLANES = CoordinateMap(
     "on the gains of their norms where there are any.",
     lossless=True,
     change=_scale_planes,
+    precondition=_some_plane,
 )
 SCALE_HEADS = CoordinateMap(
     name="query and key scaling",
     sentence="Each query and key head is multiplied by a power of two of its own, which its norm removes.",
     lossless=True,
-    eps_limited=True,
+    eps_limited=under_qk_norm,
     change=_scale_heads,
     precondition=lambda c: None if c.has_qk_norm else "queries and keys are not normalised, so their scale matters",
 )

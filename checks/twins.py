@@ -51,21 +51,28 @@ class TwinCheckpoint(Checkpoint):
 
     def tensor(self, name: str) -> torch.Tensor:
         """One tensor of the twin, by its name on disk; what has no role is passed through."""
-        stored = self.base.tensor(name)
+        return self._twin_of(name, self.base.tensor(name))
+
+    def expert(self, name: str, number: int) -> torch.Tensor:
+        """One expert's part of a tensor of the twin that holds all of a layer's."""
+        return self._twin_of(name, self.base.expert(name, number)[None], first=number)[0]
+
+    def _twin_of(self, name: str, stored: torch.Tensor, first: int = 0) -> torch.Tensor:
         roles = roles_of(self, name)
         if not roles:
             return stored
         layout = layout_of(self, roles[0])
-        parts = [self._changed(role, part) for role, part in zip(roles, layout.split(stored, self.shape), strict=True)]
+        parts = layout.split(stored, self.shape)
+        parts = [self._changed(role, part, first) for role, part in zip(roles, parts, strict=True)]
         if len({part.dtype for part in parts}) > 1:
             parts = [part.double() for part in parts]
         return held(layout.join(parts, self.shape), stored.dtype)
 
-    def _changed(self, role: Role, value: torch.Tensor) -> torch.Tensor:
-        """A role's values changed; of experts that are stored together, each by itself."""
+    def _changed(self, role: Role, value: torch.Tensor, first: int) -> torch.Tensor:
+        """A role's values changed; of experts that are stored together, each by itself, counted from `first`."""
         if not layout_of(self, role).stacked:
             return self.changed_by.change(self, role, value)
-        experts = [self.changed_by.change(self, replace(role, number=e), part) for e, part in enumerate(value)]
+        experts = [self.changed_by.change(self, replace(role, number=n), part) for n, part in enumerate(value, first)]
         wide = torch.float64 if len({e.dtype for e in experts}) > 1 else experts[0].dtype
         return torch.stack([expert.to(wide) for expert in experts])
 

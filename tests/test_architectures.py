@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file
 
 from analyses import architecture_table
 from analyses.architectures import ARCHITECTURES
@@ -170,17 +171,22 @@ def test_the_matrix_of_one_expert_is_its_part_of_the_stack(stage):
             assert torch.equal(checkpoint.weight("down_proj", 1, expert=expert), stack[expert])
 
 
-@pytest.mark.parametrize("name", ["mixtral", "qwen3_moe"])
-def test_experts_stacked_as_they_are_in_memory_are_read_alike(stage, tmp_path, name):
+@pytest.mark.parametrize(("name", "pickled"), [("mixtral", False), ("mixtral", True), ("qwen3_moe", False)])
+def test_experts_stacked_as_they_are_in_memory_are_read_alike(stage, tmp_path, name, pickled):
     """The library writes experts one by one, and as it keeps them in memory if told so."""
     checkpoint, _ = stage(name)
     model = transformers.AutoModelForCausalLM.from_pretrained(checkpoint.folder)
     model.save_pretrained(tmp_path, save_original_format=False)
+    if pickled:
+        torch.save(load_file(tmp_path / "model.safetensors"), tmp_path / "pytorch_model.bin")
+        (tmp_path / "model.safetensors").unlink()
     stacked = open_checkpoint(str(tmp_path))
     assert stacked.places["up_proj"].layout != PLAIN and not stacked.places["up_proj"].by_part
     for family in checkpoint.families:
         assert torch.equal(stacked.weight(family, 2), checkpoint.weight(family, 2)), family
-    assert torch.equal(stacked.weight("gate_proj", 1, expert=3), checkpoint.weight("gate_proj", 1)[3])
+    for family in ("gate_proj", "up_proj", "down_proj"):
+        for expert in range(4):
+            assert torch.equal(stacked.weight(family, 1, expert=expert), checkpoint.weight(family, 1)[expert]), family
     assert torch.equal(stacked.weight("router", 1), checkpoint.weight("router", 1))
 
 

@@ -1,6 +1,7 @@
 """Each cell of a record's table is proved by applying its map: what stays stays, and what moves is seen to move."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator
 
@@ -9,7 +10,6 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
 
 from analyses import association, intervals, invariance, records, schedule_fit, suite
 from analyses.calibration import load_calibration
@@ -18,11 +18,16 @@ from checks import section
 from checks.claims import CLAIMS
 from checks.coordinates import MAPS
 from checks.exact_map import EXACT, MODEL_TYPES
+from checks.roles import Role
+from checks.twins import Twin, TwinCheckpoint, save
 from tests.tiny import tiny_checkpoint
 
 LAYERS = 5  # what a schedule needs
-SIZES = dict(layers=LAYERS, hidden_size=36, num_attention_heads=9, num_key_value_heads=3, head_dim=4)
+SIZES = dict(layers=LAYERS, hidden_size=36, num_attention_heads=9, tie_word_embeddings=False)
+GROUPED = dict(SIZES, num_key_value_heads=3, head_dim=4)
 """Of three heads, or groups, two layers can take different orders; of two, both always swap."""
+MODELS = {"llama": GROUPED, "qwen3": GROUPED, "gpt2": SIZES, "gpt_neox": SIZES, "gemma2": GROUPED}
+MODELS["opt"] = dict(SIZES, word_embed_proj_dim=36)
 SETTINGS = suite.Settings(device="cpu", dtype="float64")
 TEXT = dataclasses.replace(load_calibration(), texts=load_calibration().texts[:3])
 SEEDS = (1, 2, 3)  # further draws for a cell that says "moves" where the map's first ones leave it alone
@@ -35,41 +40,42 @@ CLEARLY = 10  # times its bound, how far a statistic must move to have moved
 FROM_FORWARD = ("attention_stats.dynamic", "attention_stats.temperature", "schedule_fit.metrics.measured")
 FROM_FORWARD += ("schedule_fit.temperature.measured", "head_geometry", "delta_svd")
 
+LEAN = {3: 0.12, 1: 0.03}  # of keys towards queries, a layer: more than half of the heads are then of mixed sign
+"""Query heads per key/value head → the share that a layer more adds."""
 PLANTED = {"value permutation": "o_proj", "value mixing": "o_proj", "neuron scaling": "up_proj"}
-PLANTED |= {"neuron permutation": "up_proj"}
+PLANTED |= {"neuron permutation": "up_proj", "constant writes": "o_proj"}
 """A worst family moves only if the map touches that one: map → the family made the worst, q_proj for others."""
 
 
-def plant(folder, family: str) -> None:
+def plant(family: str, twin: TwinCheckpoint, role: Role, value: torch.Tensor) -> torch.Tensor:
     """Give the statistics something to lose, which random weights lack.
 
     The family's layers share a low-rank part, so that it is the most alike and the least full-rank; gains share a
     pattern over channels, and those of the input a schedule over depth; keys lean towards queries, so that some heads'
     curvature is not of mixed sign; the q/k norms' gains match in one rotary plane, so that it can be turned.
     """
-    path = folder / "model.safetensors"
-    tensors, draw = load_file(path), torch.Generator().manual_seed(7)
-    pattern: dict[str, torch.Tensor] = {}
-    left, right = torch.randn(64, 4, generator=draw), torch.randn(4, 64, generator=draw)
-    for name in sorted(tensors):
-        if ".layers." not in name:
-            continue
-        value, layer, part = tensors[name], int(name.split(".")[2]), name.split(".", 3)[3]
-        if value.ndim == 1:
-            shared = pattern.setdefault(part, torch.rand(len(value), generator=draw) + 0.5)
-            value = 0.8 * shared + 0.2 * value
-            if part.startswith("input"):
-                value = value * 1.2**-layer
-            if part.endswith(("q_norm.weight", "k_norm.weight")):
-                value[2] = value[0]  # the planes of a head of dimension 4 are (0, 2) and (1, 3)
-        elif part.endswith(f"{family}.weight"):
-            mixing = torch.eye(4) + torch.randn(4, 4, generator=draw) / 2
-            value = 0.2 * value + 0.2 * left[: len(value)] @ mixing @ right[:, : value.shape[1]]
-        elif part.endswith("k_proj.weight"):
-            queries = tensors[name.replace("k_proj", "q_proj")].unflatten(0, (3, 3, 4))
-            value = value + layer / 4 * queries.mean(1).flatten(0, 1)
-        tensors[name] = value.contiguous()
-    save_file(tensors, path, {"format": "pt"})
+    if role.layer is None or role.bias:
+        return value
+    if role.is_gain:
+        offset = twin.architecture.gain_offset
+        shared = torch.rand(len(value), generator=twin.draw(role.part)) + 0.5
+        gain = 0.8 * shared + 0.2 * (value + offset)
+        if role.part == "input_ln":
+            gain = gain * 1.2**-role.layer
+        if role.part in ("q_norm", "k_norm"):
+            gain[2] = gain[0]  # the planes of a head of dimension 4 are (0, 2) and (1, 3)
+        return gain - offset
+    if role.part == family:
+        rows, columns = value.shape
+        left = torch.randn(rows, 4, generator=twin.draw("left"))
+        right = torch.randn(4, columns, generator=twin.draw("right"))
+        mixing = torch.eye(4) + torch.randn(4, 4, generator=twin.draw("mixing", role.layer)) / 2
+        return 0.2 * value + 0.2 * left @ mixing @ right
+    if role.part == "k_proj":
+        queries = plant(family, twin, Role(part="q_proj", layer=role.layer), twin.base.weight("q_proj", role.layer))
+        groups = queries.float().unflatten(0, (twin.shape.kv_heads, -1, twin.shape.head_dim))
+        return value + LEAN[groups.shape[1]] * role.layer * groups.mean(1).flatten(0, 1)
+    return value
 
 
 def measured(checkpoint: Checkpoint) -> dict[str, dict]:
@@ -98,9 +104,10 @@ def stage(tmp_path_factory, few_draws):
     def base(model_type: str, name: str) -> tuple[Checkpoint, dict]:
         key = model_type, PLANTED.get(name, "q_proj")
         if key not in bases:
-            folder = tiny_checkpoint(tmp_path_factory.mktemp("m") / model_type, model_type, **SIZES)
-            plant(folder, key[1])
-            checkpoint = open_checkpoint(str(folder))
+            folder = tmp_path_factory.mktemp(model_type)
+            drawn = open_checkpoint(str(tiny_checkpoint(folder / "drawn", model_type, **MODELS[model_type])))
+            change = Twin(name="planted", preserves="", destroys="", change=functools.partial(plant, key[1]))
+            checkpoint = open_checkpoint(str(save(change.apply(drawn, 7), folder / "planted")))
             bases[key] = checkpoint, measured(checkpoint)
         return bases[key]
 
@@ -183,8 +190,26 @@ def tables(stage, model_type: str, name: str) -> dict[str, dict]:
     return {analysis: stage[0](model_type, name)[1][analysis]["invariance"] for analysis in records.ANALYSES}
 
 
-CASES = [("llama", map.name) for map in MAPS if map.name not in invariance.NEEDS_NORMS]
-CASES += [("qwen3", map.name) for map in MAPS]
+NOT_FOR = {  # kind of model → maps that are not defined for it
+    "llama": {"query and key scaling"},
+    "qwen3": set(),
+    "gpt2": {"quarter turns", "plane rotation", "plane scaling", "neuron scaling"},
+    "gpt_neox": {"neuron scaling"},
+    "opt": {"quarter turns", "plane rotation", "plane scaling"},
+    "gemma2": {"query and key scaling", "stream rotation"},
+}
+for kind in ("llama", "qwen3", "gemma2"):
+    NOT_FOR[kind] |= {"query permutation", "query mixing", "key shift", "constant writes"}
+for kind in ("gpt2", "gpt_neox", "opt"):
+    NOT_FOR[kind] |= {"query and key scaling", "head permutation", "stream rotation"}
+for kind in set(MODELS) - {"gemma2"}:
+    NOT_FOR[kind] |= {"write scaling"}
+CASES = [(kind, map.name) for kind in ("llama", "qwen3") for map in MAPS if map.name not in NOT_FOR[kind]]
+"""Every cell of both columns of the table. Other kinds share the cells; these have maps or forms of their own:"""
+CASES += [("gpt2", m) for m in ("query permutation", "query mixing", "key shift", "constant writes", "gain folding")]
+CASES += [("gpt_neox", m) for m in ("quarter turns", "query mixing", "gain rescaling")]
+CASES += [("opt", m) for m in ("neuron scaling", "stream permutation")]
+CASES += [("gemma2", m) for m in ("write scaling", "gain rescaling")]
 every_map = pytest.mark.parametrize(("model_type", "name"), CASES, ids=[f"{kind}, {name}" for kind, name in CASES])
 
 
@@ -221,13 +246,19 @@ def test_the_table_has_every_exact_map_and_no_other():
         assert all(moved.by | moved.by_normalised <= set(invariance.MAPS) for moved in found.values())
 
 
-def test_a_map_that_needs_normalised_queries_is_listed_only_where_they_are():
-    plain, normalised = (invariance.table("head_grams", model_type="llama", qk_norm=norm) for norm in (False, True))
-    assert set(normalised["curvature"]) - set(plain["curvature"]) == {"query and key scaling"}
+@pytest.mark.parametrize("model_type", MODELS)
+def test_the_table_has_the_maps_that_are_defined_for_this_kind_of_model(tmp_path, model_type):
+    """Save the order of heads, which needs groups of several, and is in the table of every kind."""
+    checkpoint = open_checkpoint(str(tiny_checkpoint(tmp_path, model_type, **MODELS[model_type])))
+    listed = set(invariance.known_maps(checkpoint))
+    assert listed - {"head permutation"} == {m.name for m in MAPS} - NOT_FOR[model_type] - {"head permutation"}
+    defined = {m.name for m in MAPS if m.undefined(checkpoint) is None}
+    assert defined - {"plane rotation"} == listed - {"plane rotation"} - ({"head permutation"} & NOT_FOR[model_type])
 
 
-def test_nothing_is_promised_for_a_model_without_known_maps():
-    assert invariance.table("head_grams", model_type="gpt2", qk_norm=False) == {}
+def test_nothing_is_promised_for_a_model_without_known_maps(tmp_path):
+    checkpoint = open_checkpoint(str(tiny_checkpoint(tmp_path, "gptj")))
+    assert invariance.table("head_grams", checkpoint) == {}
 
 
 def test_every_number_that_a_claim_reads_is_in_the_table():
@@ -239,8 +270,8 @@ def test_every_number_that_a_claim_reads_is_in_the_table():
     assert read - listed == left_out
 
 
-def test_the_page_shows_each_cell_in_words_and_nothing_for_a_record_without_the_key():
-    found = invariance.table("head_grams", model_type="llama", qk_norm=False)
+def test_the_page_shows_each_cell_in_words_and_nothing_for_a_record_without_the_key(tmp_path):
+    found = invariance.table("head_grams", open_checkpoint(str(tiny_checkpoint(tmp_path, "llama"))))
     shown = section.invariance({"invariance": found})
     assert [column.name for column in shown.columns[1:]] == [m for m in invariance.MAPS if m in found["curvature"]]
     for statistic, *cells in shown.rows:

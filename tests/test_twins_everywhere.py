@@ -114,6 +114,8 @@ def test_experts_in_one_tensor_or_in_many_make_the_same_twin(stage, name, tmp_pa
         one, other = kind.apply(checkpoint, 2), kind.apply(stacked, 2)
         for family in checkpoint.families:
             assert torch.equal(one.weight(family, 1), other.weight(family, 1)), (kind.name, family)
+        for expert in range(4):
+            assert torch.equal(one.weight("up_proj", 1, expert=expert), other.weight("up_proj", 1, expert=expert))
 
 
 def test_a_fused_tensor_and_its_parts_stored_apart_make_the_same_twin(stage, tmp_path):

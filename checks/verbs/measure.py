@@ -27,6 +27,12 @@ def run(arguments: argparse.Namespace) -> int:
     return measure_all(arguments)[1]
 
 
+def source_of(model: str) -> str:
+    """The shipped model has a name, since a folder inside site-packages is nothing to type."""
+    shipped = model == REFERENCE.name and not Path(model).exists()
+    return str(REFERENCE) if shipped or Path(model).resolve() == REFERENCE.resolve() else model
+
+
 def measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:
     """Measure every model; one that cannot be measured does not keep the others from it."""
     from analyses.measure import measure
@@ -48,9 +54,7 @@ def measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:
     )
     folders, code = [], options.OK
     for model in arguments.models:
-        # The shipped model has a name, since a folder inside site-packages is nothing to type.
-        shipped = model == REFERENCE.name and not Path(model).exists()
-        source = str(REFERENCE) if shipped or Path(model).resolve() == REFERENCE.resolve() else model
+        source = source_of(model)
         try:
             measured = measure(source, arguments.out, settings, say=options.say(arguments), debug=arguments.debug)
         except InputError as error:

@@ -44,6 +44,7 @@ def build(out: Path) -> Path:
         (folder / "report.html").write_text(render_model(folder), encoding="utf-8")
     folders = [out / name for name in MODELS]
     (out / "index.html").write_text(render_index(folders, out), encoding="utf-8")
+    assert main(["compare", str(out / "plain"), str(out / "measured"), "--out", str(out / "compare.html"), "--quiet"]) == 0
     return out
 
 

@@ -6,13 +6,13 @@ import pytest
 
 from tests.browser.site import MODELS
 
-PAGES = ("index.html", *(f"{name}/report.html" for name in MODELS))
+PAGES = ("index.html", "compare.html", *(f"{name}/report.html" for name in MODELS))
 WIDTHS = (320, 360, 768, 1100, 1600)
-SHOWN = ("index.html", "measured/report.html", "crashed/report.html", "hostile/report.html", "broken/report.html")
+SHOWN = ("index.html", "compare.html", "measured/report.html", "crashed/report.html", "hostile/report.html", "broken/report.html")
 
 TOO_WIDE = """() => [...document.querySelectorAll('body *')].filter((at) => {
     const box = at.getBoundingClientRect();
-    return box.width && box.right > document.documentElement.clientWidth + 1 && !at.closest('.scroll, .skip, svg');
+    return box.width && box.right > document.documentElement.clientWidth + 1 && !at.closest('.scroll, .skip, nav, svg');
 }).map((at) => at.outerHTML.slice(0, 120))"""
 
 
@@ -40,7 +40,7 @@ def words(text: str) -> list[str]:
     return re.findall(r"\S+", text)
 
 
-@pytest.mark.parametrize("name", ["index.html", "measured/report.html", "crashed/report.html"])
+@pytest.mark.parametrize("name", ["index.html", "compare.html", "measured/report.html", "crashed/report.html"])
 def test_without_scripts_the_page_reads_the_same(visit, name):
     """What the script adds is the filter; every other word is there without it, in the same order."""
     text = "document.body.innerText"
@@ -69,7 +69,7 @@ HIDDEN = """() => [...document.querySelectorAll('main table, main dl, main p, ma
 A4 = 718  # pixels between the default margins
 
 
-@pytest.mark.parametrize("name", ["index.html", "measured/report.html", "deep/report.html"])
+@pytest.mark.parametrize("name", ["index.html", "compare.html", "measured/report.html", "deep/report.html"])
 def test_on_paper_no_fold_is_closed_and_nothing_is_left_out(visit, name):
     page = visit(name, color_scheme="dark")
     for box in page.get_by_role("checkbox").all():

@@ -1,0 +1,84 @@
+"""`fathom plan`: what a measurement would read, cost and leave out, from headers alone."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import textwrap
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from checks.verbs import options
+
+if TYPE_CHECKING:
+    from analyses.plan import Plan
+
+HELP = "what measuring a model would read, cost and leave out; reads headers, and downloads no weights"
+UNITS = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    options.models(parser)
+    parser.add_argument("--json", action="store_true", help="the plans as JSON, one a line")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from analyses.plan import plan
+    from analyses.records import plain
+    from checks.verbs.measure import source_of
+
+    for i, model in enumerate(arguments.models):
+        found = plan(source_of(model))
+        if arguments.json:
+            print(json.dumps(plain(found), sort_keys=True))
+        else:
+            print("\n".join([*([""] if i else []), *lines(found)]))
+    return options.OK
+
+
+def lines(plan: Plan) -> Iterator[str]:
+    """The plan for a reader."""
+    where = f", revision {plan.revision}" if plan.revision else ""
+    yield f"{plan.model}{where}"
+    yield f"  {plan.architecture}, recognised {plan.recognised}"
+    experts = f", {plan.experts} experts a layer" if plan.experts else ""
+    yield (
+        f"  {plan.layers} layers, hidden {plan.hidden}, {plan.heads} heads over {plan.kv_heads} key/value heads of "
+        f"{plan.head_dim}, feed-forward {plan.feed_forward}{experts}"
+    )
+    types = ", ".join(f"{dtype} {_number(count)}" for dtype, count in plan.dtypes.items())
+    files = f"{plan.weight_files} file{'s' * (plan.weight_files > 1)}"
+    yield f"  {_number(plan.parameters)} parameters ({types})"
+    yield f"  {_number(plan.weight_bytes)}B in {files}, " + (
+        "to be fetched first, then read once" if plan.remote else "read once"
+    ) + " to check and hash them"
+    yield f"  present: {', '.join(plan.present)}"
+    yield from (f"  absent:  {family}: {why}" for family, why in plan.absent.items())
+    yield from (f"  note:    {note}" for note in plan.notes)
+    yield ""
+    yield f"  {'':<16} {'reads':>9} {'operations':>11} {'peak memory':>12}"
+    how: list[str] = []
+    for name, cost in plan.costs.items():
+        label = "forward pass" if name == "forward" else name
+        if plan.skipped.get(name) or (name == "forward" and "delta_svd" in plan.skipped):
+            continue
+        work, reads, peak = _number(cost.operations), _number(cost.reads), _number(cost.peak)
+        yield f"  {label:<16} {reads + 'B':>9} {work:>11} {peak + 'B':>12}"
+        how += textwrap.wrap(f"{label}: {cost.how}", 108, initial_indent="    ", subsequent_indent="      ")
+    rest = [name for name in ("schedule_fit", "head_geometry") if name not in plan.skipped]
+    yield f"  {' and '.join(rest)}: seconds, from the records of the others"
+    yield f"  (for the text {plan.text}, about {plan.tokens} tokens, float32; estimates, to a factor of 3:"
+    yield from how
+    yield "    with L layers, hidden D, H heads and K key/value heads of d, width F)"
+    if plan.skipped:
+        yield ""
+        yield from (f"  skipped: {name}: {why}" for name, why in plan.skipped.items())
+
+
+def _number(value: float) -> str:
+    """Three digits and a prefix: 1.23 G."""
+    for size, prefix in UNITS:
+        if value >= size:
+            return f"{value / size:.3g} {prefix}"
+    return f"{value:.3g} "
