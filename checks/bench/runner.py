@@ -1,0 +1,103 @@
+"""Makes the checkpoints, measures ceilings and stages, each stage in a process of its own, and writes the table."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from analyses.errors import InputError
+from analyses.records import write_bytes
+from checks.bench import ceilings, checkpoints, table
+from checks.bench.checkpoints import SIZES, Size
+
+GROWING = ("null_residual, sampled", "head_grams")
+STAGES = (  # in the order of the table; named here, since `stages` is imported by the processes that run them
+    "null_residual: cosines and residuals",
+    "null_residual: exact spectra",
+    "null_residual: sampled spectra",
+    "null_residual: error of sampled ranks",
+    "null_residual: matching",
+    "head_grams: products of all heads",
+    "head_grams: spectra of heads",
+    "delta_svd: one layer",
+    "null_residual, sampled",
+    "null_residual, exact",
+    "head_grams",
+    "attention_stats, static",
+)
+SHALLOW = 7  # layers of the models of other widths
+
+
+def bench(name: str, out: Path, *, say: Callable[[str], None]) -> str:
+    """Measure at one of SIZES; writes bench.json and bench.md, returns the table."""
+    size = SIZES[name]
+    with tempfile.TemporaryDirectory(prefix="fathom-bench-") as temporary:
+        room = Path(temporary)
+        checkpoints.require_room(size, room, available=available_memory())
+        say(f"writing a checkpoint of {size.entries * 2 / 1e9:.2f} GB")
+        folder = checkpoints.write(size, room / "model")
+        rates = ceilings.measure(sorted(folder.glob("*.safetensors")), side=min(ceilings.SIDE, 4 * size.hidden))
+        stages = [_stage(stage, folder, say) for stage in STAGES]
+        result = {
+            "size": f"{name}: " + ", ".join(f"{key} {value}" for key, value in asdict(size).items()),
+            "machine": f"{machine()}, torch {torch.__version__}",
+            "threads": torch.get_num_threads(),
+            "rates": rates,
+            "stages": stages,
+            "growth": _growth(size, folder, room, stages, say),
+        }
+    text = table.render(result)
+    write_bytes(out / "bench.json", (json.dumps(result, indent=1) + "\n").encode())
+    write_bytes(out / "bench.md", text.encode())
+    return text
+
+
+def _growth(size: Size, folder: Path, room: Path, stages: list, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Over layers in the same checkpoint, over the hidden size in shallow ones of their own."""
+    full = {stage["stage"]: stage for stage in stages}
+    grown = []
+    depths = sorted({max(2, size.layers // 4), max(2, size.layers // 2)})
+    for name in GROWING:
+        for layers in depths:
+            grown.append(_stage(name, folder, say, layers) | {"layers": layers, "hidden": size.hidden})
+        grown.append(full[name] | {"layers": size.layers, "hidden": size.hidden})
+    for hidden in (size.hidden // 2, size.hidden * 2):
+        shallow = replace(size.scaled(hidden), layers=min(SHALLOW, size.layers))
+        other = checkpoints.write(shallow, room / f"hidden-{hidden}")
+        grown += [_stage(name, other, say) | {"layers": shallow.layers, "hidden": hidden} for name in GROWING]
+    return sorted(grown, key=lambda row: (row["stage"], row["hidden"], row["layers"]))
+
+
+def _stage(name: str, folder: Path, say: Callable[[str], None], *options: int) -> dict[str, Any]:
+    say(f"{name} {' '.join(map(str, options))}")
+    command = [sys.executable, "-m", "checks.bench.stages", name, str(folder), *map(str, options)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        raise InputError(f"bench: {name} failed: {last}")
+    return json.loads(done.stdout)
+
+
+def available_memory() -> int:
+    """Bytes that a process can still have."""
+    info = Path("/proc/meminfo")
+    if info.exists():
+        line = next(line for line in info.read_text().splitlines() if line.startswith("MemAvailable"))
+        return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def machine() -> str:
+    """The processor and how many of it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{os.cpu_count()} × {(names or [platform.machine()])[0]}"

@@ -1,0 +1,259 @@
+"""Each stage of an analysis against what must be done for it, in a process of its own.
+
+A stage first does its work once, and the peak of resident memory is read before anything else runs; then its work and
+the bare library calls that it cannot do without take turns, so that a busy machine slows both.
+"""
+
+import json
+import math
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from safetensors import safe_open
+
+from analyses import attention_stats, head_grams, null_residual, pairs, quadrature, writes
+from analyses.architectures import GAINS
+from analyses.checkpoint import Checkpoint, open_checkpoint
+from analyses.family_track import follow
+from analyses.head_metric import Reader, head_metrics
+from analyses.head_products import all_products, operations
+from analyses.matching import matched_cosines
+from checks.bench import ceilings
+
+TOKENS = 2  # per hidden dimension, in the writes of delta_svd
+LAYERS = 3  # of the stages whose cost is the same for every layer
+TURNS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """What is timed, and against what."""
+
+    work: Callable[[], object]
+    bare: Callable[[], object] | None = None  # what must be done, by bare library calls
+    floor: str = ""  # what `bare` does, or what the operations are
+    operations: dict[str, float] = field(default_factory=dict)  # name of a ceiling → how much of it the work needs
+    facts: dict[str, float] = field(default_factory=dict)  # what else the table says
+    turns: int = TURNS
+
+
+def peak() -> float:
+    """Largest resident memory of this process, in MB."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage counts what a parent held before this program began
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
+
+
+def run(name: str, folder: Path, layers: int | None = None) -> dict[str, object]:
+    """Seconds of the work and of the bare calls (medians over turns), and the peak above the import baseline."""
+    baseline = peak()
+    checkpoint = open_checkpoint(str(folder))
+    stage = STAGES[name](_first(checkpoint, layers) if layers else checkpoint)
+    work, bare = [], []
+    for turn in range(stage.turns):
+        work.append(_seconds(stage.work))
+        if turn == 0:
+            memory = peak() - baseline
+        if stage.bare:
+            bare.append(_seconds(stage.bare))
+    return {
+        "stage": name,
+        "seconds": median(work),
+        "bare_seconds": median(bare) if bare else None,
+        "ratios": [w / b for w, b in zip(work, bare, strict=True)] if bare else [],
+        "peak_mb": memory,
+        "floor": stage.floor,
+        "operations": stage.operations,
+        "facts": stage.facts,
+    }
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+# --- what must be done --------------------------------------------------------------------------
+
+
+def _matrices(checkpoint: Checkpoint, layers: int) -> Iterator[torch.Tensor]:
+    for family in checkpoint.families:
+        if family not in GAINS:
+            yield from (checkpoint.weight(family, layer) for layer in range(layers))
+
+
+def _read_and_upcast(checkpoint: Checkpoint) -> None:
+    for name, path in checkpoint.files.items():
+        with safe_open(path, framework="pt") as file:
+            file.get_tensor(name).double()
+
+
+def _first(checkpoint: Checkpoint, layers: int = LAYERS) -> Checkpoint:
+    return checkpoint.restricted(layers=range(min(layers, checkpoint.shape.layers)))
+
+
+def _follow(checkpoint: Checkpoint, spectra: str) -> None:
+    for family in checkpoint.families:
+        follow((checkpoint.weight(family, i) for i in range(checkpoint.shape.layers)), seed=(0,), spectra=spectra)
+
+
+# --- the stages ---------------------------------------------------------------------------------
+
+
+def likeness(checkpoint: Checkpoint) -> Stage:
+    return Stage(
+        work=lambda: _follow(checkpoint, "none"),
+        bare=lambda: _read_and_upcast(checkpoint),
+        floor="reading and upcasting every byte once",
+    )
+
+
+def exact_spectra(checkpoint: Checkpoint) -> Stage:
+    view = _first(checkpoint)
+
+    def bare() -> None:
+        """Gram matrices of three matrices a pair and of one more a family, four eigenvalue calls, one product."""
+        for family in view.families:
+            if family in GAINS:
+                continue
+            weights = [view.weight(family, layer) for layer in range(view.shape.layers)]
+            for i, weight in enumerate(weights):
+                for _ in range(3 if i else 1):
+                    symmetric = ceilings.gram(weight)
+                    ceilings.eigenvalues(symmetric)
+                if i:
+                    ceilings.eigenvalues(symmetric @ symmetric.T)
+
+    work = lambda: _follow(view, "exact")  # noqa: E731
+    return Stage(work=work, bare=bare, floor="the Gram products and eigenvalue calls", turns=2)
+
+
+def sampled_spectra(checkpoint: Checkpoint) -> Stage:
+    view = _first(checkpoint)
+    return Stage(
+        work=lambda: _follow(view, "sampled"),
+        bare=lambda: _follow(view, "exact"),
+        floor="the exact spectra, as measured here",
+        turns=2,
+    )
+
+
+def matching(checkpoint: Checkpoint) -> Stage:
+    view = _first(checkpoint, 2)
+    shape = view.shape
+    neurons = 3 * 2 * 2 * min(shape.feed_forward, 2048) * shape.feed_forward * shape.hidden
+    rows = (shape.heads * shape.head_dim) ** 2 + (shape.kv_heads * shape.head_dim) ** 2
+    return Stage(
+        work=lambda: list(matched_cosines(view, seed=0, device="cpu")),
+        floor="the products of all neurons and heads of a pair of layers, twice",
+        operations={"float64_products": neurons + 2 * 2 * 2 * rows * shape.hidden},
+    )
+
+
+def _reader(checkpoint: Checkpoint) -> Reader:
+    return Reader(
+        keys=lambda layer: checkpoint.head_blocks("k_proj", layer),
+        queries=lambda layer: checkpoint.head_blocks("q_proj", layer),
+    )
+
+
+def head_products(checkpoint: Checkpoint) -> Stage:
+    shape = checkpoint.shape
+    published = shape.layers**2 * shape.head_dim**2 * 2 * shape.hidden * (shape.heads + shape.kv_heads)
+    return Stage(
+        work=lambda: all_products(_reader(checkpoint), shape.layers, torch.bfloat16, seed=0),
+        floor="products of stacked float32 factors, equal head index alone",
+        operations={
+            "float64_products": operations(shape.layers, shape.heads, shape.head_dim, shape.hidden),
+            "float32_products": published,
+        },
+        turns=2,
+    )
+
+
+def head_spectra(checkpoint: Checkpoint) -> Stage:
+    view = _first(checkpoint)
+    heads = [_reader(view)(layer) for layer in range(view.shape.layers)]
+
+    def bare() -> None:
+        """What the three spectra of a head cannot do without: two thin QR factors, an SVD, eigenvalues; batched."""
+        for layer in heads:
+            keys = layer.repeated_keys()
+            torch.linalg.qr(layer.keys.mT)
+            torch.linalg.qr(layer.queries.mT)
+            small = layer.queries @ keys.mT
+            torch.linalg.svd(small)
+            torch.linalg.svd(small)  # the published directions
+            r = torch.linalg.qr(torch.cat([layer.queries, keys], 1).mT, mode="r").R
+            np.linalg.eigvalsh((r + r.mT).numpy())
+
+    return Stage(
+        work=lambda: [head_metrics(layer, 8) for layer in heads],
+        bare=bare,
+        floor="the batched factorisations and eigenvalue calls",
+    )
+
+
+def delta_svd(checkpoint: Checkpoint) -> Stage:
+    hidden = checkpoint.shape.hidden
+    generator = torch.Generator().manual_seed(0)
+    h, delta = torch.randn(2, TOKENS * hidden, hidden, generator=generator, dtype=torch.float64)
+
+    def bare() -> None:
+        for i in range(4):  # as it stands, centred, with unit rows, without outliers; the first two with directions
+            symmetric = ceilings.gram(delta)
+            torch.linalg.eigh(torch.from_numpy(symmetric)) if i < 2 else ceilings.eigenvalues(symmetric)
+
+    work = lambda: writes.layer_write(h, delta)  # noqa: E731
+    return Stage(work=work, bare=bare, floor="two decompositions with vectors and two without, of the smaller side")
+
+
+def whole(analysis: Callable[[Checkpoint], object]) -> Callable[[Checkpoint], Stage]:
+    return lambda checkpoint: Stage(work=lambda: analysis(checkpoint), turns=1)
+
+
+def accuracy(checkpoint: Checkpoint) -> Stage:
+    """The largest error of a sampled effective rank over the first layer's matrices, and how many were sampled."""
+    errors = []
+    for weight in _matrices(checkpoint, 1):
+        unit = pairs.Side(weight)
+        exact = float(torch.special.entr(unit.sigma.square() / unit.sigma.square().sum()).sum())
+        found = quadrature.sampled_entropy(
+            quadrature.dense(weight.float()),
+            min(weight.shape),
+            unit.norm**2,
+            torch.Generator().manual_seed(0),
+            weight.device,
+        )
+        errors += [abs(math.expm1(found.entropy - exact))] if found else []
+    facts = {"sampled": len(errors), "largest relative error": max(errors, default=0.0)}
+    return Stage(work=lambda: None, facts=facts, turns=1)
+
+
+STAGES: dict[str, Callable[[Checkpoint], Stage]] = {
+    "null_residual: cosines and residuals": likeness,
+    "null_residual: exact spectra": exact_spectra,
+    "null_residual: sampled spectra": sampled_spectra,
+    "null_residual: error of sampled ranks": accuracy,
+    "null_residual: matching": matching,
+    "head_grams: products of all heads": head_products,
+    "head_grams: spectra of heads": head_spectra,
+    "delta_svd: one layer": delta_svd,
+    "null_residual, sampled": whole(lambda c: null_residual.measure(c, seed=0, device="cpu", spectra="sampled")),
+    "null_residual, exact": whole(lambda c: null_residual.measure(c, seed=0, device="cpu")),
+    "head_grams": whole(lambda c: head_grams.measure(c, seed=0, device="cpu")),
+    "attention_stats, static": whole(lambda c: attention_stats.measure(c, None, None, seed=0, device="cpu")),
+}
+
+if __name__ == "__main__":
+    print(json.dumps(run(sys.argv[1], Path(sys.argv[2]), *map(int, sys.argv[3:]))))

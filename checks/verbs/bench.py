@@ -1,0 +1,23 @@
+"""`fathom bench`: how fast and how lean the analyses are, against what this machine can do."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from checks.verbs import options
+
+HELP = "measure time and memory of each stage against what this machine can do; random weights, no model needed"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--size", choices=("tiny", "0.6b", "4b"), default="0.6b", help="dimensions (default: 0.6b)")
+    parser.add_argument("--out", type=Path, default=Path("build"), help="for bench.json and bench.md (default: build)")
+    options.common(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from checks.bench.runner import bench
+
+    print(bench(arguments.size, arguments.out, say=options.say(arguments)))
+    return options.OK
