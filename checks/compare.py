@@ -201,12 +201,20 @@ def _reasons(
     told = []
     if _limits(left) != _limits(right):
         told.append("another limit")
+    if left["status"] == right["status"] and left["verdict"] != right["verdict"] and _run(left) != _run(right):
+        # The gate answers the same; what turned the verdict is evidence that one run alone asked for.
+        told.append("other controls were run")
     keys = [side.found.get(analysis, {}).get("key") for side in (a, b)]
     if all(keys):
         told += [words for part, words in QUESTION.items() if keys[0].get(part) != keys[1].get(part)]
     elif "error" not in (left["verdict"], right["verdict"]):
         told.append("a record without a key, of an earlier Fathom")
     return tuple(told)
+
+
+def _run(claim: Mapping[str, Any]) -> set[str]:
+    """The controls that were run on a claim."""
+    return {name for name, evidence in (claim["controls"] or {}).items() if evidence}
 
 
 def _limits(claim: Mapping[str, Any]) -> list[tuple]:

@@ -58,6 +58,7 @@ def summarise(a: Side, b: Side, pairs: Sequence[Pair]) -> dict[str, Any]:
             "id": group.replace(" ", "-"),
             "title": TITLES[group],
             "meaning": MEANINGS[group],
+            "column": "Deciding numbers, A → B" + ("" if group == UNLIKE else ", and how far they may move"),
             "reason": _common([pair for pair in pairs if pair.group == group]),
             "pairs": [_pair(pair) for pair in pairs if pair.group == group],
         }

@@ -84,6 +84,16 @@ def test_another_limit_and_a_claim_that_one_run_lacks_are_not_comparable():
     assert [(p.id, p.group, p.reasons) for p in pairs if p.id == "B"] == [("B", UNLIKE, ("only A asks this claim",))]
 
 
+def test_a_verdict_that_only_a_control_turned_which_one_run_lacks_is_no_failure():
+    evidence = {"answer": "changes", "detail": "", "runs": []}
+    bare, turned = outcome("A"), outcome("A", "coordinate-dependent", status="pass", controls={"coordinates": evidence})
+    (pair,) = compare(side([bare]), side([turned]))
+    assert (pair.group, pair.reasons) == (UNLIKE, ("other controls were run",))
+    stable = outcome("A", controls={"coordinates": evidence | {"answer": "stable"}})
+    assert group_of(stable, turned) == FAILURE
+    assert group_of(bare, outcome("A", "does not hold", controls={"coordinates": evidence})) == FAILURE
+
+
 @given(st.lists(st.sampled_from(["holds", "does not hold", "undecided", "error", "not applicable"]), min_size=1))
 def test_every_claim_is_in_one_group_and_a_run_against_itself_is_unchanged(verdicts):
     claims = [outcome(f"C{i}", verdict) for i, verdict in enumerate(verdicts)]

@@ -1,4 +1,4 @@
-"""The index: every model with what it is, every verdict one step from its evidence, no model lost to another's records."""
+"""The index: every model with what it is, every verdict one step from its evidence, none lost to another's records."""
 
 import re
 
@@ -34,14 +34,16 @@ def test_a_verdict_shows_the_number_that_decided_it_and_leads_to_its_card(tmp_pa
         "A", "does not hold", findings=[finding(0.5, 0.1, status="pass"), finding(0.7321, 0.2, status="fail")]
     )
     source = render_index([model(tmp_path, "one", [claim])], tmp_path)
-    assert re.search(r'href="one/report.html#claim-A">.*?does not hold.*?</a> <span class="seen">0.732, limit ≤ 0.2<', source)
+    seen = r'<span class="seen">0.732, limit ≤ 0.2<'
+    assert re.search(rf'href="one/report.html#claim-A">.*?does not hold.*?</a> {seen}', source)
 
 
 def test_columns_of_a_series_stand_beside_the_model_and_sort_by_value(tmp_path):
     steps = [Indexed(folder=model(tmp_path, f"step{n}"), facts={"step": n}) for n in (500, 2000)]
     source = render_index(steps, tmp_path, heading="Over training")
     assert "<h1>Over training</h1>" in source and ">Step</th>" in source
-    assert re.findall(r'data-label="Step" data-value="(\d+)">([\d,]+)</td>', source) == [("500", "500"), ("2000", "2,000")]
+    found = re.findall(r'data-label="Step" data-value="(\d+)">([\d,]+)</td>', source)
+    assert found == [("500", "500"), ("2000", "2,000")]
 
 
 def test_a_model_that_cannot_be_read_stands_in_the_index_with_its_reason_and_the_others_are_there(tmp_path):
