@@ -206,7 +206,9 @@ def _reasons(
         told.append("other controls were run")
     keys = [side.found.get(analysis, {}).get("key") for side in (a, b)]
     if all(keys):
-        told += [words for part, words in QUESTION.items() if keys[0].get(part) != keys[1].get(part)]
+        same = a.manifest.get("tensors") and a.manifest.get("tensors") == b.manifest.get("tensors")
+        differing = [part for part in QUESTION if keys[0].get(part) != keys[1].get(part)]
+        told += [QUESTION[part] for part in differing if not (part == "weights" and same)]  # other files, say shards
     elif "error" not in (left["verdict"], right["verdict"]):
         told.append("a record without a key, of an earlier Fathom")
     return tuple(told)

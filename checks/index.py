@@ -74,6 +74,7 @@ def summarise(models: Sequence[Readable], unreadable: Sequence[Mapping[str, str]
         "facts": [name[:1].upper() + name[1:] for name in names],
         "models": [_model(model, names) for model in models],
         "unreadable": unreadable,
+        "same": words.same_tensors([(m.judged["model"], m.manifest.get("tensors")) for m in models]),
         "groups": [
             {
                 "question": section.question,

@@ -75,3 +75,10 @@ def test_foreign_records_below_a_folder_are_told_and_change_no_exit_code_unless_
     assert "tiny/report.html" in index and "foreign/report.html" not in index and "measure again" in index
     assert fathom("report", out / "tiny", out / "foreign", "--quiet") == 2
     assert fathom("report", out / "foreign", "--quiet") == 2
+
+
+def test_models_that_hold_the_same_tensors_under_other_names_are_named(tmp_path):
+    series = [model(tmp_path, name, tensors=digest * 32) for name, digest in (("first", "ab"), ("last", "cd"))]
+    assert "same tensors" not in Page(render_index(series, tmp_path)).text
+    series.append(model(tmp_path, "final", tensors="cd" * 32))
+    assert "Last and final hold the same tensors to the last bit." in Page(render_index(series, tmp_path)).text

@@ -137,26 +137,13 @@ def _series(k: int, name: str, steps: Sequence[Step]) -> dict[str, Any]:
         "steps": [{"step": number(step.step), "href": step.href, "name": step.name} for step in steps],
         "verdicts": [word for word in words.VERDICTS if word in asked],
         "unasked": ", ".join(id for id in every if id not in ids),
-        "same": _same(steps),
+        "same": words.same_tensors([(step.name, step.content) for step in steps]),
         "groups": groups,
     }
 
 
 def _claim(steps: Sequence[Step], id: str) -> Mapping[str, Any]:
     return next(step.claims[id] for step in steps if id in step.claims)
-
-
-def _same(steps: Sequence[Step]) -> list[str]:
-    """A sentence for every set of steps whose tensors are equal."""
-    by_content: dict[str, list[str]] = {}
-    for step in steps:
-        if step.content:
-            by_content.setdefault(step.content, []).append(step.name)
-    return [
-        words.sentence(f"{', '.join(names[:-1])} and {names[-1]} hold the same tensors to the last bit")
-        for names in by_content.values()
-        if len(names) > 1
-    ]
 
 
 def _row(steps: Sequence[Step], id: str) -> dict[str, Any]:
