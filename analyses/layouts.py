@@ -56,10 +56,10 @@ class Layout:
         """One role of a stored weight or bias."""
         return self.split(stored, shape)[self.roles.index(role) if self.roles else 0]
 
-    def stored_shape(self, role: str, shape: Shape) -> tuple[int, ...]:
-        """The shape that the stored tensor with this role must have."""
+    def stored_shape(self, role: str, shape: Shape, *, bias: bool = False) -> tuple[int, ...]:
+        """The shape that the stored weight with this role, or its bias, must have."""
         rows = sum(shape.of(r)[0] for r in self.roles) if self.roles else shape.of(role)[0]
-        matrix = (rows, *shape.of(role)[1:])
+        matrix = (rows,) if bias else (rows, *shape.of(role)[1:])
         return (shape.experts,) * self.stacked + (matrix[::-1] if self.transposed else matrix)
 
 

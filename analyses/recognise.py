@@ -106,6 +106,9 @@ def _fit(record: Architecture, config: Mapping[str, Any], headers: Mapping[str, 
         experts=record.experts,
         whole_qk_norm=record.qk_norm == "whole projection",
     )
+    if record.experts and (config.get("mlp_only_layers") or config.get("decoder_sparse_step", 1) != 1):
+        why = "some layers have experts and some have none (config: mlp_only_layers, decoder_sparse_step)"
+        raise InputError(f"{folder}: {why}; only models with experts in every layer can be measured")
     prefix = _prefix(record, headers, folder)
     places, absent = _places(record, headers, prefix)
     match = Match(architecture=record, shape=shape, prefix=prefix, places=places, absent=absent)
@@ -173,15 +176,16 @@ def _require_shapes(match: Match, headers: Mapping[str, Header], folder: Path) -
     for family in FAMILIES:
         if (place := match.places.get(family)) is None:
             continue
-        expected = place.layout.stored_shape(family, shape)
-        for layer in range(shape.layers):
-            for part in range(parts(place, family, shape)):
-                name = match.prefix + place.at(layer, part)
+        every = [(layer, part) for layer in range(shape.layers) for part in range(parts(place, family, shape))]
+        biased = any(match.prefix + place.bias().at(*at) in headers for at in every)
+        for kind, bias in ((place, False), (place.bias(), True))[: 1 + biased]:
+            expected = place.layout.stored_shape(family, shape, bias=bias)
+            for at in every:
+                name = match.prefix + kind.at(*at)
                 if name not in headers:
-                    raise InputError(
-                        f"{folder}: no tensor {name}, though the config says {shape.layers} layers"
-                        f"{f' of {shape.experts} experts' if shape.experts else ''}; config and weights disagree"
-                    )
+                    why = "though other layers have it" if bias else f"though the config says {shape.layers} layers"
+                    experts = f" of {shape.experts} experts" if shape.experts else ""
+                    raise InputError(f"{folder}: no tensor {name}, {why}{experts}; config and weights disagree")
                 if (stored := headers[name].shape) != expected:
                     raise InputError(f"tensor {name}: shape {list(stored)}, but the config says {list(expected)}")
         if (beyond := match.prefix + place.at(shape.layers)) in headers:

@@ -61,6 +61,7 @@ def common_direction(*, size: float = 1.0) -> Twin:
     a random vector of its own per matrix, ‖u wᵀ‖_F = ‖w‖ = size·‖W‖_F. On isotropic inputs x
     the planted write has `size` times the root mean square length of the matrix's own, and w·x makes
     it vary over tokens; real inputs are not isotropic, so there the size is that of the weights only.
+    Experts of a layer share u too. Where a norm stands behind the branch, its gain multiplies what is written.
     """
     return Twin(
         name="common direction",

@@ -180,10 +180,29 @@ def test_a_missing_expert_and_one_too_many_are_noticed(tmp_path):
         open_checkpoint(str(rewrite(folder, num_local_experts=3)))
 
 
+def test_layers_of_two_kinds_are_refused_in_one_line(tmp_path):
+    folder = tiny_checkpoint(tmp_path, "qwen3_moe", tokenizer=False, mlp_only_layers=[0])
+    with pytest.raises(InputError, match="some layers have experts and some have none"):
+        open_checkpoint(str(folder))
+
+
 def test_a_fused_tensor_of_the_wrong_shape_is_named(tmp_path):
     folder = tiny_checkpoint(tmp_path, "phi3", tokenizer=False)
     with pytest.raises(InputError, match=r"qkv_proj\.weight: shape \[64, 32\], but the config says \[96, 32\]"):
         open_checkpoint(str(rewrite(folder, num_key_value_heads=4)))
+
+
+def test_a_bias_of_the_wrong_shape_or_missing_in_one_layer_is_named(tmp_path):
+    folder = tiny_checkpoint(tmp_path, "gpt2", tokenizer=False)
+    tensors = load_file(folder / "model.safetensors")
+    name = "transformer.h.1.attn.c_attn.bias"
+    for damaged, said in (
+        (tensors | {name: torch.zeros(95)}, r"c_attn\.bias: shape \[95\], but the config says \[96\]"),
+        ({n: t for n, t in tensors.items() if n != name}, r"no tensor .*h\.1\.attn\.c_attn\.bias, though other layers"),
+    ):
+        save_file(damaged, folder / "model.safetensors", {"format": "pt"})
+        with pytest.raises(InputError, match=said):
+            open_checkpoint(str(folder))
 
 
 def test_two_stacks_of_layers_are_not_told_apart_by_a_guess(tmp_path):
