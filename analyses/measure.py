@@ -21,6 +21,7 @@ from analyses import keys, records
 from analyses.calibration import Calibration, load_calibration
 from analyses.checkpoint import Checkpoint, open_checkpoint
 from analyses.errors import InputError
+from analyses.layer_shards import Part
 from analyses.suite import FORWARD, NEEDS, NotMeasured, Settings, Skipped, analyse, forward_pass
 
 JUDGEMENTS = ("manifest.json", "gates.json", "report.html", "junit.xml", "summary.md")
@@ -93,8 +94,12 @@ def measure_checkpoint(
     *,
     say: Callable[[str], None] = lambda line: None,
     debug: bool = False,
+    part: Part | None = None,
 ) -> Measured:
-    """`measure` of an open checkpoint into `folder`, wherever it was opened and whatever the folder is called."""
+    """`measure` of an open checkpoint into `folder`, wherever it was opened and whatever the folder is called.
+
+    `part` gives comparisons of adjacent layers that were made beforehand (`layer_shards`).
+    """
     require_filters(checkpoint, settings)
     resolve_device(settings.device)  # before the weights are read, which may take minutes
     text = load_calibration(settings.calibration)
@@ -112,6 +117,7 @@ def measure_checkpoint(
         _clear(folder)
 
     passes = forward_pass(checkpoint, text, settings, tuple(why))
+    passes.part = part
     seconds, failures = {"forward": round(passes.seconds, 3)}, {}
 
     def left(name: str, **why: str) -> None:

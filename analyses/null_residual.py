@@ -12,18 +12,18 @@ Its keys are kept with their meaning, and the corrected numbers stand beside the
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
 from analyses import null_metrics, scales
 from analyses.architectures import FAMILIES, GAINS, MATRICES
 from analyses.checkpoint import Checkpoint
-from analyses.expert_tracks import UNDEFINED, ExpertTrack, combine, expert_track, follow_experts
-from analyses.family_track import NO_SPECTRA, FamilySummary, absent_pairs, absent_summary, follow, summarise
-from analyses.matching import NEURONS, matched_cosines
+from analyses.expert_tracks import UNDEFINED, ExpertTrack, combine, expert_track
+from analyses.family_track import NO_SPECTRA, FamilySummary, absent_pairs, absent_summary, summarise
+from analyses.layer_shards import Part, Piece, compare, join, layer_shards
+from analyses.matching import NEURONS
 from analyses.pairs import SAMPLED_SIDE, FamilyPair
 from analyses.records import SCHEMA_VERSION, Metric
 
@@ -81,7 +81,9 @@ class NullResidual:
     notes: list[str]
 
 
-def measure(checkpoint: Checkpoint, *, seed: int, device: str, spectra: str = "exact") -> NullResidual:
+def measure(
+    checkpoint: Checkpoint, *, seed: int, device: str, spectra: str = "exact", part: Part | None = None
+) -> NullResidual:
     """Compare adjacent layers of a checkpoint, family by family, with their chance levels.
 
     Parameters
@@ -89,6 +91,7 @@ def measure(checkpoint: Checkpoint, *, seed: int, device: str, spectra: str = "e
     checkpoint : weights by family and layer.
     seed : of the entry shuffles, Haar draws, null tracks and bootstraps.
     spectra : of the residuals: exact; sampled, for large matrices; none.
+    part : gives the pieces that were compared elsewhere; None to compare them all here.
     device : torch device of the arithmetic; random draws are made on the CPU, so do not depend on it.
 
     Returns
@@ -99,22 +102,13 @@ def measure(checkpoint: Checkpoint, *, seed: int, device: str, spectra: str = "e
     ----------
     Page, Phys. Rev. Lett. 71, 1291 (1993). Horn, Psychometrika 30, 179 (1965). Mezzadri, Notices AMS 54 (2007).
     """
-    experts = {
-        f: follow_experts(_experts(checkpoint, f, device), count, seed=(seed, FAMILIES.index(f)), spectra=spectra)
-        for f in checkpoint.families
-        if (count := checkpoint.experts(f))
-    }
-    walked = {
-        f: combine(experts[f])
-        if f in experts
-        else follow(
-            (checkpoint.weight(f, layer, device=device) for layer in range(checkpoint.shape.layers)),
-            seed=(seed, FAMILIES.index(f)),
-            spectra=spectra,
-        )
-        for f in checkpoint.families
-    }
-    matched = matched_cosines(checkpoint, seed=seed, device=device)
+
+    def here(layers: range) -> Piece:
+        return compare(checkpoint, layers, seed=seed, device=device, spectra=spectra)
+
+    joined = join([(part or here)(layers) for layers in layer_shards(checkpoint, spectra=spectra)])
+    experts, matched = joined.experts, joined.matched
+    walked = {f: combine(experts[f]) if f in experts else joined.tracks[f] for f in checkpoint.families}
     by_layer = [{f: track.pairs[i] for f, track in walked.items()} for i in range(checkpoint.shape.layers - 1)]
     pairs = [
         LayerPair(L=i, L_next=i + 1, families=families, matched=match.cos, matched_null=match.chance)
@@ -165,13 +159,6 @@ def measure(checkpoint: Checkpoint, *, seed: int, device: str, spectra: str = "e
         identities=identities,
         absent=absent,
         notes=[STORED_NOTE, IMPROVE_NOTE, *_notes(checkpoint, tracks, no_track, spectra)],
-    )
-
-
-def _experts(checkpoint: Checkpoint, family: str, device: str) -> Callable[[int], Iterator[torch.Tensor]]:
-    """Expert → its matrices, layer by layer."""
-    return lambda expert: (
-        checkpoint.weight(family, layer, expert=expert, device=device) for layer in range(checkpoint.shape.layers)
     )
 
 

@@ -21,6 +21,7 @@ from analyses import (
 from analyses.calibration import Calibration
 from analyses.checkpoint import Checkpoint
 from analyses.errors import InputError
+from analyses.layer_shards import Part
 from analyses.probe import ForwardFacts, NoTokenizer, Probe, Window
 from analyses.reading import require_tokenizer
 
@@ -70,6 +71,7 @@ class Passes:
     seconds: float = 0.0
     skipped: str | None = None
     failure: Exception | None = None
+    part: Part | None = None  # comparisons of adjacent layers that were made elsewhere
 
     def require(self) -> None:
         """Raise what kept the pass from running, if anything did."""
@@ -165,7 +167,7 @@ def _measure(
     checkpoint = checkpoint.restricted(layers=settings.layers, families=families)
     match name:
         case "null_residual":
-            return null_residual.measure(checkpoint, seed=seed, device=device, spectra=settings.spectra), {}
+            return _null_residual(checkpoint, passes, settings, device), {}
         case "head_grams":
             return head_grams.measure(checkpoint, seed=seed, device=device)
         case "attention_stats":
@@ -185,6 +187,14 @@ def _measure(
             passes.require()
             return delta_svd.measure(checkpoint, passes.delta, passes.facts, seed=seed, device=device)
     raise ValueError(f"no analysis {name}")
+
+
+def _null_residual(
+    checkpoint: Checkpoint, passes: Passes, settings: Settings, device: str
+) -> null_residual.NullResidual:
+    return null_residual.measure(
+        checkpoint, seed=settings.seed, device=device, spectra=settings.spectra, part=passes.part
+    )
 
 
 def _schedule_fit(record_of: RecordOf, seed: int) -> schedule_fit.ScheduleFit:

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import functools
 import json
 import multiprocessing
 import os
@@ -10,7 +11,7 @@ import time
 import pytest
 import torch
 
-from analyses import records
+from analyses import layer_shards, null_residual, records
 from analyses.errors import InputError
 from checks import cli
 from checks.sweep import done, failures, lease, place, plan, progress, request, room, sources, staging
@@ -33,8 +34,9 @@ def asked(*patterns, **given):
     return [request.Wanted(pattern=str(pattern), options=base) for pattern in patterns]
 
 
-def planned(out, *patterns, **given):
-    made = plan.make(asked(*patterns, **given), out, threads=1, local=True, command="fathom sweep")
+def planned(out, *patterns, split=False, **given):
+    wanted = asked(*patterns, **given)
+    made = plan.make(wanted, out, threads=1, local=True, command="fathom sweep", split=split)
     plan.write(made)
     return made
 
@@ -251,6 +253,48 @@ def test_another_number_of_threads_is_refused_before_anything_is_measured(model,
     (failure,) = failures.read(tmp_path / plan.STATE / "failures")
     assert failure.kind == "class" and "threads of null_residual: 1 here, 5 when" in failure.message
     assert not (tmp_path / "step20").exists()
+
+
+# --- one large checkpoint -----------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_in_pieces_leaves_the_bytes_of_one_in_one_go(tmp_path, monkeypatch):
+    model = tiny_checkpoint(tmp_path / "step1", layers=4, tokenizer=False)
+    swept(model, tmp_path / "whole")
+    # The limit of a piece is a constant; here it is made small for both, as if the checkpoint were large.
+    small = functools.partial(layer_shards.layer_shards, limit=1)
+    monkeypatch.setattr(layer_shards, "layer_shards", small)
+    monkeypatch.setattr(null_residual, "layer_shards", small)
+    out = tmp_path / "pieces"
+    made = plan.make(asked(model), out, threads=1, local=True, command="", split=True)
+    plan.write(made)
+    assert plan.read(out) == made
+    *pieces, last = made.elements
+    assert [piece.shard for piece in pieces] == [(0, 2), (1, 3), (2, 4)]
+    assert last.after == tuple(piece.id for piece in pieces)
+    for piece in reversed(pieces):
+        work(out, piece.id, 1, "local", "1")
+        assert done.missing(out, piece) == {}
+    monkeypatch.setattr(layer_shards, "compare", lambda *a, **k: pytest.fail("a piece was compared again"))
+    work(out, last.id, 1, "local", "1")
+    one, two = ((tmp_path / folder / "step1" / "null_residual.json").read_bytes() for folder in ("whole", "pieces"))
+    assert one == two
+    assert progress.standing(made).all == 1 and progress.standing(made).complete
+
+
+def test_a_piece_of_another_numeric_class_is_not_taken_up(tmp_path, monkeypatch):
+    model = tiny_checkpoint(tmp_path / "step1", layers=3, tokenizer=False)
+    small = functools.partial(layer_shards.layer_shards, limit=1)
+    monkeypatch.setattr(layer_shards, "layer_shards", small)
+    made = plan.make(asked(model), tmp_path / "out", threads=1, local=True, command="", split=True)
+    plan.write(made)
+    piece = made.elements[0]
+    work(tmp_path / "out", piece.id, 1, "local", "1")
+    path = piece.folder(tmp_path / "out") / "null_residual.json"
+    record = records.read_json(path)
+    kept = {key: value for key, value in record.items() if key not in ("key", "checksum")}
+    records.write_record(path, kept, key=record["key"] | {"device_class": "cuda"})
+    assert done.missing(tmp_path / "out", piece) == {"null_residual": "another device_class"}
 
 
 # --- bad input ----------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from checks.sweep.plan import Element
 
 def missing(out: Path, element: Element) -> dict[str, str]:
     """Analysis → why its record does not count; empty if the element is done."""
-    folder = out / element.source.slug
+    folder = element.folder(out)
     _refresh(folder)
     found: dict[str, Mapping[str, Any]] = {}
     why: dict[str, str] = {}
@@ -38,7 +38,7 @@ def missing(out: Path, element: Element) -> dict[str, str]:
             why[name] = f"it reads {' and '.join(again)}"
         elif task.reads and record["key"]["inputs"] != _inputs({needed: found[needed] for needed in task.reads}):
             why[name] = "it was made from other records than lie beside it"
-    if not why and not (folder / "manifest.json").exists():
+    if not why and not element.shard and not (folder / "manifest.json").exists():
         why = {name: "the manifest is missing" for name in element.tasks}
     return why
 

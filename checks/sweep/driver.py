@@ -25,6 +25,7 @@ from checks.sweep.room import lacking
 UNKNOWN, WAITING, QUEUED, RUNNING, SETTLING, DONE, FAILED = (
     "unknown", "waiting", "queued", "running", "settling", "done", "failed"
 )  # fmt: skip
+OVER = (DONE, FAILED)
 FIRST_LOOK = 0.05  # seconds between the first two looks of an element that settles; doubled each time
 LISTING = 30.0  # seconds between two questions to an engine that others ask too
 
@@ -59,7 +60,7 @@ class Driver:
         """Until every element is done or given up, or nothing more can be started."""
         self._first_look()
         pause = FIRST_LOOK
-        while open := [w for w in self.watched.values() if w.state not in (DONE, FAILED)]:
+        while open := [w for w in self.watched.values() if w.state not in OVER]:
             before = [w.state for w in open]
             self._ask(open)
             for watched in open:
@@ -88,6 +89,10 @@ class Driver:
                 self.watched[failure.element].failures.append(failure)
         for watched in self.watched.values():
             self._look(watched)
+        for watched in self.watched.values():
+            if watched.state == DONE:  # then nobody needs its pieces any more
+                for id in watched.element.after:
+                    self.watched[id].state = DONE
 
     def _look(self, watched: Watched) -> dict[str, str]:
         missing = done.missing(self.out, watched.element)
@@ -229,7 +234,7 @@ class Driver:
         width = self.engine.width
         busy = sum(self._weight(w) for w in open if w.state in (QUEUED, RUNNING))
         for watched in open:
-            if watched.state != WAITING:
+            if watched.state != WAITING or any(self.watched[id].state not in OVER for id in watched.element.after):
                 continue
             if width is not None and busy and busy + self._weight(watched) > width:
                 return

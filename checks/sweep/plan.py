@@ -45,6 +45,12 @@ class Element:
     tasks: Mapping[str, Task]  # analysis → task
     bytes: int | None  # of its files; None where only the hub knows
     hashes: Mapping[str, str]  # file name → sha256, of a folder
+    shard: tuple[int, int] | None = None  # first layer and end of a piece of null_residual; None: a whole checkpoint
+    after: tuple[str, ...] = ()  # elements whose results it takes up: its pieces
+
+    def folder(self, out: Path) -> Path:
+        """Where its records lie."""
+        return out / STATE / "shards" / self.id if self.shard else out / self.source.slug
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +66,14 @@ class Plan:
         return self.out / STATE
 
 
-def make(wanted: Sequence[Wanted], out: Path, *, threads: int, local: bool, command: str) -> Plan:
+def make(
+    wanted: Sequence[Wanted], out: Path, *, threads: int, local: bool, command: str, split: bool = False
+) -> Plan:
     """Resolve what is asked for into elements with keys.
 
     Parameters
     ----------
+    split : make an element of each piece into which the headers divide a checkpoint's comparison of adjacent layers.
     local : whether the workers run on this machine, so that its devices may be asked.
 
     Raises
@@ -77,6 +86,10 @@ def make(wanted: Sequence[Wanted], out: Path, *, threads: int, local: bool, comm
         pattern = str(REFERENCE) if want.pattern == REFERENCE.name and not Path(want.pattern).exists() else want.pattern
         for given in expand([pattern], revisions):
             element = _element(resolve(given), want.options, threads, hashes, local=local)
+            shards = _shards(element) if split else []
+            for shard in shards:
+                elements.setdefault(shard.id, shard)
+            element = dataclasses.replace(element, after=tuple(shard.id for shard in shards))
             elements.setdefault(element.id, element)
     hashes.keep()
     _require_distinct(elements.values())
@@ -131,10 +144,37 @@ def _element(source: Source, options: Mapping[str, Any], threads: int, hashes: "
     )
 
 
+def _shards(element: Element) -> list[Element]:
+    """The pieces of a checkpoint's null_residual as elements of their own; none where it is one piece."""
+    from analyses import layer_shards
+    from analyses.checkpoint import open_checkpoint
+    from analyses.records import digest
+
+    task = element.tasks.get("null_residual")
+    settings = settings_of(element)
+    if task is None:
+        return []
+    if element.source.commit is not None:
+        raise InputError(f"--split: {element.source.given} is on the hub; give it as a folder")
+    view = open_checkpoint(element.source.exact).restricted(layers=settings.layers, families=settings.families)
+    pieces = layer_shards.layer_shards(view, spectra=settings.spectra)
+    shards = []
+    for layers in pieces if len(pieces) > 1 else []:
+        key = {**task.key, "shard": f"{layers.start}-{layers.stop - 1}"}
+        id = digest(key)
+        own = Task(id=id, key=key, reads=())
+        name = f"{element.source.slug}.{layers.start}-{layers.stop - 1}-{id[:8]}"
+        tasks, shard = {"null_residual": own}, (layers.start, layers.stop)
+        shards.append(dataclasses.replace(element, id=name, tasks=tasks, shard=shard))
+    return shards
+
+
 def _require_distinct(elements: Iterable[Element]) -> None:
     """No two tasks may write one record with different content."""
     seen: dict[str, Element] = {}
     for element in elements:
+        if element.shard:
+            continue
         other = seen.setdefault(element.source.slug, element)
         if other is not element:
             one, two = other.source.given, element.source.given
@@ -193,7 +233,9 @@ def read(out: Path) -> Plan:
 def read_element(out: Path, id: str) -> Element:
     tree = records.read_json(out / STATE / "elements" / f"{id}.json")
     tasks = {name: Task(**task | {"reads": tuple(task["reads"])}) for name, task in tree["tasks"].items()}
-    return Element(**tree | {"source": Source(**tree["source"]), "tasks": tasks})
+    shard = tree["shard"] and tuple(tree["shard"])
+    after = tuple(tree["after"])
+    return Element(**tree | {"source": Source(**tree["source"]), "tasks": tasks, "shard": shard, "after": after})
 
 
 def _plain(settings: Any) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def staged(element: Element, stage: Path | None) -> Iterator[Path]:
     finally:
         with _lock(copy):
             mine.unlink(missing_ok=True)
-            if not _used(users):
+            if not element.shard and not _used(users):  # of one piece, the next may come; `clear` makes room
                 shutil.rmtree(copy)
 
 

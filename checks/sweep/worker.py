@@ -13,11 +13,12 @@ from types import SimpleNamespace
 
 import torch
 
-from analyses import keys, records
+from analyses import keys, layer_shards, records
 from analyses.calibration import load_calibration
-from analyses.checkpoint import open_checkpoint
+from analyses.checkpoint import Checkpoint, open_checkpoint
 from analyses.errors import InputError
 from analyses.measure import measure_checkpoint
+from analyses.suite import Settings
 from checks.manifest import manifest
 from checks.sweep import done, failures, lease, plan
 from checks.sweep.failures import Failure, kind_named, kind_of
@@ -86,9 +87,46 @@ def _measure(out: Path, element: Element, stage: Path | None, say: Callable[[str
     source = element.source
     with staged(element, stage) as folder:
         opened = dataclasses.replace(open_checkpoint(str(folder)), name=source.name, revision=source.commit)
-        measured = measure_checkpoint(opened, out / source.slug, plan.settings_of(element), say=say)
+        settings = plan.settings_of(element)
+        if element.shard:
+            _compare(opened, out, element, settings)
+            return {}
+        part = _part(out, element, opened, settings) if element.after else None
+        measured = measure_checkpoint(opened, element.folder(out), settings, say=say, part=part)
         records.write_json(measured.folder / "manifest.json", manifest(measured))
     return measured.failures
+
+
+def _compare(checkpoint: Checkpoint, out: Path, element: Element, settings: Settings) -> None:
+    """Make one piece of null_residual."""
+    piece = _piece(checkpoint, range(*element.shard), settings)
+    record = {
+        "schema_version": records.SCHEMA_VERSION,
+        "analysis": "null_residual",
+        "model": checkpoint.name,
+        "absent": {"piece.*": "its reason stands in the record that is made of the pieces"},
+        "piece": layer_shards.to_plain(piece),
+    }
+    records.write_record(element.folder(out) / "null_residual.json", record, key=element.tasks["null_residual"].key)
+
+
+def _piece(checkpoint: Checkpoint, layers: range, settings: Settings) -> layer_shards.Piece:
+    view = checkpoint.restricted(layers=settings.layers, families=settings.families)
+    device = "cpu" if settings.device == "mps" else settings.device  # mps has no float64
+    return layer_shards.compare(view, layers, seed=settings.seed, device=device, spectra=settings.spectra)
+
+
+def _part(out: Path, element: Element, checkpoint: Checkpoint, settings: Settings) -> layer_shards.Part:
+    """Pieces that were made by other workers; one that is not there is made here."""
+    shards = {range(*shard.shard): shard for shard in (plan.read_element(out, id) for id in element.after)}
+
+    def part(layers: range) -> layer_shards.Piece:
+        shard = shards.get(layers)
+        if shard is None or done.missing(out, shard):
+            return _piece(checkpoint, layers, settings)
+        return layer_shards.from_plain(records.read_record(shard.folder(out) / "null_residual.json")["piece"])
+
+    return part
 
 
 def _require_class(element: Element) -> None:

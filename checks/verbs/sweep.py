@@ -28,6 +28,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     pattern = "folder, hub id, id@revision, a pattern such as id@step{0,1,2} or steps/step*, or a sweep file FILE.toml"
     parser.add_argument("models", nargs="*", metavar="MODEL", help=pattern)
     parser.add_argument("--status", action="store_true", help="say how far the sweep into --out is, and exit")
+    split = "compare the layers of a large checkpoint in pieces, each by a worker of its own"
+    parser.add_argument("--split", action="store_true", help=split)
     parser.add_argument("--retry", action="store_true", help="give what was given up new attempts")
     parser.add_argument("--engine", default="local", metavar="|".join(ENGINES), help="who runs the work")
     parser.add_argument("--workers", type=_count, default=2, metavar="N", help="checkpoints at a time (default: 2)")
@@ -133,7 +135,8 @@ def _plan(arguments: argparse.Namespace) -> Plan:
 
     asked = wanted(arguments.models, arguments)
     local = arguments.engine == "local" or arguments.engine == "dask" and arguments.scheduler is None
-    return apart(make, asked, arguments.out, threads=arguments.threads, local=local, command=_command())
+    options = dict(threads=arguments.threads, local=local, command=_command(), split=arguments.split)
+    return apart(make, asked, arguments.out, **options)
 
 
 def _command() -> str:
@@ -161,7 +164,7 @@ def _finish(made: Plan, full: str | None, arguments: argparse.Namespace) -> int:
 
     say: Callable[[str], None] = options.say(arguments)
     code = OK
-    folders = [made.out / element.source.slug for element in made.elements]
+    folders = [element.folder(made.out) for element in made.elements if not element.shard]
     there = [folder for folder in folders if (folder / "manifest.json").exists()]
     if there:
         quiet = argparse.Namespace(quiet=True, strict=arguments.strict)

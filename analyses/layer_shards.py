@@ -1,0 +1,113 @@
+"""The comparisons of adjacent layers in pieces of some layers each, and the pieces joined again.
+
+A checkpoint too large for one machine's patience is compared piece by piece, wherever; joined in the order of
+layers, the pieces are to the last bit what one walk over all layers gives, because nothing that is drawn at random
+depends on the layer. (Sampled spectra are an exception: their draws go on from pair to pair, so they are one
+piece.) The list of pieces follows from the headers alone, and every run goes over the same list.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from analyses.architectures import FAMILIES
+from analyses.checkpoint import Checkpoint
+from analyses.expert_tracks import follow_experts
+from analyses.family_track import FamilyTrack, follow
+from analyses.matching import MatchedPair, matched_cosines
+from analyses.pairs import FamilyPair
+from analyses.records import plain
+
+SHARD_BYTES = 32 << 30  # stored bytes of a piece's layers: minutes of reading, an hour or two of spectra
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """Adjacent layers compared; lists run over the piece's layers or pairs of layers."""
+
+    tracks: Mapping[str, FamilyTrack]  # family without experts → its track
+    experts: Mapping[str, Sequence[FamilyTrack]]  # family with experts → (expert,) tracks
+    matched: Sequence[MatchedPair]  # (pair,)
+
+
+Part = Callable[[range], Piece]
+"""Layers, the last of which begins the next piece → their comparison."""
+
+
+def layer_shards(checkpoint: Checkpoint, *, spectra: str, limit: int = SHARD_BYTES) -> list[range]:
+    """The pieces in order: ranges of layers that share one layer with the next.
+
+    Parameters
+    ----------
+    spectra : of the residuals; where they are sampled there is one piece.
+    limit : stored bytes that a piece's layers have at most, unless two layers have more.
+    """
+    last = checkpoint.shape.layers - 1
+    if spectra == "sampled":
+        return [range(last + 1)]
+    total = sum(header.bytes for header in checkpoint.headers.values() if header.shares is None)
+    pairs = max(1, limit * checkpoint.shape.layers // max(1, total))
+    return [range(start, min(start + pairs, last) + 1) for start in range(0, last, pairs)]
+
+
+def compare(checkpoint: Checkpoint, layers: range, *, seed: int, device: str, spectra: str) -> Piece:
+    """Compare these layers of a checkpoint, each with the next; families one after the other."""
+    view = checkpoint.restricted(layers=layers)
+
+    def over(family: str, expert: int | None = None) -> Iterator[torch.Tensor]:
+        named = {} if expert is None else {"expert": expert}
+        return (view.weight(family, layer, device=device, **named) for layer in range(len(layers)))
+
+    tracks, experts = {}, {}
+    for family in view.families:
+        seeds = (seed, FAMILIES.index(family))
+        if count := view.experts(family):
+            each = lambda expert, family=family: over(family, expert)  # noqa: E731
+            experts[family] = follow_experts(each, count, seed=seeds, spectra=spectra)
+        else:
+            tracks[family] = follow(over(family), seed=seeds, spectra=spectra)
+    return Piece(tracks=tracks, experts=experts, matched=matched_cosines(view, seed=seed, device=device))
+
+
+def join(pieces: Sequence[Piece]) -> Piece:
+    """The comparison of all layers from that of its pieces, in order."""
+    first = pieces[0]
+    return Piece(
+        tracks={family: _join([piece.tracks[family] for piece in pieces]) for family in first.tracks},
+        experts={
+            family: [_join(list(tracks)) for tracks in zip(*(piece.experts[family] for piece in pieces), strict=True)]
+            for family in first.experts
+        },
+        matched=[pair for piece in pieces for pair in piece.matched],
+    )
+
+
+def _join(tracks: Sequence[FamilyTrack]) -> FamilyTrack:
+    norms, pairs, absent = list(tracks[0].norms[:1]), [], {}
+    for track in tracks:
+        for path, why in track.absent.items():
+            pair, _, field = path.partition(".")
+            absent[f"{int(pair) + len(pairs)}.{field}"] = why
+        norms += track.norms[1:]  # a piece's first layer is the last of the piece before
+        pairs += track.pairs
+    return FamilyTrack(norms=norms, pairs=pairs, absent=absent)
+
+
+# --- a piece on disk: JSON keeps every bit of a float ---------------------------------------------------------------
+
+
+def to_plain(piece: Piece) -> dict[str, Any]:
+    return plain(piece)
+
+
+def from_plain(tree: Mapping[str, Any]) -> Piece:
+    def track(stored: Mapping[str, Any]) -> FamilyTrack:
+        return FamilyTrack(**stored | {"pairs": [FamilyPair(**pair) for pair in stored["pairs"]]})
+
+    return Piece(
+        tracks={family: track(stored) for family, stored in tree["tracks"].items()},
+        experts={family: [track(stored) for stored in each] for family, each in tree["experts"].items()},
+        matched=[MatchedPair(**pair) for pair in tree["matched"]],
+    )

@@ -1,0 +1,72 @@
+"""Adjacent layers compared in pieces: joined, they are one walk over all layers, to the last bit."""
+
+import functools
+import json
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from analyses import layer_shards, null_residual
+from analyses.checkpoint import open_checkpoint
+from analyses.records import plain
+from tests.tiny import tiny_checkpoint
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return open_checkpoint(str(tiny_checkpoint(tmp_path_factory.mktemp("m") / "m", layers=6, tokenizer=False)))
+
+
+def stored_bytes(checkpoint) -> int:
+    return sum(header.bytes for header in checkpoint.headers.values())
+
+
+def test_pieces_cover_every_pair_of_layers_once_and_follow_from_the_headers(checkpoint):
+    assert layer_shards.layer_shards(checkpoint, spectra="exact") == [range(6)]
+    for limit in (1, stored_bytes(checkpoint) // 3, stored_bytes(checkpoint)):
+        pieces = layer_shards.layer_shards(checkpoint, spectra="exact", limit=limit)
+        assert [(a, a + 1) for piece in pieces for a in piece[:-1]] == [(a, a + 1) for a in range(5)]
+    assert len(layer_shards.layer_shards(checkpoint, spectra="exact", limit=1)) == 5
+    assert layer_shards.layer_shards(checkpoint, spectra="sampled", limit=1) == [range(6)]
+
+
+@pytest.mark.parametrize("spectra", ["exact", "none"])
+@pytest.mark.parametrize("pairs", [1, 2])
+def test_the_record_does_not_depend_on_the_pieces(checkpoint, spectra, pairs, monkeypatch):
+    whole = null_residual.measure(checkpoint, seed=3, device="cpu", spectra=spectra)
+    limit = pairs * stored_bytes(checkpoint) // 6 + 1
+    smaller = functools.partial(layer_shards.layer_shards, limit=limit)
+    assert len(smaller(checkpoint, spectra=spectra)) == -(-5 // pairs)
+    monkeypatch.setattr(null_residual, "layer_shards", smaller)
+    assert plain(null_residual.measure(checkpoint, seed=3, device="cpu", spectra=spectra)) == plain(whole)
+
+
+def test_experts_are_joined_too(tmp_path, monkeypatch):
+    mixed = open_checkpoint(str(tiny_checkpoint(tmp_path / "m", "mixtral", layers=3, tokenizer=False)))
+    whole = null_residual.measure(mixed, seed=0, device="cpu")
+    monkeypatch.setattr(null_residual, "layer_shards", functools.partial(layer_shards.layer_shards, limit=1))
+    assert whole.experts and plain(null_residual.measure(mixed, seed=0, device="cpu")) == plain(whole)
+
+
+def test_reasons_stand_at_their_own_pair_after_joining(tmp_path, monkeypatch):
+    folder = tiny_checkpoint(tmp_path / "m", layers=4, tokenizer=False)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.layers.2.self_attn.v_proj.weight"].zero_()
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    zero = open_checkpoint(str(folder))
+    whole = null_residual.measure(zero, seed=0, device="cpu")
+    monkeypatch.setattr(null_residual, "layer_shards", functools.partial(layer_shards.layer_shards, limit=1))
+    assert plain(null_residual.measure(zero, seed=0, device="cpu")) == plain(whole)
+
+
+def test_a_piece_written_and_read_back_is_the_piece(checkpoint, monkeypatch):
+    smaller = functools.partial(layer_shards.layer_shards, limit=1)
+    whole = null_residual.measure(checkpoint, seed=3, device="cpu")
+    monkeypatch.setattr(null_residual, "layer_shards", smaller)
+
+    def through_json(layers):
+        piece = layer_shards.compare(checkpoint, layers, seed=3, device="cpu", spectra="exact")
+        return layer_shards.from_plain(json.loads(json.dumps(layer_shards.to_plain(piece))))
+
+    joined = null_residual.measure(checkpoint, seed=3, device="cpu", part=through_json)
+    assert plain(joined) == plain(whole)
