@@ -61,13 +61,22 @@ class Side:
     def __init__(self, values: torch.Tensor):
         self.values = values.contiguous()  # float64; matrices (out, in)
         self.flat = self.values.view(-1)
-        self.norm = float(torch.linalg.vector_norm(self.flat))  # Frobenius
-        self.mean = float(self.flat.mean())
+        parts = self.flat.split(BLOCK)
+        total, square = torch.stack([torch.stack([part.sum(), part @ part]) for part in parts]).sum(0).tolist()
+        self.norm = math.sqrt(square)  # Frobenius
+        self.mean = total / len(self.flat)
         head = self.flat[:BLOCK]
         self.is_constant = bool((head == head[0]).all()) and bool((self.flat == head[0]).all())
-        centred = (part - self.mean for part in self.flat.split(BLOCK))
-        self.spread = math.sqrt(float(torch.stack([part @ part for part in centred]).sum()))  # ‖a − ā‖
+        energy = square - total * self.mean  # ‖a − ā‖², if little cancels: a matrix's mean is near zero, a gain's is not
+        if self.has_mean(energy, square):
+            energy = sum(float((part - self.mean).square().sum()) for part in parts)
+        self.spread = math.sqrt(energy)
         self._sigma: torch.Tensor | None = None
+
+    @staticmethod
+    def has_mean(energy: float, square: float) -> bool:
+        """Whether a difference of `square` and what makes it `energy` loses digits: more than a bit, that is."""
+        return energy < square / 2
 
     @property
     def sigma(self) -> torch.Tensor:
@@ -121,11 +130,17 @@ def likeness(a: Side, b: Side) -> FamilyPair:
 
 def _sums(a: Side, b: Side) -> tuple[float, float, float]:
     """⟨a,b⟩, ⟨a−ā,b−b̄⟩ and ‖b̂−â‖² in one pass, a block at a time."""
-    sums = []
+    sums, work = [], torch.empty(2, min(BLOCK, len(a.flat)), dtype=a.flat.dtype, device=a.flat.device)
     for left, right in _blocks(a, b):
-        apart = (right / b.norm).sub_(left / a.norm)  # exactly zero for equal layers, which a fused product is not
-        sums.append(torch.stack([left @ right, (left - a.mean) @ (right - b.mean), apart @ apart]))
-    return tuple(torch.stack(sums).sum(0).tolist())
+        # Two products and a difference, not a fused one, so that equal layers are exactly zero apart.
+        other = torch.mul(left, 1 / a.norm, out=work[0, : len(left)])
+        apart = torch.mul(right, 1 / b.norm, out=work[1, : len(left)]).sub_(other)
+        sums.append(torch.stack([left @ right, apart @ apart]))
+    product, apart = torch.stack(sums).sum(0).tolist()
+    centred = product - len(a.flat) * a.mean * b.mean
+    if any(x.has_mean(x.spread**2, x.norm**2) for x in (a, b)):
+        centred = sum(float((x - a.mean) @ (y - b.mean)) for x, y in _blocks(a, b))
+    return product, centred, apart
 
 
 def _blocks(a: Side, b: Side) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

@@ -299,3 +299,15 @@ def test_of_a_wide_layer_the_neurons_with_the_longest_rows_are_matched(folders, 
     assert plain[1]["gate"] != pytest.approx(whole[1]["gate"], abs=ROUNDING)
     first = matched(rewritten(folders["llama"], tmp_path / "copy", copy))[0]
     assert first["gate"] == pytest.approx(1, abs=ROUNDING)
+
+
+def test_float32_cosines_match_as_float64_ones_do_to_the_stated_error(tmp_path, monkeypatch):
+    folder = tiny_checkpoint(tmp_path / "model", "qwen3", tokenizer=False, hidden_size=64, intermediate_size=400)
+    checkpoint = open_checkpoint(str(folder))
+    exact = matched_cosines(checkpoint, seed=0, device="cpu")
+    monkeypatch.setattr(matching, "FLOAT32_HIDDEN", 1)
+    rounded = matched_cosines(checkpoint, seed=0, device="cpu")
+    assert rounded != exact
+    for pair, other in zip(exact, rounded, strict=True):
+        assert other.cos == pytest.approx(pair.cos, abs=1e-4)
+        assert other.chance == pytest.approx(pair.chance, abs=1e-4)
