@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,10 @@ from safetensors.torch import load_file, save_file
 
 from analyses import records, suite
 from checks import cli
+from checks.judge import current_records
+from checks.overlays import overlays
+from checks.sections import SECTIONS
+from tests.test_figures import assert_inside
 from tests.test_for_machines import valid
 from tests.tiny import MODEL_TYPES, tiny_checkpoint
 
@@ -258,6 +263,24 @@ def test_a_models_own_code_does_not_run_unless_trusted(tmp_path, capsys):
     (folder / "trap.py").write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')\n")
     fathom("run", folder, "--out", tmp_path / "out", "--device", "cpu")
     assert not (tmp_path / "sprung").exists()
+
+
+def test_every_figure_of_a_measured_model_lies_inside_its_view_boxes_and_says_what_it_shows(measured):
+    found = current_records(measured / "tiny")
+    for section in SECTIONS:
+        record = found[section.name]
+        drawn = [*section.figures(record).values(), overlays(section.name, record, record)]
+        for panel in (panel for figure in drawn if figure for panel in with_those_below(figure.panels)):
+            assert_inside(panel)
+            assert panel.desc and panel.title and panel.measure, panel.title
+            shown = [*panel.x_ticks, *panel.y_ticks, *panel.words]
+            assert not [text for text in shown if re.search(r"nan|None|inf\b", text.text)], panel.title
+
+
+def with_those_below(panels):
+    for panel in panels:
+        yield panel
+        yield from with_those_below(panel.below)
 
 
 def test_a_model_of_hostile_names_a_long_path_and_odd_tokens_is_text_on_its_page(tmp_path):
