@@ -10,7 +10,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -177,14 +177,40 @@ def again(
 
     settings = settings_of(result.manifest, names, calibration, changes)
     with threads(result.manifest["machine"]["threads"]):
-        measured = measure(model, out, settings, say=say)
-        if measured.folder.resolve() == result.folder.resolve():
-            raise InputError(f"{out}: is where the recorded result lies; choose another folder with --out")
-        described = records.plain(manifest(measured))
-    records.write_json(measured.folder / "manifest.json", described)
-    kept = [name for name in measured.settings.only if name in names]
-    found = {name: records.read_record(measured.folder / f"{name}.json") for name in kept}
-    return Result(folder=measured.folder, manifest=described, found=found, judged=None)
+        found, described = _unlike(result, model, settings)
+        if asked := tuple(name for name in names if name not in found):
+            measured = measure(model, out, replace(settings, only=asked), say=say)
+            if measured.folder.resolve() == result.folder.resolve():
+                raise InputError(f"{out}: is where the recorded result lies; choose another folder with --out")
+            described = records.plain(manifest(measured))
+            records.write_json(measured.folder / "manifest.json", described)
+            found |= {name: records.read_record(measured.folder / f"{name}.json") for name in asked}
+            out = measured.folder
+    return Result(folder=out, manifest=described, found=found, judged=None)
+
+
+def _unlike(result: Result, model: str, settings: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The analyses that would answer another question, each with its key alone, and what the model is.
+
+    They are not measured: on a large model that would take hours, to be called not comparable.
+    """
+    from analyses.calibration import load_calibration
+    from analyses.checkpoint import open_checkpoint
+    from analyses.keys import key_of
+    from analyses.measure import resolve
+    from checks.environment import machine
+
+    checkpoint, text = open_checkpoint(model), load_calibration(settings.calibration)
+    files, tensors = checkpoint.examine()
+    described = {"model": checkpoint.name, "revision": checkpoint.revision, "files": files, "tensors": tensors}
+    described |= {"machine": machine(), "calibration": {"name": text.name, "sha256": text.sha256}}
+    settings = resolve(settings, checkpoint)
+    unlike = {}
+    for name in settings.only:
+        record = {"key": key_of(checkpoint, name, settings, text, files), "checksum": None}
+        if name in result.found and _parts(result.found[name], record, result.manifest, described)[0]:
+            unlike[name] = record
+    return unlike, described
 
 
 def settings_of(
@@ -223,6 +249,9 @@ def verify(recorded: Result, found: Result, *, names: Sequence[str]) -> Verifica
     answers = [_answer(name, recorded, found, measured) for name in names]
     comparable = {answer.analysis for answer in answers if answer.status != "not comparable"}
     notes = list(_identity(recorded.manifest, found.manifest))
+    texts = [result.manifest.get("calibration", {}) for result in (recorded, found)]
+    if texts[0].get("sha256") != texts[1].get("sha256"):
+        notes.append(f"the recorded text is {texts[0].get('name')}; give it with --calibration")
     if not measured:
         notes.append(f"there is no {FILE}: tolerances are rounding bounds, none is measured")
     if left := [name for name in recorded.found if name not in names]:
@@ -381,7 +410,10 @@ def _verdicts(recorded: Result, found: Result, comparable: set[str]) -> list[dic
     if recorded.judged is None:
         return [{"id": "gates.json", "claim": "every gate", "recorded": "not there", "found": "judged"}]
     controls = {claim["id"]: claim["controls"] for claim in recorded.judged["claims"]}
-    judged = judge(found.found, controls)
+    like = {name: record for name, record in found.found.items() if name in comparable}
+    if not like:
+        return []
+    judged = judge(like, controls)
     changed = []
     for kind, word in (("integrity", "status"), ("claims", "verdict")):
         now = {outcome["id"]: outcome for outcome in judged[kind]}

@@ -109,6 +109,18 @@ def test_one_weight_bit_is_other_weights_and_not_drift(tiny, result, tmp_path):
     assert verification.exit_code == 3 and "model.safetensors" in verification.notes[0]
 
 
+def test_a_model_that_is_not_the_recorded_one_is_not_measured_to_find_that_out(
+    tiny, result, tmp_path, capsys, monkeypatch
+):
+    other = copy(tiny, tmp_path)
+    tensors = load_file(other / "model.safetensors")
+    tensors["model.norm.weight"].view(torch.int32)[0] ^= 1
+    save_file(tensors, other / "model.safetensors")
+    monkeypatch.setattr("analyses.measure.measure", lambda *a, **k: pytest.fail("it was measured"))
+    assert fathom("verify", result, "--model", other) == 3
+    assert capsys.readouterr().out.count("other weights") == len(records.ANALYSES)
+
+
 def test_one_prompt_is_another_text_and_leaves_the_weights_comparable(tiny, result, tmp_path):
     text = tmp_path / "mine.txt"
     text.write_text("Another prompt altogether, and more of it. " * 20)
@@ -117,7 +129,7 @@ def test_one_prompt_is_another_text_and_leaves_the_weights_comparable(tiny, resu
         assert found[name].startswith("not comparable: another text"), found[name]
     for name in ("null_residual", "head_grams"):
         assert found[name].startswith("identical"), found[name]
-    assert verification.exit_code == 3
+    assert verification.exit_code == 3 and "--calibration" in " ".join(verification.notes)
 
 
 @pytest.mark.parametrize("option, value", [("dtype", "bfloat16"), ("attention", "sdpa"), ("seed", "1")])
