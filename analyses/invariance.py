@@ -12,10 +12,14 @@ resampling are left out where they read what moves: those of `best_abs_r`, `with
 The maps themselves live with the controls that apply them; here they have their names only.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from analyses.checkpoint import Checkpoint
+if TYPE_CHECKING:  # the page reads the names of the maps, and reads them without torch
+    from analyses.checkpoint import Checkpoint
 
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3", "gpt2", "gpt_neox", "opt", "gemma2")
 """Those for which exact maps are known; other models' records carry an empty table."""

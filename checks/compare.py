@@ -14,6 +14,7 @@ from typing import Any
 from analyses import records
 from analyses.errors import InputError
 from checks.embedded import NAMES, extract
+from checks.tolerances import BOUND
 
 FAILURE, FIX, CHANGED, DRIFT, UNLIKE, SAME = (
     "new failure",
@@ -39,11 +40,6 @@ QUESTION = {
 }
 """Parts of a record's key that make another question, in words; a difference in any other part is what a comparison
 is for: the code, its libraries, the device, the number of threads, the seed."""
-
-BOUND = {"float64": 1e-9, "float32": 1e-4, "float16": 0.05, "bfloat16": 0.1}
-"""Relative tolerance of a number whose noise was not measured: some 10³ units in the last place of the forward pass'
-precision, with float64 allowed for square roots of what cancels."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:

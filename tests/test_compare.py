@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from analyses.errors import InputError
 from checks import cli
-from checks.compare import BOUND, CHANGED, DRIFT, FAILURE, FIX, GROUPS, SAME, UNLIKE, Side, compare, metrics, read_side
+from checks.compare import CHANGED, DRIFT, FAILURE, FIX, GROUPS, SAME, UNLIKE, Side, compare, metrics, read_side
 from checks.comparison_page import answer, render_comparison
 from checks.report import render_model
+from checks.tolerances import BOUND
 from tests.page import attention_record, finding, gates, manifest, outcome, write_folder
 from tests.test_report import HOSTILE, Page
 

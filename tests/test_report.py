@@ -4,6 +4,8 @@ import base64
 import hashlib
 import html
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -456,3 +458,9 @@ def test_everything_drawn_from_real_records_lies_inside_its_view_box(measured):
 def test_every_drawing_names_itself_and_says_what_is_found(measured):
     found = re.findall(r"<svg role=\"img\".*?<title id=[^>]*>(.*?)</title><desc id=[^>]*>(.*?)</desc>", measured, re.S)
     assert len(found) == measured.count('<svg role="img"') and all(title and desc for title, desc in found)
+
+
+@pytest.mark.parametrize("module", ["checks.report", "checks.index", "checks.comparison_page", "checks.embedded"])
+def test_no_page_needs_the_library_that_measures(module):
+    code = f"import sys, {module}; assert not {{'torch', 'transformers'}} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
