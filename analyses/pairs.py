@@ -67,7 +67,7 @@ class Side:
         self.mean = total / len(self.flat)
         head = self.flat[:BLOCK]
         self.is_constant = bool((head == head[0]).all()) and bool((self.flat == head[0]).all())
-        energy = square - total * self.mean  # ‖a − ā‖², if little cancels: a matrix's mean is near zero, a gain's is not
+        energy = square - total * self.mean  # ‖a − ā‖², if little cancels: not so for a gain
         if self.has_mean(energy, square):
             energy = sum(float((part - self.mean).square().sum()) for part in parts)
         self.spread = math.sqrt(energy)

@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 import torch
+from scipy.linalg import eigh_tridiagonal, eigvalsh_tridiagonal, lapack
 
 EPS = torch.finfo(torch.float64).eps
 
@@ -70,6 +71,29 @@ def eigenvalues(symmetric: torch.Tensor) -> torch.Tensor:
     if symmetric.device.type != "cpu":
         return torch.linalg.eigvalsh(symmetric)
     return torch.from_numpy(np.linalg.eigvalsh(symmetric.numpy()))
+
+
+def leading_modes(symmetric: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """All eigenvalues of a (side, side) symmetric matrix, ascending, and the eigenvectors of the k largest.
+
+    One reduction to tridiagonal form (4/3·side³ operations) serves both, and only k vectors are carried back through it
+    (4·k·side²), where a full decomposition makes all of them: at side 1,024 a third of the time.
+
+    Returns
+    -------
+    (side,) and (side, k), the last column belonging to the largest; k is at most the side.
+    """
+    side = len(symmetric)
+    if symmetric.device.type != "cpu" or side < 3:
+        values, vectors = torch.linalg.eigh(symmetric)
+        return values, vectors[:, side - k :]
+    array = np.array(symmetric.numpy(), order="F")
+    reflectors, diagonal, beside, tau, _ = lapack.dsytrd(array, lower=1, lwork=64 * side, overwrite_a=1)
+    values = eigvalsh_tridiagonal(diagonal, beside, lapack_driver="sterf")
+    _, vectors = eigh_tridiagonal(diagonal, beside, select="i", select_range=(side - k, side - 1))
+    # The reflectors lie below the first subdiagonal, as those of a QR factor of the rows from the second on.
+    rows, _, _ = lapack.dormqr("L", "N", reflectors[1:, :-1], tau, vectors[1:], 64 * side)
+    return torch.from_numpy(values), torch.from_numpy(np.concatenate([vectors[:1], rows]))
 
 
 def product_svd(left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

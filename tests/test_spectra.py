@@ -5,12 +5,15 @@ import math
 import pytest
 import torch
 from hypothesis import given
+from hypothesis import strategies as st
 
 from analyses.spectra import (
     EPS,
     effective_rank,
     energy_entropy,
+    gram,
     haar,
+    leading_modes,
     page_entropy,
     product_singular_values,
     product_svd,
@@ -18,7 +21,7 @@ from analyses.spectra import (
     squared_singular_values,
     symmetric_eigenvalues,
 )
-from tests.strategies import head_factors, matrices
+from tests.strategies import head_factors, matrices, seeds
 
 MARGIN = 16  # constant in front of size × eps × norm: backward errors of LAPACK are a small multiple of it
 
@@ -183,3 +186,23 @@ def test_product_singular_values_are_those_of_the_product(factors):
     n = min(len(dense), len(ours))
     atol = 1e-13 * float(dense[0]) + 1e-300  # eps·σ₁·side
     torch.testing.assert_close(ours[:n], dense[:n], rtol=0, atol=atol)
+
+
+@given(st.integers(1, 12), st.integers(1, 12), seeds, st.booleans())
+def test_leading_modes_are_those_of_the_full_decomposition(side, rank, seed, repeated):
+    rows = torch.randn(side, rank, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    if repeated:
+        rows = rows.sign()  # eigenvalues that coincide
+    symmetric, k = gram(rows), min(side, 3)
+    values, vectors = leading_modes(symmetric, k)
+    scale = float(symmetric.norm()) or 1.0
+    atol = 64 * side * EPS * scale  # backward error of the reduction and of the tridiagonal solver
+    torch.testing.assert_close(values, torch.linalg.eigvalsh(symmetric), rtol=0, atol=atol)
+    torch.testing.assert_close(symmetric @ vectors, vectors * values[side - k :], rtol=0, atol=atol)
+    torch.testing.assert_close(vectors.mT @ vectors, torch.eye(k, dtype=torch.float64), rtol=0, atol=64 * side * EPS)
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 9])
+def test_leading_modes_of_nothing_are_zero_with_orthonormal_vectors(side):
+    values, vectors = leading_modes(torch.zeros(side, side, dtype=torch.float64), 1)
+    assert (values == 0).all() and float(vectors.norm()) == pytest.approx(1)
