@@ -91,7 +91,7 @@ def _null(found: Record) -> Panel:
     for value in null:
         counts[min(BINS - 1, int(value * BINS))] += 1
     y = axes.fixed(0, 1.1 * max(counts), label="rearrangements of whole layers")
-    plot = Plot(x=axes.fixed(0, 1, label="largest |r| of the seven"), y=y, height=280)
+    plot = Plot(x=axes.fixed(0, 1, label="largest |r| of the seven"), y=y, height=250)
     for i, count in enumerate(counts):
         if count:
             plot.bar(i / BINS, (i + 1) / BINS, 0, count, "s7 bar", f"{i / BINS:.2f} to {(i + 1) / BINS:.2f}: {count}")

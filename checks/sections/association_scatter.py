@@ -24,7 +24,7 @@ def scatter(record: Record, found: Record) -> Figure:
     xs, ys = record["descriptors"][VERSION][best], record["outcomes"][OUTCOME]
     layers = record["num_layers"]
     x = axes.linear([v for row in xs for v in row], label=f"{NAMES[best]} of g ({best})")
-    plot = Plot(x=x, y=axes.linear([v for row in ys for v in row], label="mean attention entropy (nats)"), height=330)
+    plot = Plot(x=x, y=axes.linear([v for row in ys for v in row], label="mean attention entropy (nats)"), height=290)
     _chance_wedge(plot, xs, ys, found["shift_null"])
     for layer in range(layers):
         tone = _depth_tone(layer, layers)
@@ -114,7 +114,7 @@ def _by_layer(found: Record, best: str) -> Panel:
     plot = Plot(
         x=axes.layers(found["layers"][-1] + 1),
         y=axes.fixed(-1.05, 1.05, label=f"r of {best} with entropy among the heads of one layer"),
-        height=330,
+        height=290,
         room=8,
         aside=44,
     )

@@ -92,7 +92,7 @@ def _spread(record: Record) -> Figure:
     plot = Plot(
         x=axes.layers(temperature and count),
         y=axes.logarithmic(temperature, label="1 / mean logit spread (log axis)"),
-        height=260,
+        height=225,
     )
     plot.line(range(count), temperature, "s0")
     plot.points(range(count), temperature, "s0", tips=tips([f"layer {n}" for n in range(count)], temperature))
@@ -129,7 +129,7 @@ def _spread_panel(spread: Sequence[Sequence[Value]], columns: dict[str, list[Val
         label="standard deviation of the logits (nats)",
         include=(0.0,),
     )
-    plot = Plot(x=axes.layers(count), y=y, height=260)
+    plot = Plot(x=axes.layers(count), y=y, height=225)
     for layer, row in enumerate(spread):
         at, names = [layer] * len(row), [f"L{layer} H{h}" for h in range(len(row))]
         if count * len(row) > MOST_TIPS:

@@ -53,7 +53,7 @@ def _cosine(record: Record) -> Figure:
         y = axes.linear(shown, label="cosine with the next layer", include=(0.0,) if group is MATRICES else ())
         for family in members:
             cos, (low, high) = column(record, family, "cos"), _band(record, family)
-            plot = Plot(x=axes.layers(count), y=y, width=QUARTER, height=170)
+            plot = Plot(x=axes.layers(count), y=y, width=QUARTER, height=138)
             plot.band(range(count), low, high, "chance", tip=f"chance: mean ± {BAND} standard deviations")
             plot.line(range(count), cos, "s0")
             plot.points(range(count), cos, "s0", shape="dot", tips=tips([f"layers {n}" for n in names], cos))
@@ -117,7 +117,7 @@ def _matched(record: Record) -> Figure | None:
     )
     panels = []
     for role, track in tracks.items():
-        plot = Plot(x=axes.layers(count), y=y, width=QUARTER, height=150)
+        plot = Plot(x=axes.layers(count), y=y, width=QUARTER, height=124)
         plot.level(0, "zero", dash=False)
         plot.line(range(count), nulls[role], "s1", dash=True)
         plot.line(range(count), track, "s0")
@@ -152,7 +152,7 @@ def _rank(record: Record) -> Figure:
             x=axes.layers(count),
             y=axes.fixed(0, side * 1.04, label=f"effective rank, of {side} at most"),
             width=QUARTER,
-            height=170,
+            height=138,
         )
         plot.line(range(count), shuffled, "s7", dash=True)
         plot.line(range(count), haar, "s1", dash=True)

@@ -33,7 +33,7 @@ def scales(record: Record) -> Figure:
 def _tracks(title: str, relative: Record, tracks: Record, y: axes.Axis) -> Panel:
     """Lines that carry their names at their right ends; every other one is dashed."""
     count = len(next(iter(relative.values())))
-    plot = Plot(x=axes.layers(count), y=y, height=240, room=max(map(len, relative)))
+    plot = Plot(x=axes.layers(count), y=y, height=215, room=max(map(len, relative)))
     plot.level(1, "zero", dash=False)
     for i, (family, track) in enumerate(relative.items()):
         plot.line(range(count), track, TONES[i % len(TONES)], dash=i % 2 == 1, label=family)

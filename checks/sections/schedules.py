@@ -131,7 +131,7 @@ def _families(record: Record) -> Figure | None:
             x=axes.layers(count),
             y=axes.linear([*track["track"], *fitted], label=f"‖W‖, {FORMS[best].name}", count=4),
             width=QUARTER,
-            height=150,
+            height=124,
         )
         plot.line(range(count), fitted, "s0")
         plot.specks(range(count), track["track"], "s6")

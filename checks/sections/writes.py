@@ -23,7 +23,7 @@ def figures(record: Record) -> dict[str, Figure]:
 
 
 def _lines(count: int, tracks: dict[str, tuple[list[Value], str, bool]], y: axes.Axis, title: str, desc: str) -> Panel:
-    plot = Plot(x=axes.layers(count), y=y, width=THIRD, height=200)
+    plot = Plot(x=axes.layers(count), y=y, width=THIRD, height=175)
     for name, (track, tone, dash) in tracks.items():
         plot.line(range(count), track, tone, dash=dash)
         plot.points(
@@ -123,7 +123,7 @@ def _scree(record: Record) -> Figure:
     panels = []
     for layer, (published, centred) in shares.items():
         modes = axes.layers(10, label="mode", first=1)
-        plot = Plot(x=modes, y=y, width=THIRD, height=160)
+        plot = Plot(x=modes, y=y, width=THIRD, height=140)
         for track, tone, dash in ((published, "s1", True), (centred, "s0", False)):
             ranks = list(range(1, len(track) + 1))
             plot.line(ranks, track, tone, dash=dash)
