@@ -112,7 +112,7 @@ def _pair(pair: Pair) -> dict[str, Any]:
         "claim": words.sentence(pair.claim),
         "a": pair.a,
         "b": pair.b,
-        "numbers": [_number(number) for number in pair.numbers],
+        "numbers": [_number(given) for given in pair.numbers if given.a is not None or given.b is not None],
         "reasons": _told(pair.reasons),
         "held": pair.group != UNLIKE,  # against a tolerance
     }

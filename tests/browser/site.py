@@ -6,6 +6,7 @@ from pathlib import Path
 from analyses import records
 from checks.cli import main
 from checks.index import render_index
+from checks.judge import checksums, read_records
 from checks.report import render_model
 from checks.verdicts import BLIND, CHANGES, VERDICTS, WITHIN_NOISE, WORTHLESS
 from tests.page import attention_record, finding, gates, manifest, outcome, write_folder
@@ -24,8 +25,11 @@ def build(out: Path) -> Path:
     assert main(["run", *(str(models / name) for name in ("measured", "plain")), *QUIET, "--out", str(out)]) in (0, 1)
     judged = records.read_json(out / "measured" / "gates.json")
     evidence = {claim["id"]: controls(claim, k) for k, claim in enumerate(judged["claims"])}
-    records.write_json(out / "measured" / "controls.json", {"schema_version": 1, "claims": evidence})
+    rests_on = checksums(read_records(out / "measured"))
+    shown = {"schema_version": records.SCHEMA_VERSION, "claims": evidence, "records": rests_on}
+    records.write_json(out / "measured" / "controls.json", shown)
     assert main(["report", str(out / "measured"), "--quiet"]) in (0, 1)
+    assert records.read_json(out / "measured" / "gates.json")["claims"][0]["controls"], "the controls were not read"
     every = [outcome(f"NR{k}", verdict, verdict_reason="because") for k, verdict in enumerate(VERDICTS)]
     made = {
         "hostile": dict(judged=gates([outcome("A", claim=HOSTILE)], model=HOSTILE), record=dict(notes=[HOSTILE])),
@@ -44,7 +48,8 @@ def build(out: Path) -> Path:
         (folder / "report.html").write_text(render_model(folder), encoding="utf-8")
     folders = [out / name for name in MODELS]
     (out / "index.html").write_text(render_index(folders, out), encoding="utf-8")
-    assert main(["compare", str(out / "plain"), str(out / "measured"), "--out", str(out / "compare.html"), "--quiet"]) == 0
+    written = ("--out", str(out / "compare.html"))
+    assert main(["compare", *(str(out / side) for side in ("plain", "measured")), *written, "--quiet"]) == 0
     return out
 
 

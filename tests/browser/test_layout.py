@@ -8,7 +8,11 @@ from tests.browser.site import MODELS
 
 PAGES = ("index.html", "compare.html", *(f"{name}/report.html" for name in MODELS))
 WIDTHS = (320, 360, 768, 1100, 1600)
-SHOWN = ("index.html", "compare.html", "measured/report.html", "crashed/report.html", "hostile/report.html", "broken/report.html")
+SHOWN = (
+    "index.html",
+    "compare.html",
+    *(f"{name}/report.html" for name in ("measured", "crashed", "hostile", "broken")),
+)
 
 TOO_WIDE = """() => [...document.querySelectorAll('body *')].filter((at) => {
     const box = at.getBoundingClientRect();
