@@ -34,10 +34,8 @@ def run_layer(checkpoint: Checkpoint, layer: int, stream: torch.Tensor) -> Layer
     middle = stream + factor * first
     if record.post_norm:
         middle = read = _norm(checkpoint, "post_attn_ln", layer, middle)
-    elif record.feed_forward_norm == "post_attn_ln":
+    elif record.feed_forward_norm != "input_ln":  # else it reads what attention has read
         read = _norm(checkpoint, "post_attn_ln", layer, stream if record.parallel else middle)
-    elif not record.parallel:
-        read = _norm(checkpoint, "post_attn_ln", layer, middle)
     second = _behind(checkpoint, "ffn_out_ln", layer, _feed_forward(checkpoint, layer, read))
     output = middle + factor * second
     if record.post_norm:
@@ -161,13 +159,8 @@ def _norm(checkpoint: Checkpoint, role: str, layer: int, x: torch.Tensor) -> tor
 
 def _behind(checkpoint: Checkpoint, role: str, layer: int, x: torch.Tensor) -> torch.Tensor:
     """Through a norm behind a branch, where there is one and it stands before the sum."""
-    return (
-        x
-        if checkpoint.architecture.post_norm
-        else _norm(checkpoint, role, layer, x)
-        if role in checkpoint.places
-        else x
-    )
+    before_the_sum = role in checkpoint.places and not checkpoint.architecture.post_norm
+    return _norm(checkpoint, role, layer, x) if before_the_sum else x
 
 
 def _normalised(x: torch.Tensor, checkpoint: Checkpoint, centre: bool | None = None) -> torch.Tensor:
