@@ -118,7 +118,15 @@ class Checkpoint:
 
     def expert(self, name: str, number: int) -> torch.Tensor:
         """One expert's part of a tensor that holds all of a layer's, as stored."""
-        return weight_files.read(self.files[name], name, number)
+        return weight_files.read(self.files[name], name, (number,))
+
+    def rows(self, name: str, role: str) -> torch.Tensor:
+        """What a stored tensor holds of a role, without reading the others where it lies in one piece."""
+        layout, axes = self.places[role].layout, len(self.headers[name].shape)
+        if not (part := layout.part(role, axes, self.shape)):
+            return layout.take(self.tensor(name), role, self.shape)
+        rows = weight_files.read(self.files[name], name, part)
+        return rows.mT if layout.transposed and axes > 1 else rows
 
     def weight(self, family: str, layer: int, *, expert: int | None = None, device: str = "cpu") -> torch.Tensor:
         """One layer's matrix (out, in), or effective norm gain (hidden,), upcast to float64.
@@ -145,10 +153,12 @@ class Checkpoint:
         """A role's stored values in float64, those of several tensors one after the other, or of one expert."""
         values = []
         for name in names:
-            stored = self.tensor(name) if expert is None else self.expert(name, expert)[None]
+            if expert is None:
+                stored = self.rows(name, role)
+            else:
+                stored = self.places[role].layout.take(self.expert(name, expert)[None], role, self.shape)[0]
             require_finite(name, stored)
-            value = self.places[role].layout.take(stored, role, self.shape)
-            values.append((value if expert is None else value[0]).to(device=device, dtype=torch.float64))
+            values.append(stored.to(device=device, dtype=torch.float64))
         return values[0] if len(values) == 1 else torch.cat(values)
 
     def parameters(self) -> int:

@@ -56,6 +56,16 @@ class Layout:
         """One role of a stored weight or bias."""
         return self.split(stored, shape)[self.roles.index(role) if self.roles else 0]
 
+    def part(self, role: str, axes: int, shape: Shape) -> tuple[slice, ...]:
+        """Where in a stored tensor of so many axes the rows of a role lie; () where they are not in one piece."""
+        if not self.roles or self.grouped:
+            return ()
+        before = self.roles[: self.roles.index(role)]
+        start = sum(shape.of(r)[0] for r in before)
+        rows = slice(start, start + shape.of(role)[0])
+        axis = int(self.stacked) if not self.transposed else axes - 1
+        return (*[slice(None)] * axis, rows)
+
     def stored_shape(self, role: str, shape: Shape, *, bias: bool = False) -> tuple[int, ...]:
         """The shape that the stored weight with this role, or its bias, must have."""
         rows = sum(shape.of(r)[0] for r in self.roles) if self.roles else shape.of(role)[0]

@@ -31,10 +31,9 @@ def headers(path: Path) -> dict[str, Header]:
     return found
 
 
-def read(path: Path, name: str, row: int | None = None) -> torch.Tensor:
-    """One tensor as stored, or one entry of its first axis."""
-    tensor = _load(path)[name].detach()
-    return tensor if row is None else tensor[row]
+def read(path: Path, name: str, part: tuple[slice | int, ...] = ()) -> torch.Tensor:
+    """One tensor as stored, or the part of it at these indices."""
+    return _load(path)[name].detach()[part]
 
 
 def _load(path: Path) -> dict[str, torch.Tensor]:

@@ -35,10 +35,10 @@ def header(entry: dict[str, Any]) -> Header:
     return Header(shape=tuple(entry["shape"]), dtype=dtype, bytes=end - start)
 
 
-def read(path: Path, name: str, row: int | None = None) -> torch.Tensor:
-    """One tensor as stored, or one entry of its first axis."""
+def read(path: Path, name: str, part: tuple[slice | int, ...] = ()) -> torch.Tensor:
+    """One tensor as stored, or the part of it at these indices."""
     with _open(path) as file:
-        return file.get_tensor(name) if row is None else file.get_slice(name)[row]
+        return file.get_slice(name)[part] if part else file.get_tensor(name)
 
 
 def _open(path: Path) -> safe_open:

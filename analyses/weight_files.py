@@ -77,9 +77,9 @@ def shard_map(path: Path) -> dict[str, str]:
     return weight_map
 
 
-def read(path: Path, name: str, row: int | None = None) -> torch.Tensor:
-    """One tensor as stored, or one entry of its first axis without reading the others."""
-    return _reader(path).read(path, name, row)
+def read(path: Path, name: str, part: tuple[slice | int, ...] = ()) -> torch.Tensor:
+    """One tensor as stored, or the part of it at these indices without reading the rest."""
+    return _reader(path).read(path, name, part)
 
 
 def inspect(

@@ -57,6 +57,9 @@ class TwinCheckpoint(Checkpoint):
         """One expert's part of a tensor of the twin that holds all of a layer's."""
         return self._twin_of(name, self.base.expert(name, number)[None], first=number)[0]
 
+    def rows(self, name: str, role: str) -> torch.Tensor:
+        return self.places[role].layout.take(self.tensor(name), role, self.shape)
+
     def _twin_of(self, name: str, stored: torch.Tensor, first: int = 0) -> torch.Tensor:
         roles = roles_of(self, name)
         if not roles:

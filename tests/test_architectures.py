@@ -7,6 +7,7 @@ wrong fact cannot pass.
 """
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from analyses import architecture_table
+from analyses import architecture_table, weight_files
 from analyses.architectures import ARCHITECTURES
 from analyses.checkpoint import Checkpoint, open_checkpoint
 from analyses.layouts import PLAIN
@@ -169,6 +170,21 @@ def test_the_matrix_of_one_expert_is_its_part_of_the_stack(stage):
         assert len(stack) == 4
         for expert in range(4):
             assert torch.equal(checkpoint.weight("down_proj", 1, expert=expert), stack[expert])
+
+
+@pytest.mark.parametrize("name", ["gpt2", "phi3"])
+def test_a_role_of_a_fused_tensor_is_read_without_the_others(stage, name, monkeypatch):
+    checkpoint, _ = stage(name)
+    read, sizes = weight_files.read, []
+
+    def watched(*arguments):
+        sizes.append((value := read(*arguments)).numel())
+        return value
+
+    monkeypatch.setattr(weight_files, "read", watched)
+    for family in ("q_proj", "k_proj", "v_proj", "up_proj"):
+        checkpoint.weight(family, 1)
+    assert sizes == [math.prod(checkpoint.shape.of(f)) for f in ("q_proj", "k_proj", "v_proj", "up_proj")]
 
 
 @pytest.mark.parametrize(("name", "pickled"), [("mixtral", False), ("mixtral", True), ("qwen3_moe", False)])

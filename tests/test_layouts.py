@@ -40,6 +40,18 @@ def test_splitting_what_was_joined_gives_the_roles_again(shape, layout, bias):
         assert torch.equal(layout.take(joined, role, shape), part)
 
 
+@given(shape=shapes(), layout=st.sampled_from(LAYOUTS), bias=st.booleans())
+def test_the_part_of_the_stored_tensor_that_holds_a_role_is_that_role(shape, layout, bias):
+    for role in layout.roles:
+        tensor = stored(layout, shape, role, bias=bias)
+        if part := layout.part(role, tensor.ndim, shape):
+            rows = tensor[part]
+            rows = rows.mT if layout.transposed and not bias else rows
+            assert torch.equal(rows, layout.take(tensor, role, shape)), role
+        else:
+            assert layout.grouped
+
+
 SMALL = Shape(layers=2, hidden=3, heads=4, kv_heads=2, head_dim=1, feed_forward=2, experts=2)
 
 
