@@ -128,7 +128,9 @@ def score_heads(a: HeadFactors, b: HeadFactors) -> dict[str, float | None]:
 def _held_out(found: torch.Tensor, scored: torch.Tensor) -> float | None:
     if not found.numel():
         return None
-    rows, columns = linear_sum_assignment(found.cpu().numpy(), maximize=True)
+    cost = -found.cpu().double().numpy()  # the solver's own type: it copies any other, and to maximise
+    del found
+    rows, columns = linear_sum_assignment(cost)
     return float(np.mean(scored.cpu().numpy()[rows, columns], dtype=np.float64))
 
 

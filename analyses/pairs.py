@@ -62,7 +62,8 @@ class Side:
         self.values = values.contiguous()  # float64; matrices (out, in)
         self.flat = self.values.view(-1)
         parts = self.flat.split(BLOCK)
-        total, square = torch.stack([torch.stack([part.sum(), part @ part]) for part in parts]).sum(0).tolist()
+        sums = torch.stack([total for part in parts for total in (part.sum(), part @ part)])
+        total, square = sums.view(-1, 2).sum(0).tolist()
         self.norm = math.sqrt(square)  # Frobenius
         self.mean = total / len(self.flat)
         head = self.flat[:BLOCK]
@@ -130,13 +131,13 @@ def likeness(a: Side, b: Side) -> FamilyPair:
 
 def _sums(a: Side, b: Side) -> tuple[float, float, float]:
     """⟨a,b⟩, ⟨a−ā,b−b̄⟩ and ‖b̂−â‖² in one pass, a block at a time."""
-    sums, work = [], torch.empty(2, min(BLOCK, len(a.flat)), dtype=a.flat.dtype, device=a.flat.device)
+    sums, work = [], torch.empty(min(BLOCK, len(a.flat)), dtype=a.flat.dtype, device=a.flat.device)
+    scale = a.norm / b.norm  # exactly 1 for equal layers, which are then exactly zero apart
     for left, right in _blocks(a, b):
-        # Two products and a difference, not a fused one, so that equal layers are exactly zero apart.
-        other = torch.mul(left, 1 / a.norm, out=work[0, : len(left)])
-        apart = torch.mul(right, 1 / b.norm, out=work[1, : len(left)]).sub_(other)
-        sums.append(torch.stack([left @ right, apart @ apart]))
-    product, apart = torch.stack(sums).sum(0).tolist()
+        apart = torch.sub(left, right, alpha=scale, out=work[: len(left)])
+        sums += [left @ right, apart @ apart]
+    product, apart = torch.stack(sums).view(-1, 2).sum(0).tolist()
+    apart /= a.norm**2
     centred = product - len(a.flat) * a.mean * b.mean
     if any(x.has_mean(x.spread**2, x.norm**2) for x in (a, b)):
         centred = sum(float((x - a.mean) @ (y - b.mean)) for x, y in _blocks(a, b))
