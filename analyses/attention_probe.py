@@ -9,6 +9,7 @@ time; of each block only sums over queries remain, never a (token × token) arra
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -16,6 +17,7 @@ from analyses.errors import InputError
 from analyses.probe import AttentionInputs, Probe
 
 BLOCK_ENTRIES = 1 << 22  # logits held at a time, 32 MiB as float64; a single head may exceed it
+QUERIES = 128  # worked on at a time, with the keys that they see: half of all pairs are hidden under a causal mask
 STATISTICS = (
     "entropy",
     "entropy_fraction",
@@ -63,8 +65,8 @@ def head_means(inputs: AttentionInputs, real: torch.Tensor, *, block_entries: in
 
     Logits are scaling·q·k, capped where the model caps, plus the bias of positions and the mask's finite part; a key is
     visible where the mask lies above half of its dtype's most negative number. The product is taken
-    in float32 or wider, everything after it in float64. Entropy is −Σ p ln p with ln p from a
-    log-softmax, exact also where p underflows.
+    in float32 or wider, everything after it in float64. Entropy is exact also where probabilities
+    underflow (`_over_keys`).
 
     Parameters
     ----------
@@ -80,20 +82,26 @@ def head_means(inputs: AttentionInputs, real: torch.Tensor, *, block_entries: in
     totals: dict[str, torch.Tensor] = {}  # name → (head,), sums over the queries read so far
     for sequence, tokens in enumerate(real.sum(1).tolist()):
         mask = inputs.mask[sequence, :, :tokens].to(device)
-        if (mask[..., tokens:] > torch.finfo(mask.dtype).min / 2).any():
+        visible = mask > torch.finfo(mask.dtype).min / 2  # (1 or head, query, key)
+        if visible[..., tokens:].any():
             raise ValueError("a query sees padding: the attention mask was not read as the model reads it")
-        blocks = []
-        step = max(1, block_entries // tokens**2)
-        for first in range(0, inputs.query.shape[1], step):
-            heads = slice(first, first + step)
-            logits, visible = _logits(inputs, sequence, tokens, heads, mask[..., :tokens])
-            own = None if inputs.weights is None else inputs.weights[sequence, heads, :tokens, :tokens].to(device)
-            blocks.append(_sums(logits, visible, own))
-            del logits, visible, own
-        for name in blocks[0]:
-            sums = torch.cat([block[name] for block in blocks])
-            together = torch.maximum if name in WORST else torch.add
-            totals[name] = together(totals[name], sums) if sequence else sums
+        visible = visible[..., :tokens]
+        finite = mask[..., :tokens].masked_fill(~visible, 0)
+        step = max(1, block_entries // (min(tokens, QUERIES) * tokens))
+        for start in range(0, tokens, QUERIES):
+            queries = slice(start, min(start + QUERIES, tokens))
+            keys = _range(visible[:, queries].flatten(0, 1).any(0))
+            blocks = []
+            for first in range(0, inputs.query.shape[1], step):
+                part = _Part(sequence, slice(first, first + step), queries, keys)
+                logits = _logits(inputs, part, finite if finite.any() else None, device)
+                own = None if inputs.weights is None else inputs.weights[part.index].to(device)
+                blocks.append(_sums(logits, part.of(visible), own, start=start, sink=keys.start == 0))
+                del logits, own
+            for name in blocks[0]:
+                sums = torch.cat([block[name] for block in blocks])
+                together = torch.maximum if name in WORST else torch.add
+                totals[name] = together(totals[name], sums) if name in totals else sums
     totals = {name: sums.cpu() for name, sums in totals.items()}
     return HeadMeans(
         **{name: totals[name] / totals[name + "_n"] for name in STATISTICS},
@@ -103,68 +111,118 @@ def head_means(inputs: AttentionInputs, real: torch.Tensor, *, block_entries: in
     )
 
 
+class _Part(NamedTuple):
+    """Heads, queries and keys of one sequence that are worked on together."""
+
+    sequence: int
+    heads: slice
+    queries: slice
+    keys: slice
+
+    @property
+    def index(self) -> tuple:
+        return self.sequence, self.heads, self.queries, self.keys
+
+    def of(self, per_pair: torch.Tensor) -> torch.Tensor:
+        """The part's entries of a (1 or head, query, key) array."""
+        return (per_pair if len(per_pair) == 1 else per_pair[self.heads])[:, self.queries, self.keys]
+
+
+def _range(seen: torch.Tensor) -> slice:
+    """From the first key to the last that any of the queries sees; all of them if none is seen."""
+    (where,) = seen.nonzero(as_tuple=True)
+    return slice(int(where[0]), int(where[-1]) + 1) if len(where) else slice(0, len(seen))
+
+
 def _logits(
-    inputs: AttentionInputs, sequence: int, tokens: int, heads: slice, mask: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(logits float64, visible bool) of one sequence, each (head of the block, query, key)."""
+    inputs: AttentionInputs, part: _Part, finite: torch.Tensor | None, device: torch.device
+) -> torch.Tensor:
+    """Logits of one part, (head, query, key) float64; `finite` is what the mask adds, if anything."""
     wide = torch.promote_types(inputs.query.dtype, torch.float32)
     group = inputs.query.shape[1] // inputs.key.shape[1]
-    query = inputs.query[sequence, heads, :tokens].to(mask.device, wide)
-    kv_heads = torch.arange(inputs.query.shape[1])[heads] // group
-    key = inputs.key[sequence, kv_heads.to(inputs.key.device), :tokens].to(mask.device, wide)
+    query = inputs.query[part.sequence, part.heads, part.queries].to(device, wide)
+    kv_heads = torch.arange(inputs.query.shape[1])[part.heads] // group
+    key = inputs.key[part.sequence, kv_heads.to(inputs.key.device), part.keys].to(device, wide)
     logits = (query @ key.mT).mul_(inputs.scaling).double()
     if inputs.softcap is not None:
         logits = logits.div_(inputs.softcap).tanh_().mul_(inputs.softcap)
     if inputs.bias is not None:
-        logits += inputs.bias[sequence, heads, :, :tokens].to(mask.device, torch.float64)
-    mask = mask if len(mask) == 1 else mask[heads]
-    visible = mask > torch.finfo(mask.dtype).min / 2
-    return logits.add_(mask.double().masked_fill(~visible, 0)), visible.expand_as(logits)
+        logits += inputs.bias[part.sequence, part.heads, :, part.keys].to(device, torch.float64)
+    return logits if finite is None else logits.add_(part.of(finite).double())
 
 
-def _sums(logits: torch.Tensor, visible: torch.Tensor, own: torch.Tensor | None) -> dict[str, torch.Tensor]:
-    """Sums over queries and the numbers of queries summed, or the worst of them; each (head,)."""
-    keys = visible.sum(-1)  # (head, query)
+def _sums(
+    logits: torch.Tensor, visible: torch.Tensor, own: torch.Tensor | None, *, start: int, sink: bool
+) -> dict[str, torch.Tensor]:
+    """Sums over queries and the numbers of queries summed, or the worst of them; each (head,).
+
+    Key 0 is kept out of all sums over keys and joined afterwards: taking it out of finished sums
+    would leave nothing but rounding where it holds nearly all of the probability.
+
+    Parameters
+    ----------
+    logits : (head, query, key) float64, overwritten. visible : (1 or head, query, key).
+    start : number of the first query. sink : whether the first key here is key 0 of the sequence.
+    """
+    keys = visible.sum(-1)  # (1 or head, query)
     if not (keys > 0).all():
         raise ValueError("a query sees no key: the attention mask was not read as the model reads it")
+    zeroth = logits[..., 0].clone()
+    sees_zeroth = visible[..., 0] & sink
+    hidden = ~visible
+    if sink:
+        hidden[..., 0] = True
+    n, entropy, log_mass, mean, square = _over_keys(logits, hidden)
+    # Of the probability on all keys, −ln of key 0's part and of the others'.
+    odds = torch.where(sees_zeroth, log_mass - zeroth, math.inf)
+    zero = torch.zeros_like(odds)
+    less_zeroth, less_others = torch.logaddexp(zero, odds), torch.logaddexp(zero, -odds)
+    p_zeroth, p_others = (-less_zeroth).exp(), (-less_others).exp()
+    both = torch.where(p_zeroth > 0, p_zeroth * less_zeroth, 0)
+    both += torch.where(p_others > 0, p_others * (less_others + entropy), 0)
+    joined = square + torch.where(sees_zeroth & (n > 0), n / (n + 1) * (zeroth - mean).square(), 0)
     sums: dict[str, torch.Tensor] = {}
 
     def add(name: str, values: torch.Tensor, where: torch.Tensor) -> None:
+        where = where.expand_as(values)
         sums[name] = torch.where(where, values, 0).sum(-1)
         sums[name + "_n"] = where.sum(-1)
 
-    entropy, probability = _entropy(logits, visible)
     bound = keys.double().log()
-    add("entropy", entropy, keys > 0)
-    add("entropy_fraction", entropy / bound.clamp_min(math.log(2)), keys >= 2)
-    add("logit_std", _std(logits, visible), keys >= 2)
-    later = torch.arange(logits.shape[1], device=logits.device) > 0
-    add("sink_share", probability[..., 0], later.expand_as(keys))
-    sums["entropy_excess"] = torch.maximum(entropy - bound, -entropy).amax(-1)
-    shown = probability if own is None else own.double()
-    sums["row_sum_error"] = (shown.masked_fill(~visible, 0).sum(-1) - 1).abs().amax(-1)
-    del probability, shown
-    others = visible.clone()
-    others[..., 0] = False
-    enough = others.sum(-1) >= 2
-    add("entropy_without_sink", _entropy(logits, others)[0], enough)
-    add("logit_std_without_sink", _std(logits, others), enough)
+    add("entropy", both, keys > 0)
+    add("entropy_fraction", both / bound.clamp_min(math.log(2)), keys >= 2)
+    add("logit_std", (joined / keys).sqrt(), keys >= 2)
+    add("sink_share", p_zeroth, start + torch.arange(logits.shape[1], device=logits.device) > 0)
+    add("entropy_without_sink", entropy, n >= 2)
+    add("logit_std_without_sink", (square / n.clamp_min(1)).sqrt(), n >= 2)
+    sums["entropy_excess"] = torch.maximum(both - bound, -both).amax(-1)
+    total = p_zeroth + p_others if own is None else own.masked_fill(~visible, 0).sum(-1, dtype=torch.float64)
+    sums["row_sum_error"] = (total - 1).abs().amax(-1)
     return sums
 
 
-def _entropy(logits: torch.Tensor, visible: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(entropy (…, query) in nats, probabilities (…, query, key)) of a softmax over visible keys.
+def _over_keys(logits: torch.Tensor, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Of a softmax over the keys that are not hidden, each (head, query) but n, (1 or head, query).
 
-    Where no key is visible both are NaN.
+    n : how many keys. entropy : nats, 0 where there is no key. log_mass : ln Σ exp(logit), −inf where there
+    is none. mean : of the logits. square : Σ (logit − mean)².
+
+    Every key is measured from the largest, whose own exp(0) is left out of the sum, so that ln(1 + rest)
+    is exact however small the rest is; then entropy = ln(1 + rest) + Σ e·(−d)/(1 + rest) adds up numbers
+    of one sign. The largest key is at 0 and in the sum, so that mean² ≤ square and Σd² − n·mean² loses at
+    most a factor n.
     """
-    log_p = logits.masked_fill(~visible, -math.inf).log_softmax(-1)
-    probability = log_p.exp()
-    # Hidden keys have p = 0 and ln p = −inf; underflown ones p = 0 and a finite ln p.
-    return -(probability * log_p.masked_fill_(~visible, 0)).sum(-1), probability
-
-
-def _std(values: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-    """Population standard deviation over the last axis, of the entries in `where`."""
-    n = where.sum(-1, keepdim=True).clamp_min(1)
-    centred = values - values.masked_fill(~where, 0).sum(-1, keepdim=True) / n
-    return centred.masked_fill_(~where, 0).square_().sum(-1).div_(n[..., 0]).sqrt_()
+    n = (~hidden).sum(-1).double()  # counts of a whole type would divide into float32
+    logits.masked_fill_(hidden, -math.inf)
+    largest, where = logits.max(-1, keepdim=True)
+    largest.masked_fill_(largest == -math.inf, 0)
+    d = logits.sub_(largest)
+    e = d.exp().scatter_(-1, where, 0)
+    rest = e.sum(-1)
+    d.masked_fill_(hidden, 0)
+    entropy = rest.log1p() - e.mul_(d).sum(-1) / (1 + rest)
+    total = d.sum(-1)
+    mean = total / n.clamp_min(1)
+    square = (d.square_().sum(-1) - total * mean).clamp_min_(0)
+    largest = largest.squeeze(-1)
+    return n, entropy, torch.where(n > 0, largest + rest.log1p(), -math.inf), largest + mean, square

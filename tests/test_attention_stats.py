@@ -103,7 +103,28 @@ def test_entropy_is_exact_where_probabilities_underflow_in_float32():
     # One key at 0 and one at −x: S ≈ e^(−x)(x + 1); e^(−200) is zero in float32.
     logits = torch.tensor([[[0.0, 0.0], [0.0, -200.0]]])
     means = head_means(with_logits(logits, causal(2)), everything_real(2))
-    assert means.entropy_fraction[0] == pytest.approx(math.exp(-200) * 201 / math.log(2), rel=1e-12)
+    assert means.entropy_fraction[0] == pytest.approx(math.exp(-200) * 201 / math.log(2), rel=1e-12, abs=0)
+
+
+def test_entropy_without_the_sink_is_exact_where_the_sink_takes_all_but_e_to_the_minus_300():
+    # Taken out of finished sums, key 0 would leave 0/0. Others: one at 0 and one at −200, as above.
+    logits = torch.tensor([[[300.0, 0.0, 0.0], [300.0, 0.0, 0.0], [300.0, 0.0, -200.0]]])
+    means = head_means(with_logits(logits, causal(3)), everything_real(3))
+    assert means.entropy_without_sink[0] == pytest.approx(math.exp(-200) * 201, rel=1e-12, abs=0)
+    assert means.logit_std_without_sink[0] == pytest.approx(100, rel=1e-15)
+    # S = x e^(−x) + e^(−x) for the query that sees the sink and one key, and again for the last, up to e^(−500).
+    assert means.entropy[0] == pytest.approx(2 / 3 * math.exp(-300) * 301, rel=1e-12, abs=0)
+
+
+def test_blocks_of_queries_give_the_statistics_of_all_queries_at_once(monkeypatch):
+    logits = torch.randn(2, 20, 20, generator=torch.Generator().manual_seed(4))
+    for mask in (causal(20), causal(20, window=6), torch.zeros(1, 1, 20, 20)):
+        whole = head_means(with_logits(logits, mask), everything_real(20))
+        with monkeypatch.context() as patch:
+            patch.setattr(attention_probe, "QUERIES", 7)
+            parts = head_means(with_logits(logits, mask), everything_real(20))
+        for name in STATISTICS:  # sums run in another order
+            torch.testing.assert_close(getattr(parts, name), getattr(whole, name), rtol=1e-14, atol=1e-15, msg=name)
 
 
 def test_capped_logits_are_what_counts_where_the_model_caps():
@@ -157,10 +178,10 @@ def test_no_array_of_tokens_by_tokens_outlives_its_block_of_heads(monkeypatch):
     tokens, seen = 12, []
     original = attention_probe._sums
 
-    def watched(logits, visible, own):
+    def watched(logits, visible, own, **where):
         assert not any(ref() is not None for ref in seen), "an earlier block's array is still alive"
         seen.extend([weakref.ref(logits), weakref.ref(visible)])
-        return original(logits, visible, own)
+        return original(logits, visible, own, **where)
 
     monkeypatch.setattr(attention_probe, "_sums", watched)
     inputs = with_logits(torch.randn(3, tokens, tokens, generator=torch.Generator().manual_seed(2)), causal(tokens))
