@@ -15,7 +15,9 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
+from checks import cli
 from checks.sweep import failures, lease, plan
 from tests.tiny import tiny_checkpoint
 
@@ -122,10 +124,12 @@ def undisturbed(series, tmp_path_factory) -> dict[str, bytes]:
 def test_a_sweep_leaves_the_bytes_of_single_runs(series, undisturbed, tmp_path):
     one = series / "step300"
     words = ["measure", one, "--only", "null_residual,head_grams", "--device", "cpu", "--out", tmp_path, "--quiet"]
-    subprocess.run(
-        [sys.executable, "-m", "checks.cli", *map(str, words)],
-        cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True,
-    )  # fmt: skip
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # as each worker's, and part of the key
+    try:
+        assert cli.main([str(word) for word in words]) == 0
+    finally:
+        torch.set_num_threads(before)
     for name in ("null_residual.json", "head_grams.json", "head_grams.safetensors"):
         assert (tmp_path / "step300" / name).read_bytes() == undisturbed[f"step300/{name}"]
 
@@ -179,32 +183,8 @@ sys.exit(cli.main(sys.argv[1:]))
 @submitit
 def test_submitits_own_executor_runs_what_slurm_would(series, undisturbed, tmp_path):
     out = tmp_path / "out"
-    words = command(series, out, "--engine", "slurm", steps="step{300,400}")[3:]
+    words = command(series, out, "--engine", "slurm", steps="step300")[3:]
     ended = subprocess.run([sys.executable, "-c", LOCAL_EXECUTOR, *words], cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     assert {name: undisturbed.get(name) for name in results(out)} == results(out)
-    assert len(results(out)) >= 2 * 4
-
-
-def test_an_incomplete_sweep_says_what_is_missing_and_what_completes_it(series, tmp_path):
-    models = tmp_path / "models"
-    shutil.copytree(series / "step0", models / "step0")
-    shutil.copytree(series / "step100", models / "step100")
-    weights = models / "step100" / "model.safetensors"
-    content = bytearray(weights.read_bytes())
-    content[-4:] = b"\xff\xff\xff\x7f"  # a NaN
-    weights.write_bytes(content)
-    out = tmp_path / "out"
-    ended = subprocess.run(command(models, out), cwd=ROOT, capture_output=True, text=True)
-    assert ended.returncode == 3
-    assert "done 2  running 0  failed 2  missing 0" in ended.stdout
-    assert "given up after attempt 1 (input): tensor" in ended.stdout
-    assert "2 of 4 records are missing; fathom sweep" in ended.stderr and ended.stderr.rstrip().endswith("--retry")
-    status = [sys.executable, "-m", "checks.cli", "sweep", "--status", "--out", str(out)]
-    told = subprocess.run(status, cwd=ROOT, capture_output=True, text=True)
-    assert told.returncode == 3 and "failed 2" in told.stdout
-    weights.write_bytes((series / "step100" / "model.safetensors").read_bytes())
-    again = subprocess.run(command(models, out), cwd=ROOT, capture_output=True, text=True)
-    assert again.returncode == 0, "another content is another task, with attempts of its own"
-    page = (out / "steps.html").read_text()
-    assert "NR1" in page and "step100/report.html#claim-NR1" in page
+    assert len(results(out)) >= 4

@@ -6,7 +6,8 @@ import pytest
 
 from analyses import layer_shards, null_residual, records
 from analyses.errors import InputError
-from checks.sweep import failures, lease, place, plan, room, worker
+from checks import cli
+from checks.sweep import failures, lease, place, plan, progress, room, worker
 from checks.sweep.driver import DONE, FAILED, RUNNING, Driver
 from checks.sweep.engines import Busy
 from tests.test_sweep_plan import one_thread, planned  # noqa: F401, the fixture restores torch's threads
@@ -39,6 +40,9 @@ class Inline:
     def cause(self, job):
         return None
 
+    def close(self):
+        """Every job has ended."""
+
 
 @pytest.fixture
 def model(tmp_path):
@@ -48,6 +52,7 @@ def model(tmp_path):
 def driven(made, engine):
     said = []
     driver = Driver(made, engine, said.append)
+    driver.look()
     driver.run()
     return driver, said
 
@@ -173,6 +178,7 @@ def test_an_element_whose_worker_lives_is_left_to_it(model, tmp_path, monkeypatc
 
     monkeypatch.setattr("checks.sweep.driver.time.sleep", nap)
     driver = Driver(made, engine := Inline(made.out), lambda line: None)
+    driver.look()
     driver.run()
     assert seen[0] == [RUNNING] and engine.jobs == [] and states(driver) == {DONE}
 
@@ -231,6 +237,75 @@ def test_what_the_engine_refuses_for_good_ends_the_sweep(model, tmp_path):
     engine.submit = lambda jobs: (_ for _ in ()).throw(InputError("--engine slurm: invalid partition"))
     with pytest.raises(InputError, match="invalid partition"):
         driven(made, engine)
+
+
+# --- the command --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sweep(tmp_path, monkeypatch, capsys):
+    """`fathom sweep` in this process: what it prints, and its exit code."""
+    monkeypatch.setattr("checks.sweep.engines.local.apart", lambda function, *a, **k: function(*a, **k))
+    monkeypatch.setattr("checks.sweep.engines.start", lambda name, setup: Inline(setup.out))
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")  # restored afterwards: the command sets them
+
+    def run(*words):
+        fixed = ("--only", "null_residual", "--device", "cpu", "--out", tmp_path / "out")
+        code = cli.main(["sweep", *map(str, (*words, *fixed))])
+        return code, capsys.readouterr()
+
+    return run
+
+
+def test_an_incomplete_sweep_says_what_is_missing_and_what_completes_it(sweep, tmp_path):
+    for step in (0, 10):
+        tiny_checkpoint(tmp_path / "models" / f"step{step}", layers=2, seed=step, tokenizer=False)
+    weights = tmp_path / "models" / "step10" / "model.safetensors"
+    sound = weights.read_bytes()
+    weights.write_bytes(sound[:-4] + b"\xff\xff\xff\x7f")  # a NaN
+    pattern = tmp_path / "models" / "step*"
+    code, told = sweep(pattern)
+    assert code == 3
+    assert "models  done 1  running 0  failed 1  missing 0" in told.out
+    assert "given up after attempt 1 (input): tensor" in told.out
+    assert "1 of 2 records are missing; fathom" in told.err and told.err.rstrip().endswith("--retry")
+    code, told = sweep("--status")
+    assert code == 3 and "failed 1" in told.out and "no driver at work" in told.out
+    weights.write_bytes(sound)
+    code, told = sweep(pattern)
+    assert code == 0, "another content is another task, with attempts of its own"
+    assert "2 of 2 records, complete" in told.out
+    assert "step10/report.html#claim-NR1" in (tmp_path / "out" / "steps.html").read_text()
+    assert "step10" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_status_from_another_shell_knows_of_the_driver(sweep, model, monkeypatch):
+    told = []
+    finish = Driver.run
+
+    def watched(self, report):
+        told.append(sweep("--status")[1].out)
+        finish(self, report)
+
+    monkeypatch.setattr(Driver, "run", watched)
+    assert sweep(model)[0] == 0
+    assert "missing 1" in told[0] and "0 of 1 records, the first are on their way" in told[0]
+
+
+def test_the_pace_is_what_this_driver_made(monkeypatch):
+    monkeypatch.setattr("checks.sweep.progress.time.time", lambda: 120.0)
+    now = progress.Standing((progress.Count("m", done=14, running=2, failed=1, missing=3),), ())
+    *_, last = progress.lines(now, {"started": 0.0, "done": 4})
+    assert last == "14 of 20 records, 5.0 a minute, about 1 min left"
+
+
+def test_given_up_is_given_up_until_retry(sweep, model, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(null_residual, "measure", lambda *a, **k: 1 / 0)
+        assert sweep(model)[0] == 3
+    assert sweep(model)[0] == 3
+    assert sweep(model, "--retry")[0] == 0
 
 
 def test_the_state_of_a_sweep_names_no_task_twice(model, tmp_path):

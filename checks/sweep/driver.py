@@ -27,6 +27,7 @@ UNKNOWN, WAITING, QUEUED, RUNNING, SETTLING, DONE, FAILED = (
 )  # fmt: skip
 OVER = (DONE, FAILED)
 FIRST_LOOK = 0.05  # seconds between the first two looks of an element that settles; doubled each time
+REPORT = 60.0  # seconds between two reports
 LISTING = 30.0  # seconds between two questions to an engine that others ask too
 
 
@@ -56,10 +57,13 @@ class Driver:
         self.hints: dict[str, bool] = {}
         self.asked = self.not_before = float("-inf")
 
-    def run(self) -> None:
-        """Until every element is done or given up, or nothing more can be started."""
-        self._first_look()
-        pause = FIRST_LOOK
+    def done(self) -> list[str]:
+        """Ids of the elements that are done."""
+        return [id for id, watched in self.watched.items() if watched.state == DONE]
+
+    def run(self, report: Callable[[], None] = lambda: None) -> None:
+        """Until every element is done or given up, or nothing more can be started; reports now and then."""
+        pause, reported = FIRST_LOOK, time.monotonic()
         while open := [w for w in self.watched.values() if w.state not in OVER]:
             before = [w.state for w in open]
             self._ask(open)
@@ -69,6 +73,9 @@ class Driver:
             self._submit(open)
             if self.full and not any(w.state in (QUEUED, RUNNING, SETTLING) for w in open):
                 break
+            if time.monotonic() - reported > REPORT:
+                report()
+                reported = time.monotonic()
             pause = FIRST_LOOK if before != [w.state for w in open] else min(2 * pause, self.engine.pause)
             time.sleep(pause)
 
@@ -81,7 +88,8 @@ class Driver:
 
     # --- where an element stands ------------------------------------------------------------------------------
 
-    def _first_look(self) -> None:
+    def look(self) -> None:
+        """See what is there already; raises InputError for records of another schema version."""
         for watched in self.watched.values():
             done.require_our_schema(self.out, watched.element)
         for failure in failures.read(self.files / "failures"):

@@ -90,6 +90,11 @@ class Lease:
         self._stop.set()
         self._thread.join()
 
+    def tell(self, **facts: Any) -> None:
+        """Say more in it."""
+        self.facts |= facts
+        records.write_json(self.path, self.facts)
+
     def end(self, **outcome: Any) -> None:
         """Say that the work is over, and how it went."""
         self._stop.set()

@@ -92,6 +92,8 @@ def _pace(now: Standing, driver: Mapping[str, Any] | None) -> str:
         return ", complete"
     if driver is None:
         return ", no driver at work"
+    if "started" not in driver:
+        return ", the driver is looking what is there"
     made = now.done - driver["done"]
     minutes = (time.time() - driver["started"]) / 60
     if made <= 0 or minutes <= 0:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,7 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _sweep(arguments: argparse.Namespace) -> int:
-    from checks.sweep import failures, lease, plan
+    from analyses.records import CannotWrite
+    from checks.sweep import failures, lease, plan, progress
     from checks.sweep.driver import Driver
     from checks.sweep.engines import Setup, limit_threads, start
     from checks.sweep.prefetch import prefetch
@@ -113,17 +116,24 @@ def _sweep(arguments: argparse.Namespace) -> int:
         if arguments.patience is not None:
             engine.patience = arguments.patience
         driver = Driver(made, engine, say)
+
+        def report() -> None:
+            for line in progress.lines(progress.standing(made, driver.done()), held.facts):
+                say(line)
+
         try:
-            driver.run()
+            driver.look()
+            held.tell(started=time.time(), done=progress.standing(made, driver.done()).done)
+            driver.run(report)
         except KeyboardInterrupt:
             engine.close()
             driver.stopped()
             print(f"fathom: interrupted; go on with {made.command}", file=sys.stderr)
             return 130
-        except BaseException:
+        finally:
             engine.close()
-            raise
-        engine.close()
+            with contextlib.suppress(CannotWrite):  # a full disk; that this process is gone says the same
+                held.end()
     return _finish(made, driver.full, arguments)
 
 
