@@ -20,6 +20,7 @@ from analyses.errors import InputError
 from analyses.positions import position_note
 from analyses.probe import ForwardFacts
 from analyses.records import SCHEMA_VERSION, Metric
+from analyses.ticks import Tick, silent
 from analyses.units import qk_gain, read_by_heads
 
 ANALYSIS = "attention_stats"
@@ -78,6 +79,7 @@ def measure(
     seed: int,
     device: str,
     no_forward: str = "no forward pass was run",
+    tick: Tick = silent,
 ) -> AttentionStats:
     """Spectra of all heads, and their attention where a forward pass fed the probe.
 
@@ -98,6 +100,7 @@ def measure(
         of_heads, error = _static(checkpoint, layer, device)
         static.append(of_heads)
         energy = max(energy, error)
+        tick(layer + 1, shape.layers)
         for head, values in enumerate(of_heads.gained_singvals_per_head):
             if values is None:
                 absent[f"static.{layer}.gained_singvals_per_head.{head}"] = "this head's queries or keys are all zero"

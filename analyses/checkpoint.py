@@ -21,7 +21,8 @@ from analyses.places import Place, is_gain
 from analyses.quantised import quantised
 from analyses.recognise import parts, recognise
 from analyses.shape import Shape
-from analyses.weight_files import Tick, require_finite
+from analyses.ticks import Tick, silent
+from analyses.weight_files import require_finite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,11 +174,11 @@ class Checkpoint:
         """Gain of q_norm or k_norm by head, (head or kv_head, head_dim), float64; (1, head_dim) if all share one."""
         return self.weight(family, layer, device=device).unflatten(0, (-1, self.shape.head_dim))
 
-    def inspect(self, tick: Tick = lambda done, of: None) -> dict[str, str]:
+    def inspect(self, tick: Tick = silent) -> dict[str, str]:
         """sha256 of every weight file, tokenizer and config, by file name; see `examine`."""
         return self.examine(tick)[0]
 
-    def examine(self, tick: Tick = lambda done, of: None) -> tuple[dict[str, str], str]:
+    def examine(self, tick: Tick = silent) -> tuple[dict[str, str], str]:
         """(sha256 by file name, digest of the tensors whatever their files); reads every weight.
 
         Raises InputError naming the first tensor that holds a NaN or an infinity.

@@ -21,6 +21,7 @@ from analyses.head_products import narrowest, operations
 from analyses.intervals import bootstrap
 from analyses.positions import position_note
 from analyses.records import SCHEMA_VERSION, Metric, nulls, plain
+from analyses.ticks import Tick, silent
 
 TOP = 8  # leading directions of a head that make its subspace, at most
 MATCH_WORK = 1.5e13  # operations, 5 minutes of one core; beyond it only adjacent layers are matched
@@ -71,7 +72,9 @@ class HeadGrams:
     notes: list[str] = field(default_factory=list)
 
 
-def measure(checkpoint: Checkpoint, *, seed: int, device: str) -> tuple[HeadGrams, dict[str, torch.Tensor]]:
+def measure(
+    checkpoint: Checkpoint, *, seed: int, device: str, tick: Tick = silent
+) -> tuple[HeadGrams, dict[str, torch.Tensor]]:
     """Measure a checkpoint's head metrics, reading a layer at a time.
 
     Parameters
@@ -95,12 +98,19 @@ def measure(checkpoint: Checkpoint, *, seed: int, device: str) -> tuple[HeadGram
         queries=lambda layer: checkpoint.head_blocks("q_proj", layer, device=device),
     )
     return measure_heads(
-        read, checkpoint.shape.layers, model=checkpoint.name, notes=_notes(checkpoint), seed=seed, work_limit=MATCH_WORK
+        read, checkpoint.shape.layers, model=checkpoint.name, notes=_notes(checkpoint), seed=seed, tick=tick
     )
 
 
 def measure_heads(
-    read: Reader, layers: int, *, model: str, notes: Sequence[str], seed: int, work_limit: float = MATCH_WORK
+    read: Reader,
+    layers: int,
+    *,
+    model: str,
+    notes: Sequence[str],
+    seed: int,
+    work_limit: float = MATCH_WORK,
+    tick: Tick = silent,
 ) -> tuple[HeadGrams, dict[str, torch.Tensor]]:
     """`measure` on the heads that `read(layer)` returns, for layers 0 … layers − 1."""
     first = read(0)
@@ -114,11 +124,12 @@ def measure_heads(
         each.append(head_metrics(rows, top))
         for side in rows:
             stored = torch.promote_types(stored, narrowest(side))
+        tick(layer + 1, layers)
     facts = HeadMetrics(*(torch.stack([part.cpu() for part in parts]) for parts in zip(*each, strict=True)))
     dead, flat = facts.is_zero.numpy(), facts.is_flat.numpy()  # (layer, head)
     all_pairs = operations(layers, heads, head_dim, hidden) <= work_limit
     norms = np.where(dead, np.nan, facts.fro_sq.sqrt().numpy())  # (layer, head)
-    pairs = compare_layers(read, norms, stored, all_pairs=all_pairs, seed=seed)
+    pairs = compare_layers(read, norms, stored, all_pairs=all_pairs, seed=seed, tick=tick)
     similarity = _similarity(pairs.gram, dead)
     negative = np.where(flat, np.nan, curvature(facts.sym_eigs).numpy())
     overlap = compare_subspaces(facts.directions, pairs, seed=seed) if hidden >= ROOM * top else None

@@ -18,6 +18,7 @@ from scipy.optimize import linear_sum_assignment
 
 from analyses.head_metric import Heads, Reader
 from analyses.head_products import all_products, scramble
+from analyses.ticks import Tick, silent
 
 LAYERS_BYTES = 128 << 20  # layers kept in memory at a time, float64; the others are read again for each such lot
 
@@ -53,7 +54,9 @@ def best_matching(similarity: np.ndarray) -> np.ndarray:
     return linear_sum_assignment(np.nan_to_num(np.abs(similarity)), maximize=True)[1]
 
 
-def compare_layers(read: Reader, norms: np.ndarray, stored: torch.dtype, *, all_pairs: bool, seed: int) -> Pairs:
+def compare_layers(
+    read: Reader, norms: np.ndarray, stored: torch.dtype, *, all_pairs: bool, seed: int, tick: Tick = silent
+) -> Pairs:
     """The heads of all pairs of layers.
 
     Parameters
@@ -70,7 +73,7 @@ def compare_layers(read: Reader, norms: np.ndarray, stored: torch.dtype, *, all_
     matching, chance_matching = (np.zeros((layers - 1, heads), dtype=int) for _ in range(2))
     matched, chance = (np.zeros((layers - 1, heads)) for _ in range(2))
     asymmetry = 0.0
-    products = _from_entries(read, layers, stored, seed) if all_pairs else _from_factors(read, layers, seed)
+    products = _from_entries(read, layers, stored, seed, tick) if all_pairs else _from_factors(read, layers, seed)
     for low, high, inner, scrambled in products:
         if inner.ndim == 1:
             gram[low, high] = gram[high, low] = inner
@@ -97,8 +100,8 @@ Compared = Iterator[tuple[int, int, np.ndarray, np.ndarray | None]]
 """(ℓ, ℓ', their products as (head, head), or as (head,) at equal index; the same with ℓ' scrambled, for neighbours)"""
 
 
-def _from_entries(read: Reader, layers: int, stored: torch.dtype, seed: int) -> Compared:
-    products = all_products(read, layers, stored, seed=seed)
+def _from_entries(read: Reader, layers: int, stored: torch.dtype, seed: int, tick: Tick) -> Compared:
+    products = all_products(read, layers, stored, seed=seed, tick=tick)
     for low in range(layers):
         for high in range(low, layers):
             yield low, high, products.inner[low, :, high], products.scrambled[low] if high == low + 1 else None

@@ -25,6 +25,7 @@ import torch
 
 from analyses.head_metric import Reader, Rows
 from analyses.spectra import gram
+from analyses.ticks import Count, Tick, silent
 
 SLAB_BYTES = 128 << 20  # of queries and keys held at a time; with more slabs than one, queries are read again for each
 TILE_BYTES = 32 << 20  # of g's entries held at a time, float64: what a large last-level cache holds
@@ -38,7 +39,9 @@ class Products(NamedTuple):
     scrambled: np.ndarray  # (pair, head, head), layer ℓ with the scrambled coordinates of ℓ + 1
 
 
-def all_products(read: Reader, layers: int, stored: torch.dtype, *, seed: int) -> Products:
+def all_products(
+    read: Reader, layers: int, stored: torch.dtype, *, seed: int, tick: Tick = silent
+) -> Products:
     """Inner products of all heads of all layers, and of neighbours with scrambled coordinates.
 
     Parameters
@@ -46,6 +49,7 @@ def all_products(read: Reader, layers: int, stored: torch.dtype, *, seed: int) -
     read : layer → its heads.
     stored : a type that holds every entry exactly, see `narrowest`.
     seed : of the scrambled coordinates, see `signed_permutation`.
+    tick : told how many tiles are done.
     """
     first = read(0)
     (kv_heads, head_dim, hidden), heads, device = first.keys.shape, len(first.queries), first.keys.device
@@ -59,6 +63,7 @@ def all_products(read: Reader, layers: int, stored: torch.dtype, *, seed: int) -
     layer_bytes = 2 * layers * head_dim * stored.itemsize  # 2: with scrambled ones
     of_keys = _slabs(hidden, share / (layer_bytes * kv_heads), tile)
     of_queries = _slabs(hidden, (SLAB_BYTES - share) / (layer_bytes * heads), tile)
+    steps = Count(tick, sum(math.ceil(len(k) / tile) * math.ceil(len(q) / tile) for k in of_keys for q in of_queries))
     for key_range in of_keys:
         key_slab = _slab(read.keys, layers, key_range, stored, seed=seed, side=1)
         for query_range in of_queries:
@@ -74,6 +79,7 @@ def all_products(read: Reader, layers: int, stored: torch.dtype, *, seed: int) -
                     for pair in range(layers - 1):
                         other = _form(key_slab[1][pair], query_slab[1][pair], i, j)
                         scrambled[pair] += now[pair] @ other.flatten(1).mT
+                    steps.step()
     return Products(inner.view(layers, heads, layers, heads).cpu().numpy(), scrambled.cpu().numpy())
 
 

@@ -6,7 +6,7 @@ depends on the layer. (Sampled spectra are an exception: their draws go on from 
 piece.) The list of pieces follows from the headers alone, and every run goes over the same list.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,23 +52,34 @@ def layer_shards(checkpoint: Checkpoint, *, spectra: str, limit: int = SHARD_BYT
     return [range(start, min(start + pairs, last) + 1) for start in range(0, last, pairs)]
 
 
-def compare(checkpoint: Checkpoint, layers: range, *, seed: int, device: str, spectra: str) -> Piece:
-    """Compare these layers of a checkpoint, each with the next; families one after the other."""
+def compare(
+    checkpoint: Checkpoint,
+    layers: range,
+    *,
+    seed: int,
+    device: str,
+    spectra: str,
+    each: Callable[[Iterable], Iterable] = iter,
+) -> Piece:
+    """Compare these layers of a checkpoint, each with the next; families one after the other.
+
+    `each` passes a family's layers, and the pairs of layers that are matched, through, to count them.
+    """
     view = checkpoint.restricted(layers=layers)
 
     def over(family: str, expert: int | None = None) -> Iterator[torch.Tensor]:
         named = {} if expert is None else {"expert": expert}
-        return (view.weight(family, layer, device=device, **named) for layer in range(len(layers)))
+        return (view.weight(family, layer, device=device, **named) for layer in each(range(len(layers))))
 
     tracks, experts = {}, {}
     for family in view.families:
         seeds = (seed, FAMILIES.index(family))
         if count := view.experts(family):
-            each = lambda expert, family=family: over(family, expert)  # noqa: E731
-            experts[family] = follow_experts(each, count, seed=seeds, spectra=spectra)
+            of_expert = lambda expert, family=family: over(family, expert)  # noqa: E731
+            experts[family] = follow_experts(of_expert, count, seed=seeds, spectra=spectra)
         else:
             tracks[family] = follow(over(family), seed=seeds, spectra=spectra)
-    return Piece(tracks=tracks, experts=experts, matched=matched_cosines(view, seed=seed, device=device))
+    return Piece(tracks=tracks, experts=experts, matched=matched_cosines(view, seed=seed, device=device, each=each))
 
 
 def join(pieces: Sequence[Piece]) -> Piece:

@@ -15,7 +15,7 @@ signs drawn at random, all its matrices alike: its inner structure stays, its re
 other layer goes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,13 +61,16 @@ class Scramble:
         return rows[..., self.order] * self.signs.to(rows.dtype)
 
 
-def matched_cosines(checkpoint: Checkpoint, *, seed: int, device: str) -> list[MatchedPair]:
+def matched_cosines(
+    checkpoint: Checkpoint, *, seed: int, device: str, each: Callable[[Iterable], Iterable] = iter
+) -> list[MatchedPair]:
     """Mean cosine of matched units for each adjacent pair of layers, and its chance level.
 
     Parameters
     ----------
     checkpoint : weights by family and layer.
     seed : of the scrambled coordinates.
+    each : passes the pairs through, to count them.
     """
     scramble = Scramble.draw(checkpoint.shape.hidden, seed, device=device)
     roles = [role for role, family in FEED_FORWARD.items() if family in checkpoint.families]
@@ -77,13 +80,13 @@ def matched_cosines(checkpoint: Checkpoint, *, seed: int, device: str) -> list[M
     if ATTENTION.issubset(checkpoint.families):
         streams.append(_head_pairs(checkpoint, scramble, device))
     if not streams:
-        return [MatchedPair(cos={}, chance={})] * (checkpoint.shape.layers - 1)
+        return list(each([MatchedPair(cos={}, chance={})] * (checkpoint.shape.layers - 1)))
     return [
         MatchedPair(
             cos={role: value for part in parts for role, value in part.cos.items()},
             chance={role: value for part in parts for role, value in part.chance.items()},
         )
-        for parts in zip(*streams, strict=True)
+        for parts in each(zip(*streams, strict=True))
     ]
 
 

@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from analyses.checkpoint import Checkpoint, open_checkpoint
 from analyses.errors import InputError
 from analyses.layer_shards import Part
 from analyses.suite import FORWARD, NEEDS, NotMeasured, Settings, Skipped, analyse, forward_pass
+from analyses.ticks import Tick, silent
 
 JUDGEMENTS = ("manifest.json", "gates.json", "report.html", "junit.xml", "summary.md")
 """Worthless once a record changes. Controls name the records that they belong to, and stay."""
@@ -69,6 +71,7 @@ def measure(
     settings: Settings,
     *,
     say: Callable[[str], None] = lambda line: None,
+    bar: Callable[[str], Tick] = lambda label: silent,
     debug: bool = False,
 ) -> Measured:
     """Measure one checkpoint into `out/<slug>/`: what was asked for and what that reads, where it is not up to date.
@@ -78,13 +81,14 @@ def measure(
     source : folder, hub id or `id@revision`.
     out : folder over all models.
     say : receives one line of progress at a time.
+    bar : label → what to tell how many steps of it are done.
     debug : print the traceback of an analysis that fails.
 
     Raises
     ------
     InputError : before anything is written or removed, for bad input; and for what cannot be written.
     """
-    return measure_checkpoint(open_checkpoint(source), out / slug(source), settings, say=say, debug=debug)
+    return measure_checkpoint(open_checkpoint(source), out / slug(source), settings, say=say, bar=bar, debug=debug)
 
 
 def measure_checkpoint(
@@ -93,6 +97,7 @@ def measure_checkpoint(
     settings: Settings,
     *,
     say: Callable[[str], None] = lambda line: None,
+    bar: Callable[[str], Tick] = lambda label: silent,
     debug: bool = False,
     part: Part | None = None,
 ) -> Measured:
@@ -104,7 +109,7 @@ def measure_checkpoint(
     resolve_device(settings.device)  # before the weights are read, which may take minutes
     text = load_calibration(settings.calibration)
     say(f"{checkpoint.name}: checking {len(checkpoint.files)} tensors")
-    files, content = checkpoint.examine()
+    files, content = checkpoint.examine(bar(f"{checkpoint.name}: checking"))
     settings = resolve(settings, checkpoint)
     wanted = tuple(name for name in records.ANALYSES if name in {*settings.only, *_needed(settings.only)})
     own = {name: keys.key_of(checkpoint, name, settings, text, files) for name in records.ANALYSES}
@@ -116,7 +121,7 @@ def measure_checkpoint(
     if why:
         _clear(folder)
 
-    passes = forward_pass(checkpoint, text, settings, tuple(why))
+    passes = forward_pass(checkpoint, text, settings, tuple(why), bar(f"{checkpoint.name}: forward pass"))
     passes.part = part
     seconds, failures = {"forward": round(passes.seconds, 3)}, {}
 
@@ -127,7 +132,8 @@ def measure_checkpoint(
     for name in why:
         start = time.perf_counter()
         try:
-            record, tensors = analyse(name, checkpoint, passes, settings, lambda needed: _record_of(folder, needed))
+            tick = bar(f"{checkpoint.name}: {name}")
+            record, tensors = analyse(name, checkpoint, passes, settings, partial(_record_of, folder), tick)
             arrays = save(tensors) if tensors else None
             if why[name].startswith(READS):  # of the same key, but made when what it reads had failed
                 (folder / f"{name}.json").unlink(missing_ok=True)

@@ -26,6 +26,7 @@ from analyses.layer_shards import Part, Piece, compare, join, layer_shards
 from analyses.matching import NEURONS
 from analyses.pairs import SAMPLED_SIDE, FamilyPair
 from analyses.records import SCHEMA_VERSION, Metric
+from analyses.ticks import Count, Tick, silent
 
 IMPROVE_NOTE = (
     "improve_frac is kept as published and is upside down: it is 1 − √((1+cos)/2), so 0.293 for "
@@ -82,7 +83,13 @@ class NullResidual:
 
 
 def measure(
-    checkpoint: Checkpoint, *, seed: int, device: str, spectra: str = "exact", part: Part | None = None
+    checkpoint: Checkpoint,
+    *,
+    seed: int,
+    device: str,
+    spectra: str = "exact",
+    part: Part | None = None,
+    tick: Tick = silent,
 ) -> NullResidual:
     """Compare adjacent layers of a checkpoint, family by family, with their chance levels.
 
@@ -93,6 +100,7 @@ def measure(
     spectra : of the residuals: exact; sampled, for large matrices; none.
     part : gives the pieces that were compared elsewhere; None to compare them all here.
     device : torch device of the arithmetic; random draws are made on the CPU, so do not depend on it.
+    tick : told how many matrices and pairs of layers are done.
 
     Returns
     -------
@@ -102,11 +110,14 @@ def measure(
     ----------
     Page, Phys. Rev. Lett. 71, 1291 (1993). Horn, Psychometrika 30, 179 (1965). Mezzadri, Notices AMS 54 (2007).
     """
+    shards = layer_shards(checkpoint, spectra=spectra)
+    matrices = sum(checkpoint.experts(f) or 1 for f in checkpoint.families)
+    steps = Count(tick, sum(len(layers) * (matrices + 1) - 1 for layers in shards))
 
     def here(layers: range) -> Piece:
-        return compare(checkpoint, layers, seed=seed, device=device, spectra=spectra)
+        return compare(checkpoint, layers, seed=seed, device=device, spectra=spectra, each=steps.over)
 
-    joined = join([(part or here)(layers) for layers in layer_shards(checkpoint, spectra=spectra)])
+    joined = join([(part or here)(layers) for layers in shards])
     experts, matched = joined.experts, joined.matched
     walked = {f: combine(experts[f]) if f in experts else joined.tracks[f] for f in checkpoint.families}
     by_layer = [{f: track.pairs[i] for f, track in walked.items()} for i in range(checkpoint.shape.layers - 1)]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from analyses.errors import InputError
+from analyses.ticks import Tick
 
 
 class NoTokenizer(InputError):
@@ -109,3 +110,14 @@ class Window(Probe):
     def final(self, before: torch.Tensor, after: torch.Tensor) -> None:
         if self.sees_final:
             self.probe.final(before, after)
+
+
+class Ticking(Probe):
+    """Tells how many layers are done."""
+
+    def __init__(self, tick: Tick, *, depth: int):
+        self.tick = tick
+        self.depth = depth
+
+    def layer(self, layer: int, states: LayerStates) -> None:
+        self.tick(layer + 1, self.depth)

@@ -22,8 +22,9 @@ from analyses.calibration import Calibration
 from analyses.checkpoint import Checkpoint
 from analyses.errors import InputError
 from analyses.layer_shards import Part
-from analyses.probe import ForwardFacts, NoTokenizer, Probe, Window
+from analyses.probe import ForwardFacts, NoTokenizer, Probe, Ticking, Window
 from analyses.reading import require_tokenizer
+from analyses.ticks import Tick, silent
 
 NEEDS = {"schedule_fit": ("null_residual", "attention_stats"), "head_geometry": ("attention_stats",)}
 """Analyses that read another's record."""
@@ -81,7 +82,9 @@ class Passes:
             raise Skipped(self.skipped)
 
 
-def forward_pass(checkpoint: Checkpoint, text: Calibration, settings: Settings, only: Sequence[str]) -> Passes:
+def forward_pass(
+    checkpoint: Checkpoint, text: Calibration, settings: Settings, only: Sequence[str], tick: Tick = silent
+) -> Passes:
     """Run the model once, for all the probes that these analyses need."""
     if not FORWARD & set(only):
         return Passes(skipped="no forward pass was asked for")
@@ -102,7 +105,10 @@ def forward_pass(checkpoint: Checkpoint, text: Calibration, settings: Settings, 
         passes.facts = forward.run(
             checkpoint,
             text,
-            _windows(checkpoint, settings, [probe for probe in (passes.attention, passes.delta) if probe is not None]),
+            [
+                *_windows(checkpoint, settings, [p for p in (passes.attention, passes.delta) if p is not None]),
+                Ticking(tick, depth=checkpoint.shape.layers),
+            ],
             dtype=settings.dtype,
             device=settings.device,
             attention=settings.attention,
@@ -124,7 +130,12 @@ def _windows(checkpoint: Checkpoint, settings: Settings, probes: Sequence[Probe]
 
 
 def analyse(
-    name: str, checkpoint: Checkpoint, passes: Passes, settings: Settings, record_of: RecordOf
+    name: str,
+    checkpoint: Checkpoint,
+    passes: Passes,
+    settings: Settings,
+    record_of: RecordOf,
+    tick: Tick = silent,
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """Run one analysis: (plain record, arrays for the safetensors file beside it).
 
@@ -136,7 +147,7 @@ def analyse(
     ------
     Skipped : where the model cannot be asked; anything else is a failure of the analysis.
     """
-    record, arrays = _measure(name, checkpoint, passes, settings, record_of)
+    record, arrays = _measure(name, checkpoint, passes, settings, record_of, tick)
     table = invariance.table(name, checkpoint)
     plain = records.plain(record)
     notes = plain["notes"] + _chosen(name, checkpoint, settings)
@@ -157,7 +168,7 @@ def _chosen(name: str, checkpoint: Checkpoint, settings: Settings) -> list[str]:
 
 
 def _measure(
-    name: str, checkpoint: Checkpoint, passes: Passes, settings: Settings, record_of: RecordOf
+    name: str, checkpoint: Checkpoint, passes: Passes, settings: Settings, record_of: RecordOf, tick: Tick
 ) -> tuple[Any, dict[str, torch.Tensor]]:
     seed = settings.seed
     device = "cpu" if settings.device == "mps" else settings.device  # mps has no float64
@@ -167,16 +178,16 @@ def _measure(
     checkpoint = checkpoint.restricted(layers=settings.layers, families=families)
     match name:
         case "null_residual":
-            return _null_residual(checkpoint, passes, settings, device), {}
+            return _null_residual(checkpoint, passes, settings, device, tick), {}
         case "head_grams":
-            return head_grams.measure(checkpoint, seed=seed, device=device)
+            return head_grams.measure(checkpoint, seed=seed, device=device, tick=tick)
         case "attention_stats":
             if passes.failure:
                 raise passes.failure
             probe = passes.attention if passes.facts else None
             why = passes.skipped or ""
             record = attention_stats.measure(
-                checkpoint, probe, passes.facts, seed=seed, device=device, no_forward=why
+                checkpoint, probe, passes.facts, seed=seed, device=device, no_forward=why, tick=tick
             )
             return record, {}
         case "schedule_fit":
@@ -190,10 +201,10 @@ def _measure(
 
 
 def _null_residual(
-    checkpoint: Checkpoint, passes: Passes, settings: Settings, device: str
+    checkpoint: Checkpoint, passes: Passes, settings: Settings, device: str, tick: Tick
 ) -> null_residual.NullResidual:
     return null_residual.measure(
-        checkpoint, seed=settings.seed, device=device, spectra=settings.spectra, part=passes.part
+        checkpoint, seed=settings.seed, device=device, spectra=settings.spectra, part=passes.part, tick=tick
     )
 
 

@@ -6,7 +6,7 @@ handles that stay open count as resident memory for as long as they live.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,7 @@ import torch
 from analyses import pickled, safetensors_file
 from analyses.errors import InputError
 from analyses.headers import Header
-
-Tick = Callable[[int, int], None]  # (done, of how many)
+from analyses.ticks import Tick, silent
 
 FORMATS = (
     ("model.safetensors", "model.safetensors.index.json"),
@@ -83,7 +82,7 @@ def read(path: Path, name: str, part: tuple[slice | int, ...] = ()) -> torch.Ten
 
 
 def inspect(
-    files: Mapping[str, Path], folder: Path, tick: Tick = lambda done, of: None
+    files: Mapping[str, Path], folder: Path, tick: Tick = silent
 ) -> tuple[dict[str, str], str]:
     """sha256 of every weight file, tokenizer and config by file name, and the digest of the tensors alone.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,7 +40,10 @@ def measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:
     from analyses.records import ANALYSES, write_json
     from analyses.suite import Settings
     from checks.manifest import manifest
+    from checks.progress import bars
 
+    if arguments.quiet or not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read when the hub's client is imported
     settings = Settings(
         device=arguments.device,
         dtype=arguments.dtype,
@@ -56,7 +60,14 @@ def measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:
     for model in arguments.models:
         source = source_of(model)
         try:
-            measured = measure(source, arguments.out, settings, say=options.say(arguments), debug=arguments.debug)
+            measured = measure(
+                source,
+                arguments.out,
+                settings,
+                say=options.say(arguments),
+                bar=bars(sys.stderr, quiet=arguments.quiet),
+                debug=arguments.debug,
+            )
         except InputError as error:
             if arguments.debug or len(arguments.models) == 1:
                 raise
