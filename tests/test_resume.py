@@ -19,7 +19,7 @@ from checks import cli
 from tests.tiny import tiny_checkpoint
 
 ROOT = Path(__file__).parents[1]
-KILLS = 8  # moments at which a run is ended
+KILLS = 12  # moments at which a run is ended
 WEIGHTS = ("null_residual", "head_grams")  # quick, and the second has arrays beside its record
 
 
@@ -116,9 +116,22 @@ def test_controls_are_kept_with_the_records_that_they_are_of(tiny, tmp_path, mon
 
 
 # One process imports everything once and forks each run: what is killed is a real run, without ten seconds of imports.
+# A timer that is not caught ends a process as SIGKILL does; set when a file is opened or renamed, it strikes within
+# the write.
 RUNNER = """
-import json, os, resource, sys, time
+import json, os, random, resource, signal, sys, time
 import checks.cli, checks.manifest, checks.report, analyses.measure
+
+def die_at(count, delay):
+    left = [count]
+    def watch(event, arguments):
+        written = event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax")
+        if written or event in ("os.rename", "os.remove"):
+            left[0] -= 1
+            if left[0] == 0:
+                signal.setitimer(signal.ITIMER_REAL, delay)
+    sys.addaudithook(watch)
+
 for line in sys.stdin:
     asked = json.loads(line)
     begun, pid = time.monotonic(), os.fork()
@@ -126,6 +139,8 @@ for line in sys.stdin:
         os.dup2(os.open(asked["errors"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
         if asked["limit"]:
             resource.setrlimit(resource.RLIMIT_FSIZE, (asked["limit"],) * 2)
+        if asked["die_at"]:
+            die_at(*asked["die_at"])
         os._exit(checks.cli.main(asked["words"]))
     if asked["kill_after"] is not None:
         time.sleep(asked["kill_after"])
@@ -147,9 +162,14 @@ class Runner:
     def errors(self) -> str:
         return self.file.read_text()
 
-    def run(self, *words: object, kill_after: float | None = None, limit: int = 0) -> tuple[int, float]:
-        """(exit code, or minus the signal; seconds)"""
-        asked = {"words": [str(w) for w in words], "errors": str(self.file), "limit": limit, "kill_after": kill_after}
+    def run(self, *words: object, **how: object) -> tuple[int, float]:
+        """(exit code, or minus the signal; seconds)
+
+        `kill_after` so many seconds, or `die_at` (n, seconds): so long after the n-th file is touched; `limit` of
+        bytes in a file.
+        """
+        asked = {"words": [str(w) for w in words], "errors": str(self.file)}
+        asked |= {"limit": 0, "kill_after": None, "die_at": None} | how
         self.process.stdin.write(json.dumps(asked) + "\n")
         self.process.stdin.flush()
         status, seconds = self.process.stdout.readline().split()
@@ -161,7 +181,7 @@ def runner(tmp_path_factory):
     made = Runner(tmp_path_factory.mktemp("runner"))
     yield made
     made.process.stdin.close()
-    made.process.wait(10)
+    made.process.wait(60)
     made.process.stdout.close()
 
 
@@ -178,9 +198,13 @@ def test_killed_at_any_moment_a_run_leaves_old_or_new_records_and_goes_on(tiny, 
     folder, draw, killed = tmp_path / "out" / "tiny", random.Random(0), 0
     for attempt in range(KILLS):
         seed = 1 - attempt % 2
-        killed += runner.run(*command(seed, tmp_path / "out"), kill_after=draw.uniform(0, length))[0] == -signal.SIGKILL
-        found = record_bytes(folder)  # raises on anything half-made
-        assert found.keys() == whole[0].keys()
+        if attempt % 4 == 0:
+            how = {"kill_after": draw.uniform(0, length)}
+        else:  # a record is written within a millisecond or so
+            how = {"die_at": (draw.randint(1, 20), draw.choice((1e-6, 1e-4, 5e-4, 1e-3)))}
+        killed += runner.run(*command(seed, tmp_path / "out"), **how)[0] in (-signal.SIGKILL, -signal.SIGALRM)
+        # Each file is the old or the new one. A record and arrays that are not of one run are refused by whoever reads.
+        found = {name: (folder / name).read_bytes() for name in whole[0]}
         assert all(found[name] in (whole[0][name], whole[1][name]) for name in found)
         if (folder / "manifest.json").exists():  # then it describes what is there
             described = records.read_json(folder / "manifest.json")["records"]
