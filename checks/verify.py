@@ -26,6 +26,17 @@ RECORDED = REFERENCE / "recorded"
 SUBSET = 0.25  # of the recorded time at most, for `--subset`
 
 SAME, MOVED, NOT_COMPARABLE = 0, 1, 3  # exit codes; 2 is bad input
+OTHER = {
+    "weights": "other weights",
+    "layers": "other layers",
+    "families": "other families",
+    "libraries": "other libraries",
+    "code": "other code",
+    "inputs": "other code of what it reads",
+    "threads": "another number of threads",
+}
+"""A part of a key that differs, where "another" and its name are not the words."""
+
 NAMED = 20  # leaves told of each analysis, worst first
 
 Word = Status | str
@@ -285,8 +296,8 @@ def _answer(name: str, recorded: Result, found: Result, measured: Mapping[str, A
     counts |= {word: sum(leaf.status == word for leaf in leaves) for word in ("drifted", "missing")}
     rest = [leaf for leaf in leaves if leaf.status != "identical"]
     told = []
-    if old.get("shortened"):
-        told.append(f"the recorded copy lacks {len(old['shortened'])} arrays, which are compared by checksum alone")
+    if old.get("shortened") and old.get("checksum") != new["checksum"]:
+        told.append(f"{len(old['shortened'])} arrays that the recorded copy lacks were not compared")
     if old.get("arrays") and old["arrays"] != new.get("arrays") and not _has_arrays(recorded.folder, old):
         told.append("the recorded directions are not here to be compared")
     if old.get("checksum") == new["checksum"]:
@@ -331,9 +342,8 @@ def _parts(
     elif {"weights", "config", "tokenizer"} & set(parts) and not _from_hub(before, after):
         parts = [part for part in parts if part not in ("revision", "model")]
     questions = {*keys.INPUTS, *keys.SETTINGS, "analysis", "analysis_version"}
-    word = {"revision": "another revision", "weights": "other weights", "model": "another model"}
-    inputs = [_changed(part, before, after, word) for part in parts if part in questions]
-    environment = [_changed(part, before, after, word) for part in parts if part not in questions]
+    inputs = [_changed(part, before, after) for part in parts if part in questions]
+    environment = [_changed(part, before, after) for part in parts if part not in questions]
     for part in ("processor", "instructions", "blas", "gpu", "driver"):
         one, other = then.get("machine", {}).get(part), now.get("machine", {}).get(part)
         if one != other:
@@ -345,13 +355,13 @@ def _from_hub(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     return any(not str(key["revision"]).startswith("sha256:") for key in (before, after))
 
 
-def _changed(part: str, before: Mapping[str, Any], after: Mapping[str, Any], word: Mapping[str, str]) -> str:
+def _changed(part: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     from analyses.keys import WORDS
 
     old, new = str(before.get(part, "none")), str(after.get(part, "none"))
     if len(old) >= 40 and len(new) >= 40 and part != "libraries":
         old, new = old.removeprefix("sha256:")[:12], new.removeprefix("sha256:")[:12]
-    return f"{word.get(part) or 'another ' + WORDS.get(part, part)} ({new}, then {old})"
+    return f"{OTHER.get(part) or 'another ' + WORDS.get(part, part)} ({new}, then {old})"
 
 
 def _identity(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

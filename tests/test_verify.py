@@ -172,7 +172,7 @@ def test_a_number_that_moved_is_drift_with_its_tolerance_and_its_likely_cause(re
     assert fathom("verify", result, "--against", other) == 1
     printed = capsys.readouterr().out
     assert "metrics.worst_median_abs_cos.value" in printed and "moved 0.001" in printed
-    assert "threads (64, then" in printed and "is allowed" in printed
+    assert "another number of threads (64, then" in printed and "is allowed" in printed
 
 
 def test_a_movement_within_its_tolerance_passes_and_without_a_measured_one_the_bound_is_said(result, tmp_path):
