@@ -61,7 +61,8 @@ def qk_gain(checkpoint: Checkpoint, family: str, layer: int, heads: int, device:
 
 
 def _gain(checkpoint: Checkpoint, family: str | None, layer: int, device: str) -> torch.Tensor | float:
-    return checkpoint.weight(family, layer, device=device) if family in checkpoint.families else 1.0
+    """The gain that stands in front, also where its own comparison was left out."""
+    return checkpoint.weight(family, layer, device=device) if family in checkpoint.places else 1.0
 
 
 def centred(checkpoint: Checkpoint, rows: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ coordinates in `checks.coordinates`.
 """
 
 import hashlib
+import json
 import math
 import shutil
 from collections.abc import Callable
@@ -105,17 +106,22 @@ def held(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 def save(twin: Checkpoint, folder: Path) -> Path:
-    """Write a twin in Hugging Face's layout, shard by shard, with the base's config and tokenizer.
+    """Write a twin in Hugging Face's layout as safetensors, shard by shard, with the base's config and tokenizer.
 
     Returns the folder. Tensors keep the dtype in which the twin gives them.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for shard in sorted(set(twin.files.values())):
-        names = sorted(name for name, path in twin.files.items() if path == shard)
-        save_file({name: twin.tensor(name).contiguous() for name in names}, folder / shard.name, {"format": "pt"})
     for pattern in SMALL_FILES:
         for path in sorted(twin.folder.glob(pattern)):
-            shutil.copyfile(path, folder / path.name)
+            if not path.name.endswith(".index.json"):
+                shutil.copyfile(path, folder / path.name)
+    shards = sorted(set(twin.files.values()))
+    new = {shard: f"model-{i:05}-of-{len(shards):05}.safetensors" for i, shard in enumerate(shards, 1)}
+    for shard, name in new.items():
+        held_there = sorted(tensor for tensor, path in twin.files.items() if path == shard)
+        save_file({t: twin.tensor(t).contiguous() for t in held_there}, folder / name, {"format": "pt"})
+    where = {tensor: new[path] for tensor, path in sorted(twin.files.items())}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}), encoding="utf-8")
     return folder
 
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from scipy.optimize import linear_sum_assignment
 
 from analyses import matching
+from analyses.architectures import MATRICES
 from analyses.checkpoint import open_checkpoint
 from analyses.matching import matched_cosines, product_cosines, score_neurons
 from analyses.units import unit_rows
@@ -311,3 +312,9 @@ def test_float32_cosines_match_as_float64_ones_do_to_the_stated_error(tmp_path, 
     for pair, other in zip(exact, rounded, strict=True):
         assert other.cos == pytest.approx(pair.cos, abs=1e-4)
         assert other.chance == pytest.approx(pair.chance, abs=1e-4)
+
+
+def test_matched_units_carry_their_gains_also_where_gains_are_not_compared(tmp_path):
+    checkpoint = open_checkpoint(str(tiny_checkpoint(tmp_path, "qwen3", tokenizer=False)))
+    matrices = checkpoint.restricted(families=MATRICES)
+    assert matched_cosines(matrices, seed=0, device="cpu") == matched_cosines(checkpoint, seed=0, device="cpu")

@@ -290,3 +290,13 @@ def test_only_the_truncated_residual_is_below_its_haar_null(shape, expected, gen
 def test_a_planted_twin_states_its_size():
     assert [kind.size for kind in PLANTED] == [0.5, 0.4, 1.0, 0.5]
     assert all(dataclasses.is_dataclass(kind) and kind.preserves and kind.destroys for kind in PLANTED)
+
+
+def test_a_twin_of_a_pickle_is_saved_as_safetensors(tmp_path):
+    folder = tiny_checkpoint(tmp_path / "base", tokenizer=False)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    twin = SHUFFLED.apply(open_checkpoint(str(folder)), 0)
+    saved = open_checkpoint(str(save(twin, tmp_path / "twin")))
+    assert all(path.suffix == ".safetensors" for path in saved.files.values())
+    assert all(torch.equal(saved.tensor(name), twin.tensor(name)) for name in twin.files)
