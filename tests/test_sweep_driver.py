@@ -1,5 +1,6 @@
 """The driver's decisions, with an engine that does what the test says."""
 
+import dataclasses
 import functools
 
 import pytest
@@ -224,9 +225,10 @@ def test_pieces_come_before_the_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(layer_shards, "layer_shards", small)
     monkeypatch.setattr(null_residual, "layer_shards", small)
     made = planned(tmp_path / "out", model, split=True)
-    driver, _ = driven(made, engine := Inline(made.out))
+    turned = dataclasses.replace(made, elements=made.elements[::-1])  # the whole first, did it not wait
+    driver, _ = driven(turned, engine := Inline(made.out))
     assert states(driver) == {DONE}
-    assert [job.element for job in engine.jobs] == [element.id for element in made.elements]
+    assert len(engine.jobs) == 4 and engine.jobs[-1].element == made.elements[-1].id
     driven(made, again := Inline(made.out))
     assert again.jobs == []
 

@@ -6,6 +6,7 @@ import functools
 import json
 import multiprocessing
 import os
+import shutil
 import time
 
 import pytest
@@ -497,6 +498,21 @@ def test_a_checkpoint_that_changed_since_the_plan_is_not_measured(tmp_path):
     changed = pytest.raises(InputError, match="changed since the sweep was planned")
     with changed, staging.staged(element, tmp_path / "stage"):
         pytest.fail("it was staged")
+
+
+def test_a_copy_that_differs_from_its_original_is_tried_again_later(model, tmp_path, monkeypatch):
+    made = planned(tmp_path / "out", model)
+    copyfile = shutil.copyfile
+
+    def torn(origin, copy):
+        copyfile(origin, copy)
+        copy.write_bytes(copy.read_bytes()[:-1])
+
+    monkeypatch.setattr(staging.shutil, "copyfile", torn)
+    work(tmp_path / "out", made.elements[0].id, 1, "local", "1", tmp_path / "stage")
+    (failure,) = failures.read(made.state / "failures")
+    assert failure.kind == "io" and "differs from the original" in failure.message
+    assert not list((tmp_path / "stage").glob("*/*/model.safetensors.*"))
 
 
 def test_a_stage_without_room_is_a_full_disk_and_not_a_fault_of_the_model(model, tmp_path, monkeypatch):
