@@ -174,9 +174,14 @@ def measure(
 
 
 def _counted(metrics: dict[str, Metric], experts: int) -> dict[str, Metric]:
-    """The metrics that run over matrices also say over how many experts."""
-    over = ("worst_median_abs_cos", "worst_median_cos_sq", "worst_eff_rank_ratio") if experts else ()
-    return {k: replace(m, n={**m.n, "experts": experts}) if k in over else m for k, m in metrics.items()}
+    """The metrics that run over matrices also say over how many experts, and the matched one that it skips them."""
+    if not experts:
+        return metrics
+    over = ("worst_median_abs_cos", "worst_median_cos_sq", "worst_eff_rank_ratio")
+    counted = {k: replace(m, n={**m.n, "experts": experts}) if k in over else m for k, m in metrics.items()}
+    heads = counted["worst_median_abs_cos_matched"]
+    method = f"{heads.method}; heads alone, the neurons of experts are not matched"
+    return counted | {"worst_median_abs_cos_matched": replace(heads, method=method)}
 
 
 def _sizes(checkpoint: Checkpoint, experts: Mapping[str, object]) -> dict[str, int]:

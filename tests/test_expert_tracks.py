@@ -74,6 +74,7 @@ def test_the_record_counts_the_experts_and_holds_each(tmp_path, name):
     assert any("index by index: an arbitrary pairing" in note for note in record.notes)
     assert any("4 experts: the numbers of gate, up and down are means" in note for note in record.notes)
     assert set(record.pair_results[0].matched) == {"qk", "vo"}
+    assert "heads alone" in record.metrics["worst_median_abs_cos_matched"].method
 
 
 def test_the_identities_hold_for_every_expert_and_a_dead_one_has_its_reason(tmp_path):
