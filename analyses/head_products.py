@@ -27,7 +27,7 @@ from analyses.head_metric import Reader, Rows
 from analyses.spectra import gram
 from analyses.ticks import Count, Tick, silent
 
-SLAB_BYTES = 128 << 20  # of queries and keys held at a time; with more slabs than one, queries are read again for each
+SLAB_BYTES = 96 << 20  # of queries and keys held at a time; with more slabs than one, queries are read again for each
 TILE_BYTES = 32 << 20  # of g's entries held at a time, float64: what a large last-level cache holds
 NARROW = (torch.bfloat16, torch.float16, torch.float32, torch.float64)  # by falling frequency of use
 
@@ -123,15 +123,20 @@ def _slab(
     (layer, kv_head or head, hidden, head_dim) and one layer less.
     """
     columns = slice(part.start, part.stop)
-    slab, scrambled = [], []
+    slab = None
     for layer in range(layers):
         rows = rows_of(layer)  # (kv_head or head, head_dim, hidden)
-        slab.append(rows[..., columns].mT.to(stored))
+        if slab is None:  # once and whole: many pieces between passing tensors would leave holes in memory
+            size = (len(rows), len(part), rows.shape[1])
+            slab = torch.empty(layers, *size, dtype=stored, device=rows.device)
+            scrambled = torch.empty(layers - 1, *size, dtype=stored, device=rows.device)
+        slab[layer] = rows[..., columns].mT
         if layer:
             order, signs = signed_permutation(rows.shape[-1], seed=seed, pair=layer - 1, side=side)
             order, signs = order[columns].to(rows.device), signs[columns].to(rows.device)
-            scrambled.append((rows[..., order] * signs).mT.to(stored))
-    return torch.stack(slab), torch.stack(scrambled)
+            scrambled[layer - 1] = rows[..., order].mul_(signs).mT
+        del rows
+    return slab, scrambled
 
 
 def _form(keys: torch.Tensor, queries: torch.Tensor, i: slice, j: slice) -> torch.Tensor:

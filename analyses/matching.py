@@ -131,7 +131,8 @@ def score_heads(a: HeadFactors, b: HeadFactors) -> dict[str, float | None]:
 def _held_out(found: torch.Tensor, scored: torch.Tensor) -> float | None:
     if not found.numel():
         return None
-    cost = -found.cpu().double().numpy()  # the solver's own type: it copies any other, and to maximise
+    cost = found.cpu().double().numpy()  # the solver's own type: it copies any other, and also to maximise
+    cost = np.negative(cost, out=cost if found.dtype != torch.float64 else None)
     del found
     rows, columns = linear_sum_assignment(cost)
     return float(np.mean(scored.cpu().numpy()[rows, columns], dtype=np.float64))
