@@ -25,6 +25,7 @@ class Indexed:
     """One model of an index."""
 
     folder: Path
+    name: str = ""  # where the model's own does not tell it from the others, as of revisions
     facts: Mapping[str, float | str] = field(default_factory=dict)  # columns of its own, such as {"step": 1000}
     unreadable: str = ""  # why its records cannot be read, where they cannot
 
@@ -34,6 +35,7 @@ class Readable:
     """A model with what its folder says of it."""
 
     href: str
+    name: str
     facts: Mapping[str, float | str]
     judged: Mapping[str, Any]
     manifest: Mapping[str, Any]
@@ -53,7 +55,8 @@ def render_index(models: Sequence[Path | Indexed], out: Path, *, heading: str = 
             unreadable.append({"name": model.folder.name, "reason": words.sentence(str(error))})
             continue
         href = f"{Path(os.path.relpath(model.folder, out)).as_posix()}/report.html"
-        readable.append(Readable(href=href, facts=model.facts, judged=judged, manifest=manifest))
+        name = model.name or judged["model"]
+        readable.append(Readable(href=href, name=name, facts=model.facts, judged=judged, manifest=manifest))
     return render("index.html", summarise(readable, unreadable, heading))
 
 
@@ -95,7 +98,7 @@ def _model(model: Readable, names: Sequence[str]) -> dict[str, Any]:
     verdicts = [claim["verdict"] for claim in judged["claims"]]
     facts = [(name[:1].upper() + name[1:], model.facts.get(name, "")) for name in names]
     return {
-        "name": judged["model"],
+        "name": model.name,
         "href": model.href,
         "facts": [
             {"name": name, "text": number(v) if isinstance(v, (int, float)) else v, "value": v} for name, v in facts
@@ -121,12 +124,12 @@ def _cell(id: str, model: Readable) -> dict[str, Any]:
     """A claim's verdict on a model, and the number that decided it: of the first condition that failed, if one did."""
     claim = next((claim for claim in model.judged["claims"] if claim["id"] == id), None)
     if claim is None:
-        return {"model": model.judged["model"], "verdict": None, "rank": "", "observed": "", "href": ""}
+        return {"model": model.name, "verdict": None, "rank": "", "observed": "", "href": ""}
     decided = next((f for f in claim["findings"] if f["status"] != "pass"), claim["findings"][0])
     observed, limit = apart(decided["observed"], decided["threshold"])
     stated = f"limit {SYMBOLS[decided['comparator']]} {limit}"
     return {
-        "model": model.judged["model"],
+        "model": model.name,
         "verdict": claim["verdict"],
         "rank": words.VERDICTS.index(claim["verdict"]),
         "observed": "" if decided["observed"] is None else f"{observed}, {stated}",

@@ -30,6 +30,11 @@ class Source:
     series: str  # what it is one training step of, or its own name
     step: int | None  # that step, where its name tells one
 
+    @property
+    def short(self) -> str:
+        """What tells it from the others: the folder's name, or the id with its revision."""
+        return self.name if self.commit is None else self.given
+
 
 def resolve(given: str) -> Source:
     """The checkpoint that a source names.

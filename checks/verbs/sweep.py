@@ -179,7 +179,8 @@ def _finish(made: Plan, full: str | None, arguments: argparse.Namespace) -> int:
     if there:
         quiet = argparse.Namespace(quiet=True, strict=arguments.strict)
         code = report_all(there, there, quiet)
-        index = [Indexed(folder=folder, facts=steps.facts(made)[folder.name]) for folder in there]
+        facts, names = steps.facts(made), {element.source.slug: element.source.short for element in made.elements}
+        index = [Indexed(folder=f, name=names[f.name], facts=facts[f.name]) for f in there]
         write_bytes(made.out / "index.html", render_index(index, made.out).encode(errors="replace"))
         say(f"index: {made.out / 'index.html'}")
         if page := steps.write(made):
