@@ -48,12 +48,13 @@ class HeadGeometry:
     notes: list[str] = field(default_factory=list)
 
 
-def measure(attention: Mapping[str, Any], *, seed: int) -> HeadGeometry:
+def measure(attention: Mapping[str, Any], *, seed: int, claimed_only: bool = False) -> HeadGeometry:
     """Associate spectra with attention, from the plain record of attention_stats.
 
     Parameters
     ----------
     attention : the record as read from disk. Where its `dynamic` is null only the descriptors are given.
+    claimed_only : leave out the tables that no claim reads, five of six.
 
     Returns
     -------
@@ -76,6 +77,8 @@ def measure(attention: Mapping[str, Any], *, seed: int) -> HeadGeometry:
         for name, values in outcomes.items():
             path = f"tables.{version}.{name}"
             reason = absent[f"outcomes.{name}"] if values is None else unfit(descriptors[version], values)
+            if claimed_only and (version, name) != (CLAIMED_VERSION, CLAIMED_OUTCOME):
+                reason = "no claim reads it"
             if reason:
                 tables[version][name], absent[path] = None, reason
                 continue

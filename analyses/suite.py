@@ -51,6 +51,7 @@ class Settings:
     layers: range | None = None  # of the weight analyses' and probes' statistics; None: all
     families: tuple[str, ...] | None = None  # that null_residual compares; None: all
     spectra: str = "exact"  # exact | sampled | none, of the residuals between layers
+    claimed_only: bool = False  # of head_geometry's tables, the one that claims read: for twins
     trust_remote_code: bool = False
 
 
@@ -193,7 +194,8 @@ def _measure(
         case "schedule_fit":
             return _schedule_fit(record_of, seed), {}
         case "head_geometry":
-            return head_geometry.measure(record_of("attention_stats"), seed=seed), {}
+            attention = record_of("attention_stats")
+            return head_geometry.measure(attention, seed=seed, claimed_only=settings.claimed_only), {}
         case "delta_svd":
             passes.require()
             return delta_svd.measure(checkpoint, passes.delta, passes.facts, seed=seed, device=device)

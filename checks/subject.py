@@ -71,7 +71,7 @@ class Subject:
         if not number:
             self.say(f"{self.checkpoint.name}: control {name}")
         checkpoint, text = checkpoint or self.checkpoint, text or self.text
-        changed = replace(self.settings, **settings)
+        changed = replace(self.settings, claimed_only=True, **settings)
         if not any(gate.spectra for gate in gates):
             changed = replace(changed, spectra="none")
         only = sorted({gate.analysis for gate in gates})

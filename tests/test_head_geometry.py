@@ -231,3 +231,9 @@ def test_the_best_of_seven_has_a_larger_chance_level_than_one_descriptor():
     table, _ = tabulate(descriptors, entropy, seed=0)
     assert table.best_shift_p >= table.descriptors[table.best].shift_p
     assert table.shift_null == sorted(table.shift_null) and len(table.shift_null) == 23
+
+
+def test_what_claims_read_is_the_same_without_the_tables_that_they_do_not():
+    whole, spared = (head_geometry.measure(attention(), seed=0, claimed_only=only) for only in (False, True))
+    assert spared.metrics == whole.metrics
+    assert spared.tables["gained"]["entropy"] is None and spared.absent["tables.gained.entropy"] == "no claim reads it"
