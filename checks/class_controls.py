@@ -33,7 +33,7 @@ PLANTS: Mapping[str, tuple[Twin, ...]] = {
     "HG3": tuple(query_key_mixture(cos=cos) for cos in (0.4, 0.2, 0.1)),
     "DS3": tuple(common_direction(size=size) for size in (1.0, 0.5, 0.25)),
 }
-"""Claim of absence → planted twins: the first, of the stated size, must fail it; the weaker ones find how little it sees."""
+"""Claim of absence → planted twins: the first, of the stated size, must fail it; the others find how little it sees."""
 
 
 def twinned(subject: Subject) -> dict[str, Evidence]:

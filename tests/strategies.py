@@ -23,7 +23,7 @@ def matrices(draw, *, max_side: int = 12, rank: int | None = None) -> torch.Tens
 
 @st.composite
 def head_factors(draw, *, max_dim: int = 6, max_hidden: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
-    """(W_k, W_q) of one head, each (head_dim, hidden) float64, sometimes rank-deficient, hidden sometimes < 2·head_dim."""
+    """(W_k, W_q) of one head, each (head_dim, hidden) float64, at times rank-deficient or with hidden < 2·head_dim."""
     head_dim = draw(st.integers(1, max_dim))
     hidden = draw(st.integers(head_dim, max_hidden))
     generator = torch.Generator().manual_seed(draw(seeds))

@@ -25,7 +25,9 @@ def run(name: str, status: str, value: float | None = 0.0) -> Run:
     return Run(name=name, seed=0, status=status, observed=(value,), where=None)
 
 
-def outcome(status: str, observed: float | None, margin: float | None, kind: str = "absence", where=None) -> SimpleNamespace:
+def outcome(
+    status: str, observed: float | None, margin: float | None, kind: str = "absence", where: str | None = None
+) -> SimpleNamespace:
     """What the readers of runs look at in an Outcome."""
     finding = SimpleNamespace(observed=observed, margin=margin, where=where, status=status)
     return SimpleNamespace(status=status, kind=kind, findings=(finding,))
@@ -87,7 +89,8 @@ def test_a_margin_smaller_than_what_noise_moves_is_within_noise():
 
 def test_a_pass_rests_on_every_margin_and_a_failure_on_one_that_fails():
     def two(status: str, first: str, second: str) -> SimpleNamespace:
-        parts = [SimpleNamespace(observed=0.5, margin=m, where=None, status=s) for m, s in ((0.1, first), (0.01, second))]
+        given = ((0.1, first), (0.01, second))
+        parts = [SimpleNamespace(observed=0.5, margin=m, where=None, status=s) for m, s in given]
         return SimpleNamespace(status=status, kind="presence", findings=tuple(parts))
 
     moved = [replace(run("text", "pass"), observed=(0.55, 0.55))]  # each number by 0.05: within the second margin only

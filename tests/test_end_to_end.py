@@ -19,7 +19,8 @@ from tests.test_figures import assert_inside
 from tests.test_for_machines import valid
 from tests.tiny import MODEL_TYPES, tiny_checkpoint
 
-FILES = {f"{name}.json" for name in records.ANALYSES} | {"gates.json", "manifest.json", "report.html", "junit.xml", "summary.md"}
+FILES = {f"{name}.json" for name in (*records.ANALYSES, "gates", "manifest")}
+FILES |= {"report.html", "junit.xml", "summary.md"}
 
 
 def fathom(*arguments: object) -> int:

@@ -203,7 +203,7 @@ def test_no_text_becomes_markup_in_the_summary(text):
     reader = Reader()
     reader.feed(page)
     assert reader.cells == 3
-    # Runs of white space are one space in HTML; markdown-it writes U+0000 as U+FFFD; half a character is a question mark.
+    # Runs of white space are one space in HTML; markdown-it writes U+0000 as U+FFFD; half a character is a ?.
     wanted = " ".join(text.encode(errors="replace").decode().replace("\x00", "\N{REPLACEMENT CHARACTER}").split())
     assert wanted in " ".join("".join(reader.texts).split()) or not wanted
 

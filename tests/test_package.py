@@ -9,7 +9,8 @@ LOCKS = ("requirements.lock", "requirements-browser.lock", "requirements-sweep.l
 
 def test_every_package_is_named_for_installation():
     named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    found = {p.parent.relative_to(ROOT).as_posix().replace("/", ".") for d in ("analyses", "checks") for p in (ROOT / d).rglob("*.py")}
+    modules = (path for folder in ("analyses", "checks") for path in (ROOT / folder).rglob("*.py"))
+    found = {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in modules}
     assert set(named) == found | {"checks.templates"}
 
 

@@ -209,7 +209,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for the trained model")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--keep", type=int, default=0, metavar="STEPS", help="also keep a checkpoint every so many steps")
+    parser.add_argument("--keep", type=int, default=0, metavar="STEPS", help="also keep a checkpoint every STEPS")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     train(arguments.out, seed=arguments.seed, keep=arguments.keep)
