@@ -7,11 +7,10 @@ down(gelu(up x)) none.
 import torch
 
 from analyses.checkpoint import Checkpoint
+from analyses.invariance import ACTIVATIONS
 from checks.exact_map import CoordinateMap, permutation, powers_of_two, signs
 from checks.roles import Role
 from checks.twins import TwinCheckpoint
-
-ACTIVATIONS = ("hidden_act", "activation_function", "hidden_activation")  # keys of a config
 
 
 def _scale(twin: TwinCheckpoint, role: Role, value: torch.Tensor) -> torch.Tensor:

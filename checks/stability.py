@@ -5,8 +5,7 @@ exact changes of parameters, which leave the model's function alone.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -17,6 +16,7 @@ from checks.coordinates import RAMP_INPUT_GAIN, SCRAMBLE
 from checks.gate import Outcome
 from checks.roles import Role
 from checks.subject import Evidence, Run, Subject
+from checks.tolerances import threads
 from checks.twins import Twin, TwinCheckpoint
 from checks.verdicts import CHANGES, WITHIN_NOISE
 
@@ -54,7 +54,7 @@ def noise(subject: Subject) -> dict[str, Evidence]:
         perturbed.append(subject.judge(other, reading, dtype=other))
         other = "eager" if settings.attention == "sdpa" else "sdpa"
         perturbed.append(subject.judge(f"{other} attention", reading, attention=other))
-        with _threads(1 if torch.get_num_threads() > 1 else 2) as count:
+        with threads(1 if torch.get_num_threads() > 1 else 2) as count:
             perturbed.append(subject.judge(f"threads: {count}", reading))
         for i in range(WINDOWS):
             perturbed.append(subject.judge(f"text without quarter {i + 1}", reading, text=window(subject.text, i)))
@@ -148,13 +148,3 @@ def window(text: Calibration, number: int) -> Calibration:
     else:
         texts = tuple(prompt for i, prompt in enumerate(text.texts) if i % WINDOWS != number)
     return replace(text, name=f"{text.name} without quarter {number + 1}", texts=texts)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[int]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield count
-    finally:
-        torch.set_num_threads(before)

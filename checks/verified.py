@@ -37,6 +37,8 @@ def cause(answer: Answer) -> str:
     """The likely cause, from what differs between the two runs besides their numbers."""
     if answer.environment:
         return f"likely cause: {', '.join(answer.environment)}"
+    if answer.status == "within tolerance":
+        return "likely cause: rounding by something that is not recorded, such as another build of a library"
     return "likely cause: none recorded; model, settings, code and machine are the same, so the record is not theirs"
 
 
