@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from analyses.calibration import Calibration
 from analyses.checkpoint import Checkpoint
-from analyses.head_grams import MATCH_WORK
 from analyses.head_products import SLAB_BYTES, TILE_BYTES, operations
+from analyses.head_shards import factor_work, matches_all
 from analyses.matching import NEURONS
 from analyses.pairs import HAAR_SIDE
 from analyses.places import FEED_FORWARD, MATRICES
@@ -106,8 +106,8 @@ def _head_grams(checkpoint: Checkpoint) -> Cost:
     each, held = _per_head(checkpoint)
     every = operations(layers, heads, dim, hidden)
     rows = (heads + shape.kv_heads) * dim
-    if every > MATCH_WORK:
-        every = layers**2 / 2 * 4 * heads * dim**2 * hidden + layers * 4 * (heads * dim) ** 2 * hidden
+    if not matches_all(shape):
+        every = sum(factor_work(shape, layer) for layer in range(layers))
     # Products of all heads; queries and keys of all layers as stored, with their scrambled copies, up to a limit.
     slabs = min(SLAB_BYTES, 2 * layers * rows * hidden * FLOAT64)
     return Cost(

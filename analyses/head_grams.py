@@ -2,8 +2,8 @@
 
 Three claims are read from here: whether heads of adjacent layers have similar metrics whatever the
 order of heads (HG1), whether their leading subspaces are shared (HG2), and whether g + gᵀ is of mixed
-sign (HG3). Each head alone is measured in `head_metric`, pairs of layers in `head_pairs`; this module puts
-the record together.
+sign (HG3). Each head alone is measured in `head_metric`, pairs of layers in `head_pairs`, both in the pieces of
+`head_shards`; this module puts the record together.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,17 +14,16 @@ import numpy as np
 import torch
 
 from analyses.checkpoint import Checkpoint
-from analyses.head_metric import HeadMetrics, Reader, curvature, head_metrics
+from analyses.head_metric import HeadMetrics, Reader, curvature
 from analyses.head_overlap import compare_subspaces
-from analyses.head_pairs import Pairs, compare_layers, mean, median
-from analyses.head_products import narrowest, operations
+from analyses.head_pairs import Compared, Pairs, compare_layers, mean, median
+from analyses.head_shards import TOP, Part, head_shards, matches_all, measure_piece
 from analyses.intervals import bootstrap
 from analyses.positions import position_note
 from analyses.records import SCHEMA_VERSION, Metric, nulls, plain
-from analyses.ticks import Tick, silent
+from analyses.shape import Shape
+from analyses.ticks import Count, Tick, silent
 
-TOP = 8  # leading directions of a head that make its subspace, at most
-MATCH_WORK = 1.5e13  # operations, 5 minutes of one core; beyond it only adjacent layers are matched
 ROOM = 4  # subspaces are compared where hidden ≥ 4·k: the largest possible ratio to chance is hidden/k
 MIXED = (0.2, 0.8)  # share of negative energy between which a head counts as of mixed sign
 NO_ROOM = f"the hidden size is below {ROOM}·k, where an overlap of subspaces cannot stand out from chance"
@@ -73,7 +72,7 @@ class HeadGrams:
 
 
 def measure(
-    checkpoint: Checkpoint, *, seed: int, device: str, tick: Tick = silent
+    checkpoint: Checkpoint, *, seed: int, device: str, part: Part | None = None, tick: Tick = silent
 ) -> tuple[HeadGrams, dict[str, torch.Tensor]]:
     """Measure a checkpoint's head metrics, reading a layer at a time.
 
@@ -82,6 +81,7 @@ def measure(
     checkpoint : weights by layer; biases of queries and keys and q/k norms are left out (see `notes`).
     seed : of the bootstrap intervals and of the scrambled coordinates that give the chance level.
     device : where products are computed, in float64.
+    part : gives the pieces that were measured elsewhere; None to measure them all here.
 
     Returns
     -------
@@ -92,44 +92,45 @@ def measure(
     ------
     InputError if a weight is NaN or infinite.
     """
+    read, notes = reader(checkpoint, device=device), _notes(checkpoint)
+    return measure_heads(read, checkpoint.shape, model=checkpoint.name, notes=notes, seed=seed, part=part, tick=tick)
 
-    read = Reader(
+
+def reader(checkpoint: Checkpoint, *, device: str) -> Reader:
+    """Layer → its heads, as this checkpoint stores them."""
+    return Reader(
         keys=lambda layer: checkpoint.head_blocks("k_proj", layer, device=device),
         queries=lambda layer: checkpoint.head_blocks("q_proj", layer, device=device),
-    )
-    return measure_heads(
-        read, checkpoint.shape.layers, model=checkpoint.name, notes=_notes(checkpoint), seed=seed, tick=tick
     )
 
 
 def measure_heads(
     read: Reader,
-    layers: int,
+    shape: Shape,
     *,
     model: str,
     notes: Sequence[str],
     seed: int,
-    work_limit: float = MATCH_WORK,
+    part: Part | None = None,
     tick: Tick = silent,
 ) -> tuple[HeadGrams, dict[str, torch.Tensor]]:
-    """`measure` on the heads that `read(layer)` returns, for layers 0 … layers − 1."""
-    first = read(0)
-    heads, head_dim, hidden = first.queries.shape
-    kv_heads = len(first.keys)
-    del first  # a layer at a time
-    top = min(TOP, head_dim, hidden)
-    each, stored = [], torch.bfloat16
-    for layer in range(layers):
-        rows = read(layer)
-        each.append(head_metrics(rows, top))
-        for side in rows:
-            stored = torch.promote_types(stored, narrowest(side))
-        tick(layer + 1, layers)
-    facts = HeadMetrics(*(torch.stack([part.cpu() for part in parts]) for parts in zip(*each, strict=True)))
+    """`measure` on the heads that `read(layer)` returns."""
+    layers, heads, head_dim, hidden = shape.layers, shape.heads, shape.head_dim, shape.hidden
+    top, all_pairs = min(TOP, head_dim, hidden), matches_all(shape)
+    steps = Count(tick, layers + (0 if all_pairs else layers * (layers + 1) // 2))
+    facts: HeadMetrics | None = None
+    products: list[Compared] = []
+    for shard in head_shards(shape):
+        piece = (part(shard) if part else None) or measure_piece(read, shard, shape, seed=seed, tick=tick)
+        for layer, own in zip(shard, steps.over(piece.facts), strict=True):
+            if facts is None:  # of all layers, once and whole: the directions are most of what is held
+                facts = HeadMetrics(*(torch.empty(layers, *value.shape, dtype=value.dtype) for value in own))
+            for whole, value in zip(facts, own, strict=True):
+                whole[layer] = value
+        products += piece.products if all_pairs else steps.over(piece.products)
     dead, flat = facts.is_zero.numpy(), facts.is_flat.numpy()  # (layer, head)
-    all_pairs = operations(layers, heads, head_dim, hidden) <= work_limit
     norms = np.where(dead, np.nan, facts.fro_sq.sqrt().numpy())  # (layer, head)
-    pairs = compare_layers(read, norms, stored, all_pairs=all_pairs, seed=seed, tick=tick)
+    pairs = compare_layers(products, norms)
     similarity = _similarity(pairs.gram, dead)
     negative = np.where(flat, np.nan, curvature(facts.sym_eigs).numpy())
     overlap = compare_subspaces(facts.directions, pairs, seed=seed) if hidden >= ROOM * top else None
@@ -158,7 +159,7 @@ def measure_heads(
         hidden=hidden,
         head_dim=head_dim,
         top=top,
-        kv_head_of=[h * kv_heads // heads for h in range(heads)],
+        kv_head_of=[h * shape.kv_heads // heads for h in range(heads)],
         **values,
         metrics=_metrics(values, seed=seed),
         identities=_identities(facts, pairs),

@@ -9,7 +9,8 @@ adjacent layers are matched, and the others compared at equal head index, throug
 and B = W_q W_q'ᵀ (head_dim × head_dim), ⟨g, g'⟩ = Σ A∘B.
 """
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -17,10 +18,20 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from analyses.head_metric import Heads, Reader
-from analyses.head_products import all_products, scramble
+from analyses.head_products import all_products, narrowest, scramble
 from analyses.ticks import Tick, silent
 
 LAYERS_BYTES = 128 << 20  # layers kept in memory at a time, float64; the others are read again for each such lot
+
+
+class Compared(NamedTuple):
+    """The heads of one layer with those of another, or with themselves; float64."""
+
+    low: int  # ℓ
+    high: int  # ℓ' ≥ ℓ
+    inner: np.ndarray  # (head, head), ⟨g_ℓ, g_ℓ'⟩; or (head,), at equal head index alone
+    scrambled: np.ndarray | None = None  # (head, head), with ℓ' scrambled; where ℓ' = ℓ + 1
+    asymmetry: float | None = None  # largest |⟨g_0, g_h⟩ − ⟨g_h, g_0⟩|, relative to the largest product; where ℓ' = ℓ
 
 
 class Pairs(NamedTuple):
@@ -54,18 +65,13 @@ def best_matching(similarity: np.ndarray) -> np.ndarray:
     return linear_sum_assignment(np.nan_to_num(np.abs(similarity)), maximize=True)[1]
 
 
-def compare_layers(
-    read: Reader, norms: np.ndarray, stored: torch.dtype, *, all_pairs: bool, seed: int, tick: Tick = silent
-) -> Pairs:
-    """The heads of all pairs of layers.
+def compare_layers(products: Iterable[Compared], norms: np.ndarray) -> Pairs:
+    """The heads of all pairs of layers, in any order, put in their places and matched.
 
     Parameters
     ----------
-    read : layer → its heads.
+    products : each pair ℓ ≤ ℓ' once.
     norms : (layer, head), ‖g‖_F; NaN for a head whose g is zero.
-    stored : a type that holds every entry exactly, see `narrowest`.
-    all_pairs : match the heads of all pairs of layers, instead of adjacent ones only.
-    seed : of the scrambled coordinates.
     """
     layers, heads = norms.shape
     gram = np.zeros((layers, layers, heads))
@@ -73,21 +79,57 @@ def compare_layers(
     matching, chance_matching = (np.zeros((layers - 1, heads), dtype=int) for _ in range(2))
     matched, chance = (np.zeros((layers - 1, heads)) for _ in range(2))
     asymmetry = 0.0
-    products = _from_entries(read, layers, stored, seed, tick) if all_pairs else _from_factors(read, layers, seed)
-    for low, high, inner, scrambled in products:
+    for low, high, inner, scrambled, own in products:
         if inner.ndim == 1:
             gram[low, high] = gram[high, low] = inner
             continue
         gram[low, high] = gram[high, low] = inner.diagonal()
-        similarity = inner / np.outer(norms[low], norms[high])
-        columns, values = _match(similarity)
+        columns, values = _match(inner / np.outer(norms[low], norms[high]))
         matched_mean[low, high] = matched_mean[high, low] = mean(np.abs(values))
-        if high == low:
-            asymmetry = max(asymmetry, _asymmetry(inner, read(low)))
+        if own is not None:
+            asymmetry = max(asymmetry, own)
         if scrambled is not None:
             matching[low], matched[low] = columns, values
             chance_matching[low], chance[low] = _match(scrambled / np.outer(norms[low], norms[high]))
     return Pairs(gram, matched_mean, matching, matched, chance_matching, chance, asymmetry)
+
+
+def by_entries(read: Reader, layers: int, *, seed: int, tick: Tick = silent) -> Iterator[Compared]:
+    """All heads of all layers ℓ ≤ ℓ'.
+
+    Parameters
+    ----------
+    read : layer → its heads.
+    seed : of the scrambled coordinates.
+    """
+    stored = functools.reduce(
+        torch.promote_types, (narrowest(side) for layer in range(layers) for side in read(layer)), torch.bfloat16
+    )
+    products = all_products(read, layers, stored, seed=seed, tick=tick)
+    for low in range(layers):
+        own = products.inner[low, :, low]
+        yield Compared(low, low, own, asymmetry=_asymmetry(own, read(low)))
+        for high in range(low + 1, layers):
+            yield Compared(
+                low, high, products.inner[low, :, high], products.scrambled[low] if high == low + 1 else None
+            )
+
+
+def by_factors(read: Reader, lows: range, layers: int, *, seed: int) -> Iterator[Compared]:
+    """The layers ℓ in `lows` with all ℓ' ≥ ℓ: all heads of neighbours, others at equal head index.
+
+    Every pair is computed by itself, so that the numbers do not depend on which others `lows` holds.
+    """
+    for low, high, a, b in layer_pairs(read, lows, layers):
+        if high - low > 1:
+            yield Compared(low, high, paired_inner_products(a, b).cpu().numpy())
+            continue
+        inner = inner_products(a, b).cpu().numpy()
+        if high == low:
+            yield Compared(low, high, inner, asymmetry=_asymmetry(inner, a))
+        else:
+            keys, queries = (scramble(rows, seed=seed, pair=low, side=i) for i, rows in ((1, b.keys), (0, b.queries)))
+            yield Compared(low, high, inner, inner_products(a, Heads(keys, queries)).cpu().numpy())
 
 
 def _asymmetry(inner: np.ndarray, layer: Heads) -> float:
@@ -96,36 +138,13 @@ def _asymmetry(inner: np.ndarray, layer: Heads) -> float:
     return float(np.abs(inner[0] - inner_products(layer, first).cpu().numpy()[:, 0]).max() / (np.abs(inner).max() or 1))
 
 
-Compared = Iterator[tuple[int, int, np.ndarray, np.ndarray | None]]
-"""(ℓ, ℓ', their products as (head, head), or as (head,) at equal index; the same with ℓ' scrambled, for neighbours)"""
-
-
-def _from_entries(read: Reader, layers: int, stored: torch.dtype, seed: int, tick: Tick) -> Compared:
-    products = all_products(read, layers, stored, seed=seed, tick=tick)
-    for low in range(layers):
-        for high in range(low, layers):
-            yield low, high, products.inner[low, :, high], products.scrambled[low] if high == low + 1 else None
-
-
-def _from_factors(read: Reader, layers: int, seed: int) -> Compared:
-    for low, high, a, b in layer_pairs(read, layers):
-        if high - low > 1:
-            yield low, high, paired_inner_products(a, b).cpu().numpy(), None
-            continue
-        scrambled = None
-        if high > low:
-            keys, queries = (scramble(rows, seed=seed, pair=low, side=i) for i, rows in ((1, b.keys), (0, b.queries)))
-            scrambled = inner_products(a, Heads(keys, queries)).cpu().numpy()
-        yield low, high, inner_products(a, b).cpu().numpy(), scrambled
-
-
-def layer_pairs(read: Reader, layers: int) -> Iterator[tuple[int, int, Heads, Heads]]:
-    """(ℓ, ℓ', heads of ℓ, heads of ℓ') for all ℓ ≤ ℓ', a tile of ℓ in memory at a time."""
-    first = read(0)
+def layer_pairs(read: Reader, lows: range, layers: int) -> Iterator[tuple[int, int, Heads, Heads]]:
+    """(ℓ, ℓ', heads of ℓ, heads of ℓ') for all ℓ in `lows` and ℓ' ≥ ℓ, a tile of ℓ in memory at a time."""
+    first = read(lows.start)
     tile = max(1, LAYERS_BYTES // (first.keys.nbytes + first.queries.nbytes))
     del first
-    for start in range(0, layers, tile):
-        kept = {layer: read(layer) for layer in range(start, min(start + tile, layers))}
+    for start in range(lows.start, lows.stop, tile):
+        kept = {layer: read(layer) for layer in range(start, min(start + tile, lows.stop))}
         for high in range(start, layers):
             b = kept[high] if high in kept else read(high)
             for low in kept:

@@ -22,7 +22,6 @@ from analyses import keys, records
 from analyses.calibration import Calibration, load_calibration
 from analyses.checkpoint import Checkpoint, open_checkpoint
 from analyses.errors import InputError
-from analyses.layer_shards import Part
 from analyses.suite import FORWARD, NEEDS, NotMeasured, Settings, Skipped, analyse, forward_pass
 from analyses.ticks import Tick, silent
 
@@ -99,11 +98,11 @@ def measure_checkpoint(
     say: Callable[[str], None] = lambda line: None,
     bar: Callable[[str], Tick] = lambda label: silent,
     debug: bool = False,
-    part: Part | None = None,
+    parts: Mapping[str, Callable[[range], Any]] | None = None,
 ) -> Measured:
     """`measure` of an open checkpoint into `folder`, wherever it was opened and whatever the folder is called.
 
-    `part` gives comparisons of adjacent layers that were made beforehand (`layer_shards`).
+    `parts` gives, by analysis, pieces that were made beforehand (`pieces`).
     """
     require_filters(checkpoint, settings)
     resolve_device(settings.device)  # before the weights are read, which may take minutes
@@ -122,7 +121,7 @@ def measure_checkpoint(
         _clear(folder)
 
     passes = forward_pass(checkpoint, text, settings, tuple(why), bar(f"{checkpoint.name}: forward pass"))
-    passes.part = part
+    passes.parts = parts or {}
     seconds, failures = {"forward": round(passes.seconds, 3)}, {}
 
     def left(name: str, **why: str) -> None:

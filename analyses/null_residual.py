@@ -117,7 +117,7 @@ def measure(
     def here(layers: range) -> Piece:
         return compare(checkpoint, layers, seed=seed, device=device, spectra=spectra, each=steps.over)
 
-    joined = join([(part or here)(layers) for layers in shards])
+    joined = join([(part(layers) if part else None) or here(layers) for layers in shards])
     experts, matched = joined.experts, joined.matched
     walked = {f: combine(experts[f]) if f in experts else joined.tracks[f] for f in checkpoint.families}
     by_layer = [{f: track.pairs[i] for f, track in walked.items()} for i in range(checkpoint.shape.layers - 1)]

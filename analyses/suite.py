@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from analyses import (
 from analyses.calibration import Calibration
 from analyses.checkpoint import Checkpoint
 from analyses.errors import InputError
-from analyses.layer_shards import Part
 from analyses.probe import ForwardFacts, NoTokenizer, Probe, Ticking, Window
 from analyses.reading import require_tokenizer
 from analyses.ticks import Tick, silent
@@ -73,7 +72,7 @@ class Passes:
     seconds: float = 0.0
     skipped: str | None = None
     failure: Exception | None = None
-    part: Part | None = None  # comparisons of adjacent layers that were made elsewhere
+    parts: Mapping[str, Callable[[range], Any]] = field(default_factory=dict)  # analysis → pieces made elsewhere
 
     def require(self) -> None:
         """Raise what kept the pass from running, if anything did."""
@@ -171,17 +170,16 @@ def _chosen(name: str, checkpoint: Checkpoint, settings: Settings) -> list[str]:
 def _measure(
     name: str, checkpoint: Checkpoint, passes: Passes, settings: Settings, record_of: RecordOf, tick: Tick
 ) -> tuple[Any, dict[str, torch.Tensor]]:
-    seed = settings.seed
-    device = "cpu" if settings.device == "mps" else settings.device  # mps has no float64
-    if name in HEADS and settings.families and (missing := sorted({"q_proj", "k_proj"} - set(settings.families))):
-        raise Skipped(f"heads are measured from q_proj and k_proj, and {', '.join(missing)} was left out")
-    families = settings.families if name == "null_residual" else None
-    checkpoint = checkpoint.restricted(layers=settings.layers, families=families)
+    seed, device, part = settings.seed, arithmetic_device(settings), passes.parts.get(name)
+    checkpoint = seen_by(name, checkpoint, settings)
     match name:
         case "null_residual":
-            return _null_residual(checkpoint, passes, settings, device, tick), {}
+            record = null_residual.measure(
+                checkpoint, seed=seed, device=device, spectra=settings.spectra, part=part, tick=tick
+            )
+            return record, {}
         case "head_grams":
-            return head_grams.measure(checkpoint, seed=seed, device=device, tick=tick)
+            return head_grams.measure(checkpoint, seed=seed, device=device, part=part, tick=tick)
         case "attention_stats":
             if passes.failure:
                 raise passes.failure
@@ -202,12 +200,17 @@ def _measure(
     raise ValueError(f"no analysis {name}")
 
 
-def _null_residual(
-    checkpoint: Checkpoint, passes: Passes, settings: Settings, device: str, tick: Tick
-) -> null_residual.NullResidual:
-    return null_residual.measure(
-        checkpoint, seed=settings.seed, device=device, spectra=settings.spectra, part=passes.part, tick=tick
-    )
+def seen_by(name: str, checkpoint: Checkpoint, settings: Settings) -> Checkpoint:
+    """What the settings let an analysis see of a checkpoint; raises Skipped where that is too little."""
+    if name in HEADS and settings.families and (missing := sorted({"q_proj", "k_proj"} - set(settings.families))):
+        raise Skipped(f"heads are measured from q_proj and k_proj, and {', '.join(missing)} was left out")
+    families = settings.families if name == "null_residual" else None
+    return checkpoint.restricted(layers=settings.layers, families=families)
+
+
+def arithmetic_device(settings: Settings) -> str:
+    """Where float64 is computed: mps has none."""
+    return "cpu" if settings.device == "mps" else settings.device
 
 
 def _schedule_fit(record_of: RecordOf, seed: int) -> schedule_fit.ScheduleFit:

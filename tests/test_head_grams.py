@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from analyses import head_grams, head_pairs, head_products, records
+from analyses import head_grams, head_pairs, head_products, head_shards, records
 from analyses.checkpoint import open_checkpoint
 from analyses.errors import InputError
 from analyses.head_metric import Heads, Reader, curvature, head_metrics
 from analyses.head_pairs import inner_products, paired_inner_products
 from analyses.head_products import all_products, narrowest, scramble
+from analyses.shape import Shape
 from analyses.spectra import EPS, haar
 from checks.claims.head_grams import CLAIMS, INTEGRITY
 from checks.gate import evaluate
@@ -48,13 +49,20 @@ def reader(layers: list[Heads]) -> Reader:
     return Reader(lambda layer: layers[layer].keys, lambda layer: layers[layer].queries)
 
 
+def shape_of(layers: list[Heads]) -> Shape:
+    (kv_heads, head_dim, hidden), heads = layers[0].keys.shape, len(layers[0].queries)
+    return Shape(
+        layers=len(layers), hidden=hidden, heads=heads, kv_heads=kv_heads, head_dim=head_dim, feed_forward=4 * hidden
+    )
+
+
 def measured(layers: list[Heads], **options):
-    return head_grams.measure_heads(reader(layers), len(layers), model="planted", notes=[], seed=0, **options)
+    return head_grams.measure_heads(reader(layers), shape_of(layers), model="planted", notes=[], seed=0, **options)
 
 
 def compared(layers: list[Heads]) -> head_pairs.Pairs:
     norms = np.stack([dense(layer).norm(dim=(1, 2)).numpy() for layer in layers])
-    return head_pairs.compare_layers(reader(layers), norms, torch.float64, all_pairs=True, seed=0)
+    return head_pairs.compare_layers(head_pairs.by_entries(reader(layers), len(layers), seed=0), norms)
 
 
 def on_disk(record, folder) -> dict:
@@ -215,14 +223,17 @@ def test_the_products_do_not_depend_on_how_many_coordinates_fit_into_memory(slab
 
 def test_the_layers_that_are_not_matched_do_not_depend_on_how_many_fit_into_memory(monkeypatch, tmp_path):
     layers = [gaussian(i, hidden=40) for i in range(4)]
-    whole = on_disk(measured(layers, work_limit=0)[0], tmp_path)
+    monkeypatch.setattr(head_shards, "MATCH_WORK", 0)
+    whole = on_disk(measured(layers)[0], tmp_path)
     monkeypatch.setattr(head_pairs, "LAYERS_BYTES", 2 * (layers[0].keys.nbytes + layers[0].queries.nbytes))
-    assert on_disk(measured(layers, work_limit=0)[0], tmp_path) == whole
+    assert on_disk(measured(layers)[0], tmp_path) == whole
 
 
-def test_a_model_too_large_to_match_in_full_has_the_same_numbers_for_adjacent_layers(tmp_path):
+def test_a_model_too_large_to_match_in_full_has_the_same_numbers_for_adjacent_layers(tmp_path, monkeypatch):
     layers = [gaussian(i, hidden=40) for i in range(4)]
-    full, adjacent = on_disk(measured(layers)[0], tmp_path), on_disk(measured(layers, work_limit=0)[0], tmp_path)
+    full = on_disk(measured(layers)[0], tmp_path)
+    monkeypatch.setattr(head_shards, "MATCH_WORK", 0)
+    adjacent = on_disk(measured(layers)[0], tmp_path)
     # Another order of summation: eps × hidden × norms
     np.testing.assert_allclose(adjacent["gram"], full["gram"], rtol=0, atol=rounding(layers[0], layers[1]))
     assert adjacent["matching"] == full["matching"]

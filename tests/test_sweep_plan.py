@@ -12,10 +12,10 @@ import time
 import pytest
 import torch
 
-from analyses import layer_shards, null_residual, records
+from analyses import head_grams, head_shards, layer_shards, null_residual, records
 from analyses.errors import InputError
 from checks import cli
-from checks.sweep import done, failures, lease, place, plan, progress, request, room, sources, staging
+from checks.sweep import done, failures, lease, place, plan, planning, progress, request, room, sources, staging
 from checks.sweep.failures import Failure, History
 from checks.sweep.patterns import expand
 from checks.sweep.worker import work
@@ -37,7 +37,7 @@ def asked(*patterns, **given):
 
 def planned(out, *patterns, split=False, **given):
     wanted = asked(*patterns, **given)
-    made = plan.make(wanted, out, threads=1, local=True, command="fathom sweep", split=split)
+    made = planning.make(wanted, out, threads=1, local=True, command="fathom sweep", split=split)
     plan.write(made)
     return made
 
@@ -225,7 +225,7 @@ def test_a_record_that_is_not_whole_or_not_of_the_key_is_not_there(damage, model
 def test_a_record_made_from_others_than_lie_beside_it_is_not_there(model, tmp_path):
     made = planned(tmp_path, model, only=("schedule_fit",))
     work(tmp_path, made.elements[0].id, 1, "local", "1")
-    open_key = {p: v for p, v in made.elements[0].tasks["schedule_fit"].key.items() if p not in plan.OF_FILES}
+    open_key = {p: v for p, v in made.elements[0].tasks["schedule_fit"].key.items() if p not in planning.OF_FILES}
     tasks = dict(made.elements[0].tasks)
     tasks["schedule_fit"] = dataclasses.replace(tasks["schedule_fit"], key=open_key)
     element = dataclasses.replace(made.elements[0], tasks=tasks)
@@ -259,43 +259,92 @@ def test_another_number_of_threads_is_refused_before_anything_is_measured(model,
 # --- one large checkpoint -----------------------------------------------------------------------------------------
 
 
-def test_a_checkpoint_in_pieces_leaves_the_bytes_of_one_in_one_go(tmp_path, monkeypatch):
-    model = tiny_checkpoint(tmp_path / "step1", layers=4, tokenizer=False)
-    swept(model, tmp_path / "whole")
-    # The limit of a piece is a constant; here it is made small for both, as if the checkpoint were large.
+BOTH = ("null_residual", "head_grams")
+
+
+@pytest.fixture
+def in_pieces(monkeypatch):
+    """The limits of a piece are constants; here they are small, as if every checkpoint were large."""
     small = functools.partial(layer_shards.layer_shards, limit=1)
     monkeypatch.setattr(layer_shards, "layer_shards", small)
     monkeypatch.setattr(null_residual, "layer_shards", small)
-    out = tmp_path / "pieces"
-    made = plan.make(asked(model), out, threads=1, local=True, command="", split=True)
-    plan.write(made)
+    monkeypatch.setattr(head_shards, "MATCH_WORK", 0)
+    monkeypatch.setattr(head_shards, "SHARD_WORK", 1)
+
+
+def test_a_checkpoint_in_pieces_leaves_the_bytes_of_one_in_one_go(tmp_path, in_pieces, monkeypatch):
+    model = tiny_checkpoint(tmp_path / "step1", layers=4, tokenizer=False)
+    whole = planned(tmp_path / "whole", model, only=BOTH)
+    work(whole.out, whole.elements[0].id, 1, "local", "1")
+    made = planned(out := tmp_path / "pieces", model, only=BOTH, split=True)
     assert plan.read(out) == made
-    *pieces, last = made.elements
-    assert [piece.shard for piece in pieces] == [(0, 2), (1, 3), (2, 4)]
-    assert last.after == tuple(piece.id for piece in pieces)
-    for piece in reversed(pieces):
-        work(out, piece.id, 1, "local", "1")
-        assert done.missing(out, piece) == {}
-    monkeypatch.setattr(layer_shards, "compare", lambda *a, **k: pytest.fail("a piece was compared again"))
+    *parts, last = made.elements
+    shards = [(part.shard.analysis, part.shard.start, part.shard.stop) for part in parts]
+    pairs, lows = [(0, 2), (1, 3), (2, 4)], [(0, 1), (1, 2), (2, 3), (3, 4)]
+    assert shards == [("null_residual", *p) for p in pairs] + [("head_grams", *p) for p in lows]
+    assert last.after == tuple(part.id for part in parts) and made.checkpoints == (last,)
+    for part in reversed(parts):
+        work(out, part.id, 1, "local", "1")
+        assert done.missing(out, part) == {}
+    again = "a piece was measured again"
+    monkeypatch.setattr(null_residual, "compare", lambda *a, **k: pytest.fail(again))
+    monkeypatch.setattr(head_grams, "measure_piece", lambda *a, **k: pytest.fail(again))
     work(out, last.id, 1, "local", "1")
-    one, two = ((tmp_path / folder / "step1" / "null_residual.json").read_bytes() for folder in ("whole", "pieces"))
-    assert one == two
-    assert progress.standing(made).all == 1 and progress.standing(made).complete
+    for name in ("null_residual.json", "head_grams.json", "head_grams.safetensors"):
+        assert (out / "step1" / name).read_bytes() == (whole.out / "step1" / name).read_bytes()
+    assert progress.standing(made).all == 2 and progress.standing(made).complete
 
 
-def test_a_piece_of_another_numeric_class_is_not_taken_up(tmp_path, monkeypatch):
+def test_a_piece_whose_worker_is_killed_between_its_arrays_and_its_record_is_made_again(tmp_path, in_pieces):
+    model = tiny_checkpoint(tmp_path / "step1", layers=2, tokenizer=False)
+    made = planned(out := tmp_path / "out", model, only=("head_grams",), split=True)
+    part, other, last = made.elements
+    context = multiprocessing.get_context("fork")
+    reached = context.Event()
+    child = context.Process(target=_stop_before_the_record, args=(out, part.id, reached))
+    child.start()
+    assert reached.wait(60)
+    child.kill()
+    child.join()
+    assert (part.folder(out) / "head_grams.safetensors").exists()
+    assert done.missing(out, part) == {"head_grams": "no record"}
+    for element in (part, other, last):
+        work(out, element.id, 2, "local", "2")
+    assert not any(done.missing(out, element) for element in made.elements)
+
+
+def _stop_before_the_record(out, id, reached):
+    write = records.write_json
+
+    def stop(path, value):
+        if path.name == "head_grams.json":
+            reached.set()
+            time.sleep(60)
+        write(path, value)
+
+    records.write_json = stop
+    work(out, id, 1, "local", "1")
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_a_piece_of_another_numeric_class_or_with_other_bytes_is_not_taken_up(name, tmp_path, in_pieces):
     model = tiny_checkpoint(tmp_path / "step1", layers=3, tokenizer=False)
-    small = functools.partial(layer_shards.layer_shards, limit=1)
-    monkeypatch.setattr(layer_shards, "layer_shards", small)
-    made = plan.make(asked(model), tmp_path / "out", threads=1, local=True, command="", split=True)
-    plan.write(made)
-    piece = made.elements[0]
-    work(tmp_path / "out", piece.id, 1, "local", "1")
-    path = piece.folder(tmp_path / "out") / "null_residual.json"
+    made = planned(out := tmp_path / "out", model, only=(name,), split=True)
+    part = made.elements[0]
+    work(out, part.id, 1, "local", "1")
+    path = part.folder(out) / f"{name}.json"
     record = records.read_json(path)
     kept = {key: value for key, value in record.items() if key not in ("key", "checksum")}
     records.write_record(path, kept, key=record["key"] | {"device_class": "cuda"})
-    assert done.missing(tmp_path / "out", piece) == {"null_residual": "another device_class"}
+    assert done.missing(out, part) == {name: "another device_class"}
+    records.write_record(path, kept | {"piece": {}}, key=record["key"])
+    path.write_bytes(path.read_bytes().replace(b'"model":', b'"model" :').replace(b"step1", b"step2"))
+    assert "checksum differs" in done.missing(out, part)[name]
+
+
+def test_heads_are_in_no_pieces_where_they_are_not_measured(model, tmp_path, in_pieces):
+    made = planned(tmp_path, model, only=("head_grams",), families=("v_proj",), split=True)
+    assert [element.shard for element in made.elements] == [None]
 
 
 # --- bad input ----------------------------------------------------------------------------------------------------

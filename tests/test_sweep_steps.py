@@ -7,7 +7,7 @@ import pytest
 
 from analyses import records
 from checks import cli
-from checks.sweep import plan, request, steps
+from checks.sweep import plan, planning, request, steps
 from tests.tiny import tiny_checkpoint
 
 
@@ -24,7 +24,7 @@ def swept(tmp_path_factory):
     assert cli.main([str(word) for word in command]) == 0
     options = request._defaults() | {"device": "cpu", "only": ("null_residual",)}
     wanted = [request.Wanted(pattern=str(word), options=options) for word in words]
-    return plan.make(wanted, out, threads=1, local=True, command="fathom sweep")
+    return planning.make(wanted, out, threads=1, local=True, command="fathom sweep")
 
 
 def test_the_page_shows_steps_in_order_with_a_link_from_every_verdict(swept):

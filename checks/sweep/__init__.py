@@ -1,9 +1,9 @@
 """Sweeps: many checkpoints, on this machine, on Slurm or on Dask, with nothing believed but what is on the disk.
 
 A *task* is one analysis of one checkpoint, known by the key of its record. An *element* is one checkpoint
-with all its tasks: what one worker does in one go. The *driver* looks which records are missing, gives
-elements to an engine, waits, and looks again; only a record that is whole and has the right key is work done.
-All that driver and workers tell each other lies in files under OUT/.sweep, so either may die at any moment:
+with all its tasks, or one piece of a large one: what one worker does in one go. The *driver* looks which records
+are missing, gives elements to an engine, waits, and looks again; only a record that is whole and has the right key is
+work done. All that driver and workers tell each other lies in files under OUT/.sweep, so either may die at any moment:
 
     plan.json                what the sweep is: elements with the keys that their records must have
     driver.json              lease of the driver: one at a time
@@ -11,9 +11,10 @@ All that driver and workers tell each other lies in files under OUT/.sweep, so e
     leases/ELEMENT.json      which process works on it; its age says whether that still lives
     failures/ELEMENT.N.json  what went wrong in attempt N, and whose attempts that uses up
     logs/                    what workers print
+    shards/ELEMENT/          a piece of a large checkpoint, until the record that is made of it is there
 
-The modules: `patterns` and `request` (what is asked for), `plan` (elements and keys), `done` (what is there),
-`lease` and `failures` (what processes tell each other), `worker` (one element), `staging` (a checkpoint near
-its worker), `engines` (who runs workers), `driver` (the loop), `progress` (what a reader is told), `steps`
-(claims over training).
+The modules: `patterns` and `request` (what is asked for), `planning` and `hashes` (elements and keys), `plan` (how
+they lie on the disk), `done` (what is there), `lease` and `failures` (what processes tell each other), `worker` (one
+element), `staging` (a checkpoint near its worker), `engines` (who runs workers), `driver` (the loop), `progress`
+(what a reader is told), `steps` (claims over training).
 """

@@ -55,9 +55,7 @@ def standing(plan: Plan, known: Collection[str] = ()) -> Standing:
     for failure in failures.read(plan.state / "failures"):
         ended.setdefault(failure.element, []).append(failure)
     given_up: dict[tuple[str, int], tuple[Element, Failure]] = {}
-    for element in plan.elements:
-        if element.shard:
-            continue  # a piece of a record is no record
+    for element in plan.checkpoints:
         count = counts.setdefault(element.source.series, Count(element.source.series))
         missing = {} if element.id in known else done.missing(plan.out, element)
         count.done += len(element.tasks) - len(missing)

@@ -50,8 +50,8 @@ class Step:
 def write(plan: Plan) -> Path | None:
     """Write the page over the series of a plan that have two steps or more; None if there is none."""
     found: dict[str, list[Step]] = {}
-    for element in plan.elements:
-        if element.source.step is not None and not element.shard and (step := _step(plan.out, element)):
+    for element in plan.checkpoints:
+        if element.source.step is not None and (step := _step(plan.out, element)):
             found.setdefault(element.source.series, []).append(step)
     series = {name: sorted(steps, key=lambda s: s.step) for name, steps in found.items() if len(steps) > 1}
     if not series:
@@ -65,9 +65,7 @@ def facts(plan: Plan) -> dict[str, dict[str, float | str]]:
     """Folder's name → what the index says of it beside its verdicts: its step, and whose tensors it repeats."""
     told: dict[str, dict[str, float | str]] = {}
     seen: dict[str, str] = {}
-    for element in plan.elements:
-        if element.shard:
-            continue
+    for element in plan.checkpoints:
         own: dict[str, float | str] = {}
         if element.source.step is not None:
             own["step"] = element.source.step

@@ -8,12 +8,15 @@ import dataclasses
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import torch
+from safetensors.torch import load_file, save
 
-from analyses import keys, layer_shards, records
+from analyses import keys, pieces, records
 from analyses.calibration import load_calibration
 from analyses.checkpoint import Checkpoint, open_checkpoint
 from analyses.errors import InputError
@@ -89,44 +92,46 @@ def _measure(out: Path, element: Element, stage: Path | None, say: Callable[[str
         opened = dataclasses.replace(open_checkpoint(str(folder)), name=source.name, revision=source.commit)
         settings = plan.settings_of(element)
         if element.shard:
-            _compare(opened, out, element, settings)
+            _make_piece(opened, out, element, settings)
             return {}
-        part = _part(out, element, opened, settings) if element.after else None
-        measured = measure_checkpoint(opened, element.folder(out), settings, say=say, part=part)
+        parts = _parts(out, element, opened, settings)
+        measured = measure_checkpoint(opened, element.folder(out), settings, say=say, parts=parts)
         records.write_json(measured.folder / "manifest.json", manifest(measured))
     return measured.failures
 
 
-def _compare(checkpoint: Checkpoint, out: Path, element: Element, settings: Settings) -> None:
-    """Make one piece of null_residual."""
-    piece = _piece(checkpoint, range(*element.shard), settings)
+def _make_piece(checkpoint: Checkpoint, out: Path, element: Element, settings: Settings) -> None:
+    """Measure the piece that the element is."""
+    name, layers = element.shard.analysis, element.shard.layers
+    tree, tensors = pieces.make(name, checkpoint, layers, settings)
     record = {
         "schema_version": records.SCHEMA_VERSION,
-        "analysis": "null_residual",
+        "analysis": name,
         "model": checkpoint.name,
         "absent": {"piece.*": "its reason stands in the record that is made of the pieces"},
-        "piece": layer_shards.to_plain(piece),
+        "piece": tree,
     }
-    records.write_record(element.folder(out) / "null_residual.json", record, key=element.tasks["null_residual"].key)
+    path, arrays = element.folder(out) / f"{name}.json", save(tensors) if tensors else None
+    records.write_record(path, record, key=element.tasks[name].key, arrays=arrays)
 
 
-def _piece(checkpoint: Checkpoint, layers: range, settings: Settings) -> layer_shards.Piece:
-    view = checkpoint.restricted(layers=settings.layers, families=settings.families)
-    device = "cpu" if settings.device == "mps" else settings.device  # mps has no float64
-    return layer_shards.compare(view, layers, seed=settings.seed, device=device, spectra=settings.spectra)
+def _parts(
+    out: Path, element: Element, checkpoint: Checkpoint, settings: Settings
+) -> dict[str, Callable[[range], Any]]:
+    """Analysis → its pieces that were made by other workers; None for one that is not there."""
+    shards = [plan.read_element(out, id) for id in element.after]
+    made = {(shard.shard.analysis, shard.shard.layers): shard for shard in shards}
 
-
-def _part(out: Path, element: Element, checkpoint: Checkpoint, settings: Settings) -> layer_shards.Part:
-    """Pieces that were made by other workers; one that is not there is made here."""
-    shards = {range(*shard.shard): shard for shard in (plan.read_element(out, id) for id in element.after)}
-
-    def part(layers: range) -> layer_shards.Piece:
-        shard = shards.get(layers)
+    def part(name: str, layers: range) -> Any:
+        shard = made.get((name, layers))
         if shard is None or done.missing(out, shard):
-            return _piece(checkpoint, layers, settings)
-        return layer_shards.from_plain(records.read_record(shard.folder(out) / "null_residual.json")["piece"])
+            return None
+        path = shard.folder(out) / f"{name}.json"
+        record, arrays = records.read_record(path), path.with_suffix(".safetensors")
+        stored = record["piece"], load_file(arrays) if "arrays" in record else {}
+        return pieces.restore(name, checkpoint, layers, settings, stored)
 
-    return part
+    return {name: partial(part, name) for name in pieces.ANALYSES}
 
 
 def _require_class(element: Element) -> None:

@@ -30,7 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     pattern = "folder, hub id, id@revision, a pattern such as id@step{0,1,2} or steps/step*, or a sweep file FILE.toml"
     parser.add_argument("models", nargs="*", metavar="MODEL", help=pattern)
     parser.add_argument("--status", action="store_true", help="say how far the sweep into --out is, and exit")
-    split = "compare the layers of a large checkpoint in pieces, each by a worker of its own"
+    split = "measure the layers and the heads of a large checkpoint in pieces, each by a worker of its own"
     parser.add_argument("--split", action="store_true", help=split)
     parser.add_argument("--retry", action="store_true", help="give what was given up new attempts")
     parser.add_argument("--engine", default="local", metavar="|".join(ENGINES), help="who runs the work")
@@ -140,7 +140,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
 def _plan(arguments: argparse.Namespace) -> Plan:
     """Made in a process of its own, so that the driver stays small and the workers' imports are already paid."""
     from checks.sweep.engines.local import apart
-    from checks.sweep.plan import make
+    from checks.sweep.planning import make
     from checks.sweep.request import wanted
 
     asked = wanted(arguments.models, arguments)
@@ -174,7 +174,7 @@ def _finish(made: Plan, full: str | None, arguments: argparse.Namespace) -> int:
 
     say: Callable[[str], None] = options.say(arguments)
     code = OK
-    folders = [element.folder(made.out) for element in made.elements if not element.shard]
+    folders = [element.folder(made.out) for element in made.checkpoints]
     there = [folder for folder in folders if (folder / "manifest.json").exists()]
     if there:
         quiet = argparse.Namespace(quiet=True, strict=arguments.strict)

@@ -1,0 +1,136 @@
+"""Which records must be there in the end, and with which keys?
+
+Of a folder the whole key is known, since its files are hashed here (once: hashes are kept by size and
+time of change). Of a checkpoint on the hub its commit says the same, so the hashes of its files are left
+open; everything else in the key is as sure.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from analyses import records
+from analyses.errors import InputError
+from checks.sweep.hashes import Hashes
+from checks.sweep.patterns import expand
+from checks.sweep.plan import STATE, Element, Plan, Shard, Task, plain_settings, settings_of
+from checks.sweep.request import Wanted
+from checks.sweep.sources import Source, resolve, revisions
+
+OF_FILES = ("weights", "config", "tokenizer", "inputs")  # parts of a key that only the files tell
+REFERENCE = Path(__file__).parents[1] / "reference"
+
+
+def make(
+    wanted: Sequence[Wanted], out: Path, *, threads: int, local: bool, command: str, split: bool = False
+) -> Plan:
+    """Resolve what is asked for into elements with keys.
+
+    Parameters
+    ----------
+    split : make an element of each piece into which the headers divide an analysis of a checkpoint.
+    local : whether the workers run on this machine, so that its devices may be asked.
+
+    Raises
+    ------
+    InputError for what does not exist, and for two tasks that would write the same record.
+    """
+    hashes = Hashes(out / STATE / "hashes.json")
+    elements: dict[str, Element] = {}
+    for want in wanted:
+        pattern = str(REFERENCE) if want.pattern == REFERENCE.name and not Path(want.pattern).exists() else want.pattern
+        for given in expand([pattern], revisions):
+            element = _element(resolve(given), want.options, threads, hashes, local=local)
+            shards = list(_shards(element)) if split else []
+            for shard in shards:
+                elements.setdefault(shard.id, shard)
+            element = dataclasses.replace(element, after=tuple(shard.id for shard in shards))
+            elements.setdefault(element.id, element)
+    hashes.keep()
+    plan = Plan(out=out, elements=tuple(elements.values()), command=command)
+    _require_distinct(plan.checkpoints)
+    return plan
+
+
+def _element(source: Source, options: Mapping[str, Any], threads: int, hashes: Hashes, *, local: bool) -> Element:
+    import torch
+
+    from analyses import keys
+    from analyses.calibration import load_calibration
+    from analyses.checkpoint import open_checkpoint
+    from analyses.measure import resolve_device, stored_dtype
+    from analyses.suite import NEEDS, Settings
+    from analyses.weight_files import described_files
+
+    torch.set_num_threads(threads)  # part of every key, and of the keys of what a record was made from
+    named = {field.name: options[field.name] for field in dataclasses.fields(Settings) if field.name in options}
+    settings = Settings(**named | {"only": options.get("only") or records.ANALYSES})
+    if settings.device == "auto" and not local:
+        raise InputError("--device auto: this machine cannot say what the workers' machines have; give cpu or cuda")
+    device = resolve_device(settings.device) if local else settings.device
+    dtype, files, size = settings.dtype, {}, None
+    if source.commit is None:
+        checkpoint = open_checkpoint(source.exact)
+        described = described_files(checkpoint.files, checkpoint.folder)
+        files = hashes.of(described)
+        size = sum(path.stat().st_size for path in described)
+        dtype = stored_dtype(checkpoint) if dtype == "auto" else dtype
+    settings = dataclasses.replace(settings, device=device)
+    text = load_calibration(settings.calibration)
+    named_only = SimpleNamespace(name=source.name, revision=source.commit)
+    wanted = {*settings.only, *(needed for name in settings.only for needed in NEEDS.get(name, ()))}
+    tasks = {}
+    for name in records.ANALYSES:
+        if name in wanted:
+            resolved = dataclasses.replace(settings, dtype=dtype)
+            key = dict(keys.key_of(named_only, name, resolved, text, files))
+            if source.commit is not None:
+                key = {part: value for part, value in key.items() if part not in OF_FILES}
+                if dtype == "auto" and key["dtype"] == "auto":
+                    del key["dtype"]  # as stored, which only its headers tell
+            tasks[name] = Task(id=keys.digest(key), key=key, reads=NEEDS.get(name, ()))
+    return Element(
+        id=f"{source.slug}-{keys.digest({name: task.id for name, task in tasks.items()})[:8]}",
+        source=source,
+        settings=plain_settings(settings),
+        threads=threads,
+        tasks=tasks,
+        bytes=size,
+        hashes=files,
+    )
+
+
+def _shards(element: Element) -> Iterator[Element]:
+    """The pieces of a checkpoint's analyses as elements of their own; none of an analysis that is one piece."""
+    from analyses.checkpoint import open_checkpoint
+    from analyses.pieces import ANALYSES, pieces
+
+    if element.source.commit is not None:
+        raise InputError(f"--split: {element.source.given} is on the hub; give it as a folder")
+    checkpoint, settings = open_checkpoint(element.source.exact), settings_of(element)
+    for name in ANALYSES:
+        parts = pieces(name, checkpoint, settings) if name in element.tasks else []
+        for layers in parts if len(parts) > 1 else []:
+            key = {**element.tasks[name].key, "shard": f"{layers.start}-{layers.stop - 1}"}
+            task = Task(id=records.digest(key), key=key, reads=())
+            yield dataclasses.replace(
+                element,
+                id=f"{element.source.slug}.{name}.{key['shard']}-{task.id[:8]}",
+                tasks={name: task},
+                shard=Shard(analysis=name, start=layers.start, stop=layers.stop),
+            )
+
+
+def _require_distinct(elements: Iterable[Element]) -> None:
+    """No two tasks may write one record with different content."""
+    seen: dict[str, Element] = {}
+    for element in elements:
+        other = seen.setdefault(element.source.slug, element)
+        if other is not element:
+            one, two = other.source.given, element.source.given
+            what = "two checkpoints" if one != two else "the same checkpoint with other options"
+            raise InputError(
+                f"{two}: {what} would write {element.source.slug}/, as {one} does; sweep one of them into another --out"
+            )
