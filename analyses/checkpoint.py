@@ -135,10 +135,14 @@ class Checkpoint:
         Where there are experts: the matrix of `expert`, or of all of them as (expert, out, in).
         Raises InputError if an entry is NaN or infinite.
         """
+        return self.stored(family, layer, expert=expert, device=device).double()
+
+    def stored(self, family: str, layer: int, *, expert: int | None = None, device: str = "cpu") -> torch.Tensor:
+        """The same values in a narrower type where one holds them: a matrix as the file has it."""
         names = self.names(family, layer)
         if not self.experts(family):
             value = self._read(family, names, device)
-            return value + self.architecture.gain_offset if is_gain(family) else value
+            return value.double() + self.architecture.gain_offset if is_gain(family) else value
         stacked = self.places[family].layout.stacked
         if expert is not None:
             return self._read(family, names, device, expert) if stacked else self._read(family, [names[expert]], device)
@@ -148,10 +152,10 @@ class Checkpoint:
     def bias(self, family: str, layer: int, *, device: str = "cpu") -> torch.Tensor | None:
         """One layer's bias, (out,) float64, of a projection or a LayerNorm; None where none is stored."""
         names = self.names(family, layer, bias=True)
-        return self._read(family, names, device) if names else None
+        return self._read(family, names, device).double() if names else None
 
     def _read(self, role: str, names: Sequence[str], device: str, expert: int | None = None) -> torch.Tensor:
-        """A role's stored values in float64, those of several tensors one after the other, or of one expert."""
+        """A role's stored values, those of several tensors one after the other, or of one expert."""
         values = []
         for name in names:
             if expert is None:
@@ -159,7 +163,7 @@ class Checkpoint:
             else:
                 stored = self.places[role].layout.take(self.expert(name, expert)[None], role, self.shape)[0]
             require_finite(name, stored)
-            values.append(stored.to(device=device, dtype=torch.float64))
+            values.append(stored.to(device))
         return values[0] if len(values) == 1 else torch.cat(values)
 
     def parameters(self) -> int:

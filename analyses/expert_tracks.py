@@ -36,7 +36,7 @@ def follow_experts(
 
     Parameters
     ----------
-    weights : expert → its matrices, one per layer, float64.
+    weights : expert → its matrices, one per layer, in any type that floats.
     seed : integers; the expert's number is added to them.
     spectra : of the residuals, one of pairs.SPECTRA.
     """

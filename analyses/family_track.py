@@ -47,7 +47,7 @@ def follow(weights: Iterable[torch.Tensor], *, seed: Sequence[int], spectra: str
 
     Parameters
     ----------
-    weights : one tensor per layer, of one shape, float64; matrices (out, in) or gains (hidden,).
+    weights : one tensor per layer, of one shape, in any type that floats; matrices (out, in) or gains (hidden,).
     seed : integers that seed this family's shuffles and Haar draws.
     spectra : of the residuals, one of SPECTRA.
     """

@@ -69,7 +69,7 @@ def compare(
 
     def over(family: str, expert: int | None = None) -> Iterator[torch.Tensor]:
         named = {} if expert is None else {"expert": expert}
-        return (view.weight(family, layer, device=device, **named) for layer in each(range(len(layers))))
+        return (view.stored(family, layer, device=device, **named) for layer in each(range(len(layers))))
 
     tracks, experts = {}, {}
     for family in view.families:

@@ -7,7 +7,7 @@ matrices that keep the layers' own singular values while their singular vectors 
 Only the last is a fair "as full as it can be", since trained matrices are themselves of low rank.
 
 What it costs, for matrices of sides m ≤ n: the numbers without a spectrum take one pass over a new matrix and one over
-each pair, a block in the cache at a time. A spectrum is exact by default: the Gram matrix of the smaller side
+each pair (`entries`). A spectrum is exact by default: the Gram matrix of the smaller side
 (m²·n operations, as one triangle suffices) and its symmetric eigenvalues (4/3·m³, half of them bound by memory), in
 float64; faster than an SVD, and a spectral entropy does not see the lost digits of tiny σ. There are four of them a
 pair: the residual, its shuffled entries, the next layer's own, and the Haar null with one more product of side m. From
@@ -15,17 +15,16 @@ side SAMPLED_SIDE on they may be sampled instead (`quadrature`).
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 
-from analyses import quadrature, spectra
+from analyses import entries, quadrature, spectra
 
 PAGE_SIDE = 32  # smallest side for Page's entropy; below, its 1/n corrections exceed 1 %
 HAAR_SIDE = 256  # one draw from this side on and 256/side below: the effective rank is then right to 0.5 %
 SAMPLED_SIDE = 1024  # spectra of a smaller side are exact also when sampling is asked for: that is as fast
-BLOCK = 1 << 16  # entries of a tensor at a time, half a megabyte: two of them and the work space stay in a core's cache
 SPECTRA = ("exact", "sampled", "none")
 IDENTICAL = 64 * spectra.EPS  # a residual below this is rounding of the two divisions by a norm
 
@@ -58,21 +57,25 @@ class FamilyPair:
 class Side:
     """One tensor of a pair, with what both of its pairs ask of it."""
 
-    def __init__(self, values: torch.Tensor):
-        self.values = values.contiguous()  # float64; matrices (out, in)
-        self.flat = self.values.view(-1)
-        parts = self.flat.split(BLOCK)
-        sums = torch.stack([total for part in parts for total in (part.sum(), part @ part)])
-        total, square = sums.view(-1, 2).sum(0).tolist()
+    def __init__(self, stored: torch.Tensor):
+        self.stored = stored.contiguous()  # in any type that floats; matrices (out, in)
+        self.size = stored.numel()
+        total, square = entries.sums(lambda x: (float(x.sum()), entries.dot(x, x)), self.stored)
         self.norm = math.sqrt(square)  # Frobenius
-        self.mean = total / len(self.flat)
-        head = self.flat[:BLOCK]
-        self.is_constant = bool((head == head[0]).all()) and bool((self.flat == head[0]).all())
+        self.mean = total / self.size
+        flat = self.stored.view(-1)
+        head = flat[: entries.BLOCK]
+        self.is_constant = bool((head == head[0]).all()) and bool((flat == head[0]).all())
         energy = square - total * self.mean  # ‖a − ā‖², if little cancels: not so for a gain
         if self.has_mean(energy, square):
-            energy = sum(float((part - self.mean).square().sum()) for part in parts)
+            (energy,) = entries.sums(lambda x: (float((x - self.mean).square().sum()),), self.stored)
         self.spread = math.sqrt(energy)
         self._sigma: torch.Tensor | None = None
+
+    @property
+    def values(self) -> torch.Tensor:
+        """Its entries in float64, made anew."""
+        return self.stored.double()
 
     @staticmethod
     def has_mean(energy: float, square: float) -> bool:
@@ -106,16 +109,16 @@ def likeness(a: Side, b: Side) -> FamilyPair:
     >>> round(likeness(Side(one), Side(one.flip(0))).resid_norm ** 2, 12)
     2.0
     """
-    if a.values.shape != b.values.shape or not a.norm or not b.norm:
-        shapes = f"{list(a.values.shape)} and {list(b.values.shape)}"
+    if a.stored.shape != b.stored.shape or not a.norm or not b.norm:
+        shapes = f"{list(a.stored.shape)} and {list(b.stored.shape)}"
         raise ValueError(f"two non-zero tensors of one shape are needed, got {shapes}")
-    size, constant = len(a.flat), a.is_constant or b.is_constant
+    size, constant = a.size, a.is_constant or b.is_constant
     product, centred, apart = _sums(a, b)
     cos = product / (a.norm * b.norm)
     null_cos = size * a.mean * b.mean / (a.norm * b.norm)
     null_sd = 0.0 if constant else a.spread * b.spread / (a.norm * b.norm) / math.sqrt(size - 1)
     # ‖b̂ − cos·â‖² is also ‖b̂ ∓ â‖²·(1 − ‖b̂ ∓ â‖²/4), and with the nearer sign nothing cancels.
-    near = apart if cos > -0.5 else float(sum((y / b.norm + x / a.norm).square().sum() for x, y in _blocks(a, b)))
+    near = apart if cos > -0.5 else _total(lambda x, y: float((y / b.norm + x / a.norm).square().sum()), a, b)
     return FamilyPair(
         cos=cos,
         resid_norm=math.sqrt(apart),  # √(2−2cos) cancels near cos = 1
@@ -130,22 +133,24 @@ def likeness(a: Side, b: Side) -> FamilyPair:
 
 
 def _sums(a: Side, b: Side) -> tuple[float, float, float]:
-    """⟨a,b⟩, ⟨a−ā,b−b̄⟩ and ‖b̂−â‖² in one pass, a block at a time."""
-    sums, work = [], torch.empty(min(BLOCK, len(a.flat)), dtype=a.flat.dtype, device=a.flat.device)
+    """⟨a,b⟩, ⟨a−ā,b−b̄⟩ and ‖b̂−â‖²; the first and the last in one pass."""
     scale = a.norm / b.norm  # exactly 1 for equal layers, which are then exactly zero apart
-    for left, right in _blocks(a, b):
-        apart = torch.sub(left, right, alpha=scale, out=work[: len(left)])
-        sums += [left @ right, apart @ apart]
-    product, apart = torch.stack(sums).view(-1, 2).sum(0).tolist()
-    apart /= a.norm**2
-    centred = product - len(a.flat) * a.mean * b.mean
+    work = torch.empty(min(entries.BLOCK, a.size), dtype=torch.float64)
+
+    def terms(x: torch.Tensor, y: torch.Tensor) -> tuple[float, float]:
+        here = x.device.type == "cpu"
+        apart = torch.sub(x, y, alpha=scale, out=work[: len(x)]) if here else x - scale * y
+        return entries.dot(x, y), entries.dot(apart, apart)
+
+    product, apart = entries.sums(terms, a.stored, b.stored)
+    centred = product - a.size * a.mean * b.mean
     if any(x.has_mean(x.spread**2, x.norm**2) for x in (a, b)):
-        centred = sum(float((x - a.mean) @ (y - b.mean)) for x, y in _blocks(a, b))
-    return product, centred, apart
+        centred = _total(lambda x, y: float((x - a.mean) @ (y - b.mean)), a, b)
+    return product, centred, apart / a.norm**2
 
 
-def _blocks(a: Side, b: Side) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    return zip(a.flat.split(BLOCK), b.flat.split(BLOCK), strict=True)
+def _total(term: Callable[[torch.Tensor, torch.Tensor], float], a: Side, b: Side) -> float:
+    return entries.sums(lambda x, y: (term(x, y),), a.stored, b.stored)[0]
 
 
 def with_rank(pair: FamilyPair, a: Side, b: Side, chance: "Chance", *, sampled: bool = False) -> FamilyPair:
@@ -161,7 +166,8 @@ def with_rank(pair: FamilyPair, a: Side, b: Side, chance: "Chance", *, sampled: 
     -------
     The pair as it was where the matrices are identical up to rounding: nothing is left to have a spectrum.
     """
-    delta = (b.values / b.norm).sub_(a.values / a.norm)
+    delta = torch.empty(b.stored.shape, dtype=torch.float64, device=b.stored.device)
+    entries.write(delta, lambda x, y: y / b.norm - x / a.norm, a.stored, b.stored)
     energy = float(delta.square().sum())
     if math.sqrt(energy) <= IDENTICAL:
         return pair

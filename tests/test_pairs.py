@@ -27,7 +27,7 @@ def likeness(a: torch.Tensor, b: torch.Tensor) -> FamilyPair:
 
 def ranked(a: torch.Tensor, b: torch.Tensor, *, seed: int = 0):
     a, b = Side(a), Side(b)
-    chance = Chance(*a.values.shape, torch.Generator().manual_seed(seed), device="cpu")
+    chance = Chance(*a.stored.shape, torch.Generator().manual_seed(seed), device="cpu")
     return with_rank(likeness_of(a, b), a, b, chance)
 
 

@@ -104,7 +104,7 @@ def _first(checkpoint: Checkpoint, layers: int = LAYERS) -> Checkpoint:
 
 def _follow(checkpoint: Checkpoint, spectra: str) -> None:
     for family in checkpoint.families:
-        follow((checkpoint.weight(family, i) for i in range(checkpoint.shape.layers)), seed=(0,), spectra=spectra)
+        follow((checkpoint.stored(family, i) for i in range(checkpoint.shape.layers)), seed=(0,), spectra=spectra)
 
 
 # --- the stages ---------------------------------------------------------------------------------
