@@ -172,7 +172,11 @@ class Checkpoint:
 
     def head_blocks(self, family: str, layer: int, *, device: str = "cpu") -> torch.Tensor:
         """Rows of q_proj, k_proj or v_proj by head: (head or kv_head, head_dim, hidden), float64."""
-        return self.weight(family, layer, device=device).unflatten(0, (-1, self.shape.head_dim))
+        return self.stored_heads(family, layer, device=device).double()
+
+    def stored_heads(self, family: str, layer: int, *, device: str = "cpu") -> torch.Tensor:
+        """`head_blocks` in the type of `stored`."""
+        return self.stored(family, layer, device=device).unflatten(0, (-1, self.shape.head_dim))
 
     def head_gains(self, family: str, layer: int, *, device: str = "cpu") -> torch.Tensor:
         """Gain of q_norm or k_norm by head, (head or kv_head, head_dim), float64; (1, head_dim) if all share one."""

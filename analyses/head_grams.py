@@ -99,8 +99,8 @@ def measure(
 def reader(checkpoint: Checkpoint, *, device: str) -> Reader:
     """Layer → its heads, as this checkpoint stores them."""
     return Reader(
-        keys=lambda layer: checkpoint.head_blocks("k_proj", layer, device=device),
-        queries=lambda layer: checkpoint.head_blocks("q_proj", layer, device=device),
+        keys=lambda layer: checkpoint.stored_heads("k_proj", layer, device=device),
+        queries=lambda layer: checkpoint.stored_heads("q_proj", layer, device=device),
     )
 
 

@@ -29,17 +29,17 @@ class Heads(NamedTuple):
         return self.keys.repeat_interleave(self.queries_per_key, dim=0)
 
 
-Rows = Callable[[int], torch.Tensor]  # layer → (kv_head or head, head_dim, hidden), float64
+Rows = Callable[[int], torch.Tensor]  # layer → (kv_head or head, head_dim, hidden), in any type that floats
 
 
 class Reader(NamedTuple):
-    """Reads a layer's heads, or one side of them."""
+    """Reads one side of a layer's heads as it is stored, or both in float64."""
 
     keys: Rows
     queries: Rows
 
     def __call__(self, layer: int) -> Heads:
-        return Heads(self.keys(layer), self.queries(layer))
+        return Heads(self.keys(layer).double(), self.queries(layer).double())
 
 
 class HeadMetrics(NamedTuple):

@@ -9,7 +9,6 @@ adjacent layers are matched, and the others compared at equal head index, throug
 and B = W_q W_q'ᵀ (head_dim × head_dim), ⟨g, g'⟩ = Σ A∘B.
 """
 
-import functools
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -18,7 +17,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from analyses.head_metric import Heads, Reader
-from analyses.head_products import all_products, narrowest, scramble
+from analyses.head_paired import paired_products
+from analyses.head_products import all_products, scramble
 from analyses.ticks import Tick, silent
 
 LAYERS_BYTES = 128 << 20  # layers kept in memory at a time, float64; the others are read again for each such lot
@@ -29,7 +29,8 @@ class Compared(NamedTuple):
 
     low: int  # ℓ
     high: int  # ℓ' ≥ ℓ
-    inner: np.ndarray  # (head, head), ⟨g_ℓ, g_ℓ'⟩; or (head,), at equal head index alone
+    paired: np.ndarray  # (head,), ⟨g_ℓ, g_ℓ'⟩ at equal head index
+    inner: np.ndarray | None = None  # (head, head), of all heads, to match them by; see `head_products` for its precision
     scrambled: np.ndarray | None = None  # (head, head), with ℓ' scrambled; where ℓ' = ℓ + 1
     asymmetry: float | None = None  # largest |⟨g_0, g_h⟩ − ⟨g_h, g_0⟩|, relative to the largest product; where ℓ' = ℓ
 
@@ -79,11 +80,10 @@ def compare_layers(products: Iterable[Compared], norms: np.ndarray) -> Pairs:
     matching, chance_matching = (np.zeros((layers - 1, heads), dtype=int) for _ in range(2))
     matched, chance = (np.zeros((layers - 1, heads)) for _ in range(2))
     asymmetry = 0.0
-    for low, high, inner, scrambled, own in products:
-        if inner.ndim == 1:
-            gram[low, high] = gram[high, low] = inner
+    for low, high, paired, inner, scrambled, own in products:
+        gram[low, high] = gram[high, low] = paired
+        if inner is None:
             continue
-        gram[low, high] = gram[high, low] = inner.diagonal()
         columns, values = _match(inner / np.outer(norms[low], norms[high]))
         matched_mean[low, high] = matched_mean[high, low] = mean(np.abs(values))
         if own is not None:
@@ -102,17 +102,14 @@ def by_entries(read: Reader, layers: int, *, seed: int, tick: Tick = silent) -> 
     read : layer → its heads.
     seed : of the scrambled coordinates.
     """
-    stored = functools.reduce(
-        torch.promote_types, (narrowest(side) for layer in range(layers) for side in read(layer)), torch.bfloat16
-    )
-    products = all_products(read, layers, stored, seed=seed, tick=tick)
+    products = all_products(read, layers, seed=seed, tick=tick)
+    paired = np.einsum("ahbh->abh", products.inner) if products.exact else paired_products(read, layers)
     for low in range(layers):
         own = products.inner[low, :, low]
-        yield Compared(low, low, own, asymmetry=_asymmetry(own, read(low)))
+        yield Compared(low, low, paired[low, low], own, asymmetry=_asymmetry(own if products.exact else None, read(low)))
         for high in range(low + 1, layers):
-            yield Compared(
-                low, high, products.inner[low, :, high], products.scrambled[low] if high == low + 1 else None
-            )
+            scrambled = products.scrambled[low] if high == low + 1 else None
+            yield Compared(low, high, paired[low, high], products.inner[low, :, high], scrambled)
 
 
 def by_factors(read: Reader, lows: range, layers: int, *, seed: int) -> Iterator[Compared]:
@@ -125,17 +122,23 @@ def by_factors(read: Reader, lows: range, layers: int, *, seed: int) -> Iterator
             yield Compared(low, high, paired_inner_products(a, b).cpu().numpy())
             continue
         inner = inner_products(a, b).cpu().numpy()
+        paired = inner.diagonal().copy()
         if high == low:
-            yield Compared(low, high, inner, asymmetry=_asymmetry(inner, a))
+            yield Compared(low, high, paired, inner, asymmetry=_asymmetry(inner, a))
         else:
             keys, queries = (scramble(rows, seed=seed, pair=low, side=i) for i, rows in ((1, b.keys), (0, b.queries)))
-            yield Compared(low, high, inner, inner_products(a, Heads(keys, queries)).cpu().numpy())
+            yield Compared(low, high, paired, inner, inner_products(a, Heads(keys, queries)).cpu().numpy())
 
 
-def _asymmetry(inner: np.ndarray, layer: Heads) -> float:
-    """Largest |⟨g_0, g_h⟩ − ⟨g_h, g_0⟩| relative to a layer's largest product, the latter taken from the factors."""
-    first = Heads(layer.keys[:1], layer.queries[:1])
-    return float(np.abs(inner[0] - inner_products(layer, first).cpu().numpy()[:, 0]).max() / (np.abs(inner).max() or 1))
+def _asymmetry(inner: np.ndarray | None, layer: Heads) -> float:
+    """Largest |⟨g_0, g_h⟩ − ⟨g_h, g_0⟩| relative to a layer's largest product with its first head.
+
+    inner : the products of the layer's heads; None to take both sides from the factors.
+    """
+    first = Heads(layer.keys[:1], layer.queries[: layer.queries_per_key])
+    of_first = inner_products(first, layer).cpu().numpy()[0] if inner is None else inner[0]
+    to_first = inner_products(layer, first).cpu().numpy()[:, 0]
+    return float(np.abs(of_first - to_first).max() / (np.abs(of_first).max() or 1))
 
 
 def layer_pairs(read: Reader, lows: range, layers: int) -> Iterator[tuple[int, int, Heads, Heads]]:

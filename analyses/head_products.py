@@ -8,14 +8,17 @@ a tile of entries at a time, for all heads of all layers, multiplied with itself
     operations   (layer·head)²·hidden² + 4·layer·head·head_dim·hidden²  (the 4: g and its scrambled copy)
     bytes        SLAB_BYTES of queries and keys in the type that they are stored in, TILE_BYTES of g
 
-All of it is float64: the same number of layers and heads as products of float32 factors at equal index alone would
-take as long, and the identities that the record states would be right to 1e-6 instead of 1e-14.
+From FLOAT32_HIDDEN on, g and the products of a tile are float32, and tiles are added in float64. The products serve to
+match heads: they are right to 1e-6·‖g‖‖g'‖ (a float32 sum of t terms in blocks errs by about √t·6e-8, t being a tile's
+entries, head_dim for g; measured 1e-8), where two unrelated heads have 1/hidden. Those at equal index are made again in
+float64 (`head_paired`).
 
 What a best matching reaches by chance needs the same products with a layer whose hidden coordinates are permuted and
 given random signs, independently for queries and keys. This keeps every head's spectrum and the kinship of heads inside
 a layer, and makes E similarity² = 1/hidden², the same as for random rotations.
 """
 
+import functools
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -28,37 +31,38 @@ from analyses.spectra import gram
 from analyses.ticks import Count, Tick, silent
 
 SLAB_BYTES = 96 << 20  # of queries and keys held at a time; with more slabs than one, queries are read again for each
-TILE_BYTES = 32 << 20  # of g's entries held at a time, float64: what a large last-level cache holds
-NARROW = (torch.bfloat16, torch.float16, torch.float32, torch.float64)  # by falling frequency of use
+TILE_BYTES = 32 << 20  # of g's entries held at a time: what a large last-level cache holds
+FLOAT32_HIDDEN = 512  # below, float64 takes seconds
 
 
 class Products(NamedTuple):
     """Inner products of heads, float64."""
 
+    exact: bool  # whether they are right to float64's rounding
     inner: np.ndarray  # (layer, head, layer, head), ⟨g, g'⟩
     scrambled: np.ndarray  # (pair, head, head), layer ℓ with the scrambled coordinates of ℓ + 1
 
 
-def all_products(
-    read: Reader, layers: int, stored: torch.dtype, *, seed: int, tick: Tick = silent
-) -> Products:
+def all_products(read: Reader, layers: int, *, seed: int, tick: Tick = silent) -> Products:
     """Inner products of all heads of all layers, and of neighbours with scrambled coordinates.
 
     Parameters
     ----------
-    read : layer → its heads.
-    stored : a type that holds every entry exactly, see `narrowest`.
+    read : layer → its heads, as stored.
     seed : of the scrambled coordinates, see `signed_permutation`.
     tick : told how many tiles are done.
     """
     first = read(0)
     (kv_heads, head_dim, hidden), heads, device = first.keys.shape, len(first.queries), first.keys.device
     del first
+    stored = functools.reduce(torch.promote_types, (side(i).dtype for i in range(layers) for side in read))
+    exact = stored == torch.float64 or hidden < FLOAT32_HIDDEN
+    dtype = torch.float64 if exact else torch.float32
     rows = layers * heads
-    tile = max(1, min(hidden, int(math.sqrt(TILE_BYTES / (8 * rows)))))
+    tile = max(1, min(hidden, math.isqrt(TILE_BYTES // (dtype.itemsize * rows))))
     inner = torch.zeros(rows, rows, dtype=torch.float64, device=device)
     scrambled = torch.zeros(layers - 1, heads, heads, dtype=torch.float64, device=device)
-    entries = torch.empty(layers, heads, tile * tile, dtype=torch.float64, device=device)
+    entries = torch.empty(rows * tile * tile, dtype=dtype, device=device)
     share = SLAB_BYTES * kv_heads / (kv_heads + heads)  # of the keys: both sides then have about as many slabs
     layer_bytes = 2 * layers * head_dim * stored.itemsize  # 2: with scrambled ones
     of_keys = _slabs(hidden, share / (layer_bytes * kv_heads), tile)
@@ -70,27 +74,24 @@ def all_products(
             query_slab = _slab(read.queries, layers, query_range, stored, seed=seed, side=0)
             for i in _tiles(len(key_range), tile):
                 for j in _tiles(len(query_range), tile):
+                    size = len(range(len(key_range))[i]) * len(range(len(query_range))[j])
+                    now = entries[: rows * size].view(layers, heads, size)
                     for layer in range(layers):
-                        formed = _form(key_slab[0][layer], query_slab[0][layer], i, j)
-                        size = formed[0].numel()
-                        entries[layer, :, :size] = formed.flatten(1)
-                    now = entries[..., :size]
+                        _form(key_slab[0][layer], query_slab[0][layer], i, j, out=now[layer])
                     inner += gram(now.flatten(0, 1))
+                    other = torch.empty_like(now[0])
                     for pair in range(layers - 1):
-                        other = _form(key_slab[1][pair], query_slab[1][pair], i, j)
-                        scrambled[pair] += now[pair] @ other.flatten(1).mT
+                        _form(key_slab[1][pair], query_slab[1][pair], i, j, out=other)
+                        scrambled[pair] += now[pair] @ other.mT
                     steps.step()
-    return Products(inner.view(layers, heads, layers, heads).cpu().numpy(), scrambled.cpu().numpy())
+            del query_slab
+        del key_slab
+    return Products(exact, inner.view(layers, heads, layers, heads).cpu().numpy(), scrambled.cpu().numpy())
 
 
 def operations(layers: int, heads: int, head_dim: int, hidden: int) -> float:
     """Floating-point operations of `all_products`."""
     return layers * heads * hidden**2 * (layers * heads + 4.0 * head_dim)
-
-
-def narrowest(rows: torch.Tensor) -> torch.dtype:
-    """The narrowest type that holds every entry exactly; for float64 rows read from a 16-bit file, that one."""
-    return next(dtype for dtype in NARROW if (rows.to(dtype).double() == rows).all())
 
 
 def signed_permutation(hidden: int, *, seed: int, pair: int, side: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -139,7 +140,8 @@ def _slab(
     return slab, scrambled
 
 
-def _form(keys: torch.Tensor, queries: torch.Tensor, i: slice, j: slice) -> torch.Tensor:
-    """The entries (i, j) of every head's g in one layer, (head, i, j) float64, from (…, hidden, head_dim) sides."""
-    left = keys[:, i].double().repeat_interleave(len(queries) // len(keys), dim=0)  # (head, i, head_dim)
-    return left @ queries[:, j].double().mT
+def _form(keys: torch.Tensor, queries: torch.Tensor, i: slice, j: slice, *, out: torch.Tensor) -> None:
+    """The entries (i, j) of every head's g in one layer into `out`, (head, i·j), from (…, hidden, head_dim) sides."""
+    left = keys[:, i].to(out.dtype).repeat_interleave(len(queries) // len(keys), dim=0)  # (head, i, head_dim)
+    right = queries[:, j].to(out.dtype)
+    torch.bmm(left, right.mT, out=out.view(len(out), left.shape[1], right.shape[1]))

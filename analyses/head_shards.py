@@ -76,12 +76,10 @@ def to_tensors(piece: Piece) -> dict[str, torch.Tensor]:
     tensors = {}
     for field, values in zip(HeadMetrics._fields, zip(*piece.facts, strict=True), strict=True):
         tensors[field] = torch.stack([value.cpu() for value in values])  # (layer, head, …)
-    for low, high, inner, scrambled, asymmetry in piece.products:
-        tensors[f"inner.{low}.{high}"] = torch.from_numpy(inner)
-        if scrambled is not None:
-            tensors[f"scrambled.{low}.{high}"] = torch.from_numpy(scrambled)
-        if asymmetry is not None:
-            tensors[f"asymmetry.{low}.{high}"] = torch.tensor(asymmetry, dtype=torch.float64)
+    for low, high, *found in piece.products:
+        for name, value in zip(Compared._fields[2:], found, strict=True):
+            if value is not None:
+                tensors[f"{name}.{low}.{high}"] = torch.as_tensor(value, dtype=torch.float64)
     return tensors
 
 
@@ -89,14 +87,9 @@ def from_tensors(tensors: Mapping[str, torch.Tensor], layers: range, shape: Shap
     """The piece of these layers from what `to_tensors` gave."""
 
     def compared(low: int, high: int) -> Compared:
-        inner, scrambled, asymmetry = (tensors.get(f"{x}.{low}.{high}") for x in ("inner", "scrambled", "asymmetry"))
-        return Compared(
-            low,
-            high,
-            inner.numpy(),
-            None if scrambled is None else scrambled.numpy(),
-            None if asymmetry is None else asymmetry.item(),
-        )
+        found = {name: tensors.get(f"{name}.{low}.{high}") for name in Compared._fields[2:]}
+        arrays = {name: value.numpy() for name, value in found.items() if value is not None}
+        return Compared(low, high, **arrays)
 
     facts: Iterator[HeadMetrics] = map(HeadMetrics, *(tensors[field] for field in HeadMetrics._fields))
     return Piece(facts, [compared(low, high) for low in layers for high in range(low, shape.layers)])

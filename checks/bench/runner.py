@@ -25,6 +25,7 @@ STAGES = (  # in the order of the table; named here, since `stages` is imported 
     "null_residual: sampled spectra",
     "null_residual: error of sampled ranks",
     "null_residual: matching",
+    "head_grams: gram at equal head index",
     "head_grams: products of all heads",
     "head_grams: spectra of heads",
     "delta_svd: one layer",

@@ -22,7 +22,9 @@ from analyses import attention_stats, head_grams, null_residual, pairs, quadratu
 from analyses.architectures import GAINS
 from analyses.checkpoint import Checkpoint, open_checkpoint
 from analyses.family_track import follow
-from analyses.head_metric import Reader, head_metrics
+from analyses.head_grams import reader
+from analyses.head_metric import head_metrics
+from analyses.head_paired import paired_products
 from analyses.head_products import all_products, operations
 from analyses.matching import matched_cosines
 from checks.bench import ceilings
@@ -160,30 +162,28 @@ def matching(checkpoint: Checkpoint) -> Stage:
     )
 
 
-def _reader(checkpoint: Checkpoint) -> Reader:
-    return Reader(
-        keys=lambda layer: checkpoint.head_blocks("k_proj", layer),
-        queries=lambda layer: checkpoint.head_blocks("q_proj", layer),
+def head_gram(checkpoint: Checkpoint) -> Stage:
+    shape = checkpoint.shape
+    full = shape.layers**2 * shape.head_dim**2 * 2 * shape.hidden * (shape.heads + shape.kv_heads)
+    return Stage(
+        work=lambda: paired_products(reader(checkpoint, device="cpu"), shape.layers),
+        floor="the products of stacked layers, in full",
+        operations={"float32_products": full},
     )
 
 
 def head_products(checkpoint: Checkpoint) -> Stage:
     shape = checkpoint.shape
-    published = shape.layers**2 * shape.head_dim**2 * 2 * shape.hidden * (shape.heads + shape.kv_heads)
     return Stage(
-        work=lambda: all_products(_reader(checkpoint), shape.layers, torch.bfloat16, seed=0),
-        floor="products of stacked float32 factors, equal head index alone",
-        operations={
-            "float64_products": operations(shape.layers, shape.heads, shape.head_dim, shape.hidden),
-            "float32_products": published,
-        },
-        turns=2,
+        work=lambda: all_products(reader(checkpoint, device="cpu"), shape.layers, seed=0),
+        floor="its operations",
+        operations={"float32_products": operations(shape.layers, shape.heads, shape.head_dim, shape.hidden)},
     )
 
 
 def head_spectra(checkpoint: Checkpoint) -> Stage:
     view = _first(checkpoint)
-    heads = [_reader(view)(layer) for layer in range(view.shape.layers)]
+    heads = [reader(view, device="cpu")(layer) for layer in range(view.shape.layers)]
 
     def bare() -> None:
         """What the three spectra of a head cannot do without: two thin QR factors, an SVD, eigenvalues; batched."""
@@ -246,6 +246,7 @@ STAGES: dict[str, Callable[[Checkpoint], Stage]] = {
     "null_residual: sampled spectra": sampled_spectra,
     "null_residual: error of sampled ranks": accuracy,
     "null_residual: matching": matching,
+    "head_grams: gram at equal head index": head_gram,
     "head_grams: products of all heads": head_products,
     "head_grams: spectra of heads": head_spectra,
     "delta_svd: one layer": delta_svd,
