@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from analyses import spectra
-from analyses.attention_probe import STATISTICS, HeadMeans
+from analyses.attention_means import STATISTICS, HeadMeans
 from analyses.attention_probe import AttentionProbe as AttentionProbe
 from analyses.checkpoint import Checkpoint
 from analyses.errors import InputError

@@ -1,11 +1,10 @@
 """What do a model's attention functions really receive: which queries, keys, mask, bias and scaling?
 
 Most classes call their attention through the library's attention interface: our function stands in
-for theirs, passes what it was given to the probes and then calls the model's own eager or sdpa
-function. Its mask is made by the library's eager mask function, hence a real array also for sdpa,
-windows and padding included. GPT-J, BLOOM and Falcon compute attention inside their modules: there
-the queries and keys are read where the module itself splits them into heads, and turned by the
-module's own rotary function.
+for theirs, calls the model's own eager or sdpa function, with the mask that the library makes for
+that one, and passes what it was given to the probes. GPT-J, BLOOM and Falcon compute attention
+inside their modules: there the queries and keys are read where the module itself splits them into
+heads, and turned by the module's own rotary function.
 """
 
 import sys
@@ -14,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 import transformers
-from transformers.masking_utils import AttentionMaskInterface, eager_mask
+from transformers.masking_utils import AttentionMaskInterface, eager_mask, sdpa_mask
 
 from analyses.architectures import Architecture
 from analyses.errors import InputError
@@ -60,7 +59,7 @@ def _through_interface(
             AttentionInputs(
                 query=query,
                 key=key,
-                mask=_additive(attention_mask, query, causal=causal),
+                mask=_mask(attention_mask, query, causal=causal),
                 scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
                 softcap=softcap,
                 weights=weights,
@@ -69,7 +68,7 @@ def _through_interface(
         return output, weights
 
     transformers.AttentionInterface.register(TAP, tap)
-    AttentionMaskInterface.register(TAP, eager_mask)
+    AttentionMaskInterface.register(TAP, sdpa_mask if attention == "sdpa" else eager_mask)
     try:
         base.set_attn_implementation(TAP)
         yield
@@ -85,15 +84,13 @@ def _eager(module: torch.nn.Module) -> Callable:
     return own
 
 
-def _additive(mask: torch.Tensor | None, query: torch.Tensor, *, causal: bool) -> torch.Tensor:
-    """A mask as numbers to add to logits, (sequence, 1 or head, token, token); None stands for no padding."""
-    if mask is not None and mask.dtype != torch.bool:
+def _mask(mask: torch.Tensor | None, query: torch.Tensor, *, causal: bool) -> torch.Tensor:
+    """A mask as the probes are shown it; None stands for no padding and, under causal attention, no window."""
+    if mask is not None:
         return mask
     sequences, _, tokens, _ = query.shape
-    if mask is None:
-        mask = query.new_ones(sequences, 1, tokens, tokens, dtype=torch.bool)
-        mask = mask.tril() if causal else mask
-    return torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, torch.finfo(query.dtype).min)
+    every = query.new_ones(sequences, 1, tokens, tokens, dtype=torch.bool)
+    return every.tril_() if causal else every
 
 
 # --- classes whose modules compute attention themselves -----------------------------------------
@@ -105,7 +102,7 @@ def _gptj(module: torch.nn.Module, feed: Feed) -> Iterator[None]:
 
     def watched(query, key, value, attention_mask=None):
         output, weights = own(query, key, value, attention_mask)
-        mask = _additive(attention_mask, query, causal=True)
+        mask = _mask(attention_mask, query, causal=True)
         feed(AttentionInputs(query=query, key=key, mask=mask, scaling=1 / module.scale_attn, weights=weights))
         return output, weights
 
@@ -123,7 +120,7 @@ def _bloom(module: torch.nn.Module, feed: Feed) -> Iterator[None]:
         return AttentionInputs(
             query=query,
             key=key,
-            mask=_additive(keywords["attention_mask"], query, causal=True),
+            mask=_mask(keywords["attention_mask"], query, causal=True),
             bias=keywords["alibi"].unflatten(0, query.shape[:2]),
             scaling=module.inv_norm_factor,
             weights=weights,
@@ -149,7 +146,7 @@ def _falcon(module: torch.nn.Module, feed: Feed) -> Iterator[None]:
         return AttentionInputs(
             query=query,
             key=key,
-            mask=_additive(keywords["attention_mask"], query, causal=True),
+            mask=_mask(keywords["attention_mask"], query, causal=True),
             bias=bias,
             scaling=module.inv_norm_factor,
             weights=weights,

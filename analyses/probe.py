@@ -44,7 +44,7 @@ class AttentionInputs:
 
     query: torch.Tensor  # (sequence, head, token, head_dim), positions already rotated in
     key: torch.Tensor  # (sequence, kv_head, token, head_dim)
-    mask: torch.Tensor  # (sequence, 1 or head, token, token), added to the logits
+    mask: torch.Tensor  # (sequence, 1 or head, token, token): bool, True where seen, or numbers added to the logits
     scaling: float  # logits = scaling · q·k, before capping, bias and mask
     softcap: float | None = None  # logits pass through softcap·tanh(·/softcap) where given
     bias: torch.Tensor | None = None  # (sequence, head, 1, token), of positions, added to the logits

@@ -3,6 +3,7 @@
 import json
 import math
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from analyses import attention_probe
-from analyses.attention_probe import STATISTICS, AttentionProbe, head_means
+from analyses.attention_means import STATISTICS, Space
+from analyses.attention_probe import AttentionProbe, head_means
 from analyses.attention_stats import measure
 from analyses.calibration import Calibration
 from analyses.checkpoint import Checkpoint, open_checkpoint
@@ -174,19 +176,43 @@ def test_blocks_of_heads_give_the_statistics_of_all_heads_at_once():
             assert torch.equal(getattr(parts, name), getattr(whole, name)), name
 
 
-def test_no_array_of_tokens_by_tokens_outlives_its_block_of_heads(monkeypatch):
-    tokens, seen = 12, []
-    original = attention_probe._sums
+def test_grouped_keys_are_met_by_their_own_queries_however_the_heads_are_cut():
+    generator = torch.Generator().manual_seed(3)
+    query = torch.randn(1, 6, 9, 4, generator=generator, dtype=torch.float64)
+    key = torch.randn(1, 2, 9, 4, generator=generator, dtype=torch.float64)
+    grouped = AttentionInputs(query=query, key=key, mask=causal(9), scaling=0.7)
+    alone = replace(grouped, key=key.repeat_interleave(3, 1))
+    whole = head_means(alone, everything_real(9))
+    for block_entries in (1, 150, 250, 10_000):  # one head at a time; one, since two are no part of three; three; all
+        parts = head_means(grouped, everything_real(9), block_entries=block_entries)
+        for name in STATISTICS:  # products of another shape may be summed in another order
+            torch.testing.assert_close(getattr(parts, name), getattr(whole, name), rtol=1e-13, atol=1e-14, msg=name)
 
-    def watched(logits, visible, own, **where):
+
+def test_a_mask_of_truths_shows_what_a_mask_of_numbers_shows():
+    logits = torch.randn(2, 9, 9, generator=torch.Generator().manual_seed(5))
+    numbers = causal(9, window=4)
+    truths = numbers == 0
+    a, b = (head_means(with_logits(logits, mask), everything_real(9)) for mask in (numbers, truths))
+    assert all(torch.equal(getattr(a, name), getattr(b, name)) for name in STATISTICS)
+    assert torch.equal(truths, numbers == 0), "the model's own mask was written to"
+
+
+def test_all_blocks_share_one_work_space_of_a_blocks_size(monkeypatch):
+    tokens, seen, places, space = 12, [], set(), Space()
+    original = attention_probe.over_keys
+
+    def watched(logits, hidden, space):
         assert not any(ref() is not None for ref in seen), "an earlier block's array is still alive"
-        seen.extend([weakref.ref(logits), weakref.ref(visible)])
-        return original(logits, visible, own, **where)
+        seen.append(weakref.ref(hidden.pairs))
+        places.add(logits.data_ptr())
+        return original(logits, hidden, space)
 
-    monkeypatch.setattr(attention_probe, "_sums", watched)
+    monkeypatch.setattr(attention_probe, "over_keys", watched)
     inputs = with_logits(torch.randn(3, tokens, tokens, generator=torch.Generator().manual_seed(2)), causal(tokens))
-    means = head_means(inputs, everything_real(tokens), block_entries=tokens**2)
-    assert len(seen) == 6 and not any(ref() is not None for ref in seen)
+    means = head_means(inputs, everything_real(tokens), block_entries=tokens**2, space=space)
+    assert len(seen) == 3 and len(places) == 1 and not any(ref() is not None for ref in seen)
+    assert max(map(len, space.kept.values())) <= tokens**2
     assert all(getattr(means, name).shape == (3,) for name in STATISTICS)
 
 
@@ -437,3 +463,9 @@ def test_the_row_sum_identity_sees_probabilities_on_hidden_keys():
     weights = torch.full((1, 1, 4, 4), 0.25)  # as if the model ignored its mask
     means = head_means(with_logits(torch.zeros(1, 4, 4), causal(4), weights=weights), everything_real(4))
     assert means.row_sum_error == pytest.approx(0.75)
+
+
+def test_the_row_sum_identity_lets_no_nan_of_the_model_pass():
+    weights = torch.full((1, 1, 4, 4), torch.nan)
+    means = head_means(with_logits(torch.zeros(1, 4, 4), causal(4), weights=weights), everything_real(4))
+    assert not means.row_sum_error <= 1e-5
