@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from analyses.spectra import EPS, product_svd, symmetric_eigenvalues
+from analyses.spectra import EPS, product_svd, svd, symmetric_eigenvalues
 
 
 class Heads(NamedTuple):
@@ -135,6 +135,6 @@ def curvature(sym_eigs: torch.Tensor) -> torch.Tensor:
 
 def _published_directions(small: torch.Tensor, queries: torch.Tensor, top: int) -> torch.Tensor:
     """V of W_k W_qᵀ pushed through W_q and scaled to unit length, as published: (head, k, hidden)."""
-    _, _, vt = torch.linalg.svd(small.mT)
+    _, _, vt = svd(small.mT)
     pushed = vt[:, :top] @ queries
     return torch.nn.functional.normalize(pushed, dim=-1)

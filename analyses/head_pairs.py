@@ -30,7 +30,7 @@ class Compared(NamedTuple):
     low: int  # ℓ
     high: int  # ℓ' ≥ ℓ
     paired: np.ndarray  # (head,), ⟨g_ℓ, g_ℓ'⟩ at equal head index
-    inner: np.ndarray | None = None  # (head, head), of all heads, to match them by; see `head_products` for its precision
+    inner: np.ndarray | None = None  # (head, head), of all heads, to match them by, as precise as `head_products` says
     scrambled: np.ndarray | None = None  # (head, head), with ℓ' scrambled; where ℓ' = ℓ + 1
     asymmetry: float | None = None  # largest |⟨g_0, g_h⟩ − ⟨g_h, g_0⟩|, relative to the largest product; where ℓ' = ℓ
 
@@ -106,7 +106,8 @@ def by_entries(read: Reader, layers: int, *, seed: int, tick: Tick = silent) -> 
     paired = np.einsum("ahbh->abh", products.inner) if products.exact else paired_products(read, layers)
     for low in range(layers):
         own = products.inner[low, :, low]
-        yield Compared(low, low, paired[low, low], own, asymmetry=_asymmetry(own if products.exact else None, read(low)))
+        asymmetry = _asymmetry(own if products.exact else None, read(low))
+        yield Compared(low, low, paired[low, low], own, asymmetry=asymmetry)
         for high in range(low + 1, layers):
             scrambled = products.scrambled[low] if high == low + 1 else None
             yield Compared(low, high, paired[low, high], products.inner[low, :, high], scrambled)

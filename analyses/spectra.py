@@ -73,6 +73,17 @@ def eigenvalues(symmetric: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(np.linalg.eigvalsh(symmetric.numpy()))
 
 
+def svd(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Thin singular value decomposition (u, sigma, vt) of (..., row, column) matrices.
+
+    On a CPU by NumPy's LAPACK (16 matrices of side 128: 42 against 103 ms).
+    """
+    if matrix.device.type != "cpu":
+        return torch.linalg.svd(matrix, full_matrices=False)
+    u, sigma, vt = map(torch.from_numpy, np.linalg.svd(matrix.numpy(), full_matrices=False))
+    return u, sigma, vt
+
+
 def leading_modes(symmetric: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """All eigenvalues of a (side, side) symmetric matrix, ascending, and the eigenvectors of the k largest.
 
@@ -118,7 +129,7 @@ def product_svd(left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, 
     """
     q_left, r_left = torch.linalg.qr(left.mT)  # (..., hidden, mode), (..., mode, head_dim)
     q_right, r_right = torch.linalg.qr(right.mT)
-    u, sigma, vt = torch.linalg.svd(r_left @ r_right.mT)
+    u, sigma, vt = svd(r_left @ r_right.mT)
     return q_left @ u, sigma, vt @ q_right.mT
 
 

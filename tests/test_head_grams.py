@@ -13,8 +13,8 @@ from analyses import head_grams, head_paired, head_pairs, head_products, head_sh
 from analyses.checkpoint import open_checkpoint
 from analyses.errors import InputError
 from analyses.head_metric import Heads, Reader, curvature, head_metrics
-from analyses.head_pairs import inner_products, paired_inner_products
 from analyses.head_paired import paired_products
+from analyses.head_pairs import inner_products, paired_inner_products
 from analyses.head_products import all_products, scramble
 from analyses.shape import Shape
 from analyses.spectra import EPS, haar

@@ -192,8 +192,8 @@ def head_spectra(checkpoint: Checkpoint) -> Stage:
             torch.linalg.qr(layer.keys.mT)
             torch.linalg.qr(layer.queries.mT)
             small = layer.queries @ keys.mT
-            torch.linalg.svd(small)
-            torch.linalg.svd(small)  # the published directions
+            np.linalg.svd(small.numpy())
+            np.linalg.svd(small.numpy())  # the published directions
             r = torch.linalg.qr(torch.cat([layer.queries, keys], 1).mT, mode="r").R
             np.linalg.eigvalsh((r + r.mT).numpy())
 
