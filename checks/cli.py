@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
 from analyses.errors import InputError
+from checks import threads
 from checks.verbs import VERBS
 from checks.verbs.options import ERROR
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    # torch and NumPy each bring threads of their own, and those of torch spin while they wait: on two cores they keep
-    # NumPy's products from running. Asleep they halve a forward pass with its probes; no number depends on it. It has
-    # to be said before torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    threads.sleep_while_waiting()
     arguments = _parser().parse_args(argv)
     try:
         return arguments.verb(arguments)

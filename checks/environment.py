@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from checks import __version__
+from checks.threads import COUNTS
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("torch", "transformers", "numpy", "scipy", "jinja2", "safetensors", "tokenizers", "huggingface_hub")
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # what the libraries themselves read
 
 
 def versions() -> dict[str, str]:
@@ -55,7 +55,7 @@ def machine() -> dict[str, Any]:
         "blas": f"torch: {_torch_blas()}; numpy: {_numpy_blas()}",
         "threads": torch.get_num_threads(),
     }
-    facts |= {name.lower(): os.environ[name] for name in THREADS if name in os.environ}
+    facts |= {name.lower(): os.environ[name] for name in COUNTS if name in os.environ}
     if torch.cuda.is_available():
         facts["gpu"] = torch.cuda.get_device_name()
         facts["cuda"] = torch.version.cuda

@@ -150,6 +150,34 @@ def test_the_same_on_dask(series, undisturbed, tmp_path):
     assert len(results(out)) >= len(STEPS) * 4
 
 
+@pytest.fixture
+def cluster(tmp_path):
+    """A Dask cluster that was there before; its address."""
+    file, log = tmp_path / "scheduler.json", open(tmp_path / "cluster.log", "w")
+    dask = [sys.executable, "-m", "dask"]
+    common = ["--scheduler-file", str(file), "--no-dashboard"]
+    words = [
+        [*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", *common],
+        [*dask, "worker", "--nworkers", "2", "--nthreads", "1", "--local-directory", str(tmp_path / "dask"), *common],
+    ]
+    there = os.environ | {"PYTHONPATH": str(ROOT)}
+    processes = [subprocess.Popen(each, env=there, stdout=log, stderr=log, start_new_session=True) for each in words]
+    wait_until(file.exists, processes[0])
+    yield json.loads(file.read_text())["address"]
+    for process in reversed(processes):
+        process.terminate()
+        process.wait(SLOW)
+    log.close()
+
+
+@dask
+def test_the_same_on_a_dask_cluster_of_the_site(series, undisturbed, cluster, tmp_path):
+    out = tmp_path / "out"
+    assert disturb(series, out, "--engine", "dask", "--scheduler", cluster) == 0
+    assert {name: undisturbed.get(name) for name in results(out)} == results(out)
+    assert len(results(out)) >= len(STEPS) * 4
+
+
 @submitit
 @pytest.mark.skipif(not has_slurm(), reason=NO_SLURM)
 def test_the_same_on_slurm(series, undisturbed, tmp_path):
@@ -166,6 +194,30 @@ def test_an_unknown_partition_of_slurm_is_one_line(series, tmp_path):
     ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 2
     assert "invalid partition specified: nowhere" in ended.stderr and ended.stderr.count("\n") == 1
+
+
+ASKING_OFTEN = """
+import sys
+from checks import cli
+from checks.sweep import driver
+
+driver.LISTING = 1.0
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@submitit
+@pytest.mark.skipif(not has_slurm(), reason=NO_SLURM)
+def test_a_job_that_slurm_ends_for_its_memory_comes_again_with_twice_as_much(series, undisturbed, tmp_path):
+    out = tmp_path / "out"
+    few = ("--engine", "slurm", "--memory", 0.1, "--minutes", 5, "--patience", 2)  # torch alone takes more to load
+    words = command(series, out, *few, steps="step300")[3:]
+    ended = subprocess.run([sys.executable, "-c", ASKING_OFTEN, *words], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr + ended.stdout
+    assert {name: undisturbed.get(name) for name in results(out)} == results(out)
+    assert {failure.kind for failure in failures.read(out / plan.STATE / "failures")} <= {"memory", "killed"}
+    asked = [path.read_text() for path in (out / plan.STATE / "slurm").glob("*_submission.sh")]
+    assert {"#SBATCH --mem=102MB", "#SBATCH --mem=204MB"} <= {line for text in asked for line in text.splitlines()}
 
 
 LOCAL_EXECUTOR = """

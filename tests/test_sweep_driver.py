@@ -7,7 +7,7 @@ import pytest
 
 from analyses import layer_shards, null_residual, records
 from analyses.errors import InputError
-from checks import cli
+from checks import cli, threads
 from checks.sweep import failures, lease, place, plan, progress, room, worker
 from checks.sweep.driver import DONE, FAILED, RUNNING, Driver
 from checks.sweep.engines import Busy
@@ -249,7 +249,7 @@ def sweep(tmp_path, monkeypatch, capsys):
     """`fathom sweep` in this process: what it prints, and its exit code."""
     monkeypatch.setattr("checks.sweep.engines.local.apart", lambda function, *a, **k: function(*a, **k))
     monkeypatch.setattr("checks.sweep.engines.start", lambda name, setup: Inline(setup.out))
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    for name in threads.COUNTS:
         monkeypatch.setenv(name, "1")  # restored afterwards: the command sets them
 
     def run(*words):

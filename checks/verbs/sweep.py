@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analyses.errors import InputError
+from checks import threads
 from checks.verbs import options
 from checks.verbs.options import NOTHING, OK
 
@@ -80,11 +81,11 @@ def _sweep(arguments: argparse.Namespace) -> int:
     from analyses.records import CannotWrite
     from checks.sweep import failures, lease, plan, progress
     from checks.sweep.driver import Driver
-    from checks.sweep.engines import Setup, limit_threads, start
+    from checks.sweep.engines import Setup, start
     from checks.sweep.prefetch import prefetch
 
     say = options.say(arguments)
-    limit_threads(arguments.threads)
+    threads.limit(arguments.threads)
     made = _plan(arguments)
     held = lease.take(made.state / "driver.json", {"engine": arguments.engine})
     if held is None:

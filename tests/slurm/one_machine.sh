@@ -13,6 +13,9 @@ for program in munged slurmctld slurmd sbatch; do
 done
 [ -d /sys/fs/cgroup/freezer ] && [ -d /sys/fs/cgroup/memory ] || skip "no cgroup v1, which holds a job's memory to its limit here"
 export PATH="$PATH:/usr/sbin"
+# Two at a time would give their jobs the same cgroups, and end each other's.
+exec 9> /tmp/one-slurm.lock
+flock 9
 
 here=$(mktemp -d /tmp/one-slurm.XXXXXX)
 chmod 755 "$here"
@@ -29,7 +32,7 @@ head -c 1024 /dev/urandom > "$here/munge/key"
 chmod 700 "$here/munge"
 chmod 400 "$here/munge/key"
 munged --foreground --force --key-file "$here/munge/key" --socket "$here/munge.socket" --pid-file "$here/munge/pid" \
-    --log-file "$here/munge/log" --seed-file "$here/munge/seed" 2> "$here/munged.log" &
+    --log-file "$here/munge/log" --seed-file "$here/munge/seed" 2> "$here/munged.log" 9>&- &
 pids+=($!)
 
 name=$(hostname -s)
@@ -70,9 +73,9 @@ ConstrainSwapSpace=yes
 CONF
 export SLURM_CONF="$here/slurm.conf"
 for _ in $(seq 100); do [ -S "$here/munge.socket" ] && break; sleep 0.1; done
-slurmctld -D 2> /dev/null &
+slurmctld -D 2> /dev/null 9>&- &
 pids+=($!)
-slurmd -D 2> /dev/null &
+slurmd -D 2> /dev/null 9>&- &
 pids+=($!)
 for _ in $(seq 300); do
     sinfo --noheader --format=%T 2> /dev/null | grep -q idle && break

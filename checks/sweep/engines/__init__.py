@@ -1,10 +1,11 @@
 """Who runs the workers: this machine, Slurm, or Dask. An engine starts work and is asked for hints, no more."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from checks import threads
 
 ENGINES = ("local", "slurm", "dask")
 
@@ -62,7 +63,7 @@ class Setup:
 
 def start(name: str, setup: Setup) -> Engine:
     """The engine of that name, ready. Its libraries are imported here and nowhere else."""
-    limit_threads(setup.threads)
+    threads.limit(setup.threads)  # of every process that is started from here
     match name:
         case "local":
             from checks.sweep.engines.local import Local
@@ -77,9 +78,3 @@ def start(name: str, setup: Setup) -> Engine:
 
             return Dask(setup)
     raise ValueError(f"no engine {name}")
-
-
-def limit_threads(threads: int) -> None:
-    """Tell the numeric libraries of every process that is started from here; they read it once, when loaded."""
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(threads)

@@ -71,6 +71,7 @@ class Dask:
                 "dask",
                 name,
                 self.setup.stage,
+                self.setup.threads,
                 key=name,
                 pure=False,
                 retries=0,

@@ -19,6 +19,7 @@ from checks.sweep.engines.call import call
 MEMORY = 16.0  # GB of a job, where nothing else is asked for
 MINUTES = 240
 ENDED = {"OUT_OF_MEMORY": "memory", "TIMEOUT": "time", "DEADLINE": "time", "NODE_FAIL": "lost", "PREEMPTED": "lost"}
+OUT_OF_MEMORY = ("oom-kill", "Out Of Memory")  # in what srun and slurmstepd print
 PASSING = ("unable to contact", "timed out", "temporarily", "connection refused", "limit")  # of sbatch's refusals
 ANSWER = 60  # seconds to wait for a controller
 
@@ -39,7 +40,8 @@ class Slurm:
             raise InputError("--engine slurm: there is no sbatch here; run this where jobs are submitted")
         self.setup = setup
         self.cluster = cluster
-        self.executor = submitit.AutoExecutor(folder=setup.out / ".sweep" / "slurm", cluster=cluster)
+        self.logs = setup.out / ".sweep" / "slurm"
+        self.executor = submitit.AutoExecutor(folder=self.logs, cluster=cluster)
 
     def submit(self, jobs: Sequence[Job]) -> list[str]:
         names: dict[int, str] = {}
@@ -61,7 +63,7 @@ class Slurm:
         try:
             with contextlib.redirect_stderr(io.StringIO()):  # submitit repeats there what sbatch says
                 started = self.executor.map_array(
-                    call, [out] * len(jobs), jobs, ["slurm"] * len(jobs), [None] * len(jobs), [setup.stage] * len(jobs)
+                    call, *zip(*((out, job, "slurm", None, setup.stage, setup.threads) for job in jobs), strict=True)
                 )
         except Exception as error:  # submitit passes on whatever sbatch said
             line = _refusal(error)
@@ -91,10 +93,16 @@ class Slurm:
 
     def cause(self, job: str) -> str | None:
         answer = _ask("scontrol", "--oneliner", "show", "job", job) if self.cluster == "slurm" else None
-        for word in (answer or "").split():
-            if word.startswith("JobState="):
-                return ENDED.get(word.removeprefix("JobState="))
-        return None
+        states = [word.removeprefix("JobState=") for word in (answer or "").split() if word.startswith("JobState=")]
+        return next((ENDED[state] for state in states if state in ENDED), None) or self._printed_cause(job)
+
+    def _printed_cause(self, job: str) -> str | None:
+        """What a job step printed at its end: of one that ran out of memory, Slurm calls the job failed and no more."""
+        try:
+            text = (self.logs / f"{job}_0_log.err").read_text(errors="replace")
+        except OSError:
+            return None
+        return "memory" if any(word in text for word in OUT_OF_MEMORY) else None
 
     def close(self) -> None:
         """Nothing: jobs go on without the driver, and the next one finds their records."""
