@@ -141,34 +141,42 @@ def measure(
 
 
 def _static(checkpoint: Checkpoint, layer: int, device: str) -> tuple[StaticLayer, float]:
-    """Spectra of one layer, and the worst head's |Σσ² − ‖g‖²|/‖g‖²."""
-    group = checkpoint.shape.heads // checkpoint.shape.kv_heads
+    """Spectra of one layer, and the worst head's |Σσ² − ‖g‖²|/‖g‖². The keys of a group are factored once."""
     query = checkpoint.head_blocks("q_proj", layer, device=device)  # (head, head_dim, hidden)
     key = checkpoint.head_blocks("k_proj", layer, device=device)  # (kv_head, head_dim, hidden)
-    shared = key.repeat_interleave(group, 0)  # (head, head_dim, hidden)
-    exact = spectra.product_singular_values(shared, query)
+    own_key = torch.arange(len(query), device=key.device) // (len(query) // len(key))  # (head,), of each query head
+    exact = _singvals(key, query)
     # ‖g‖² = tr(W_k W_kᵀ W_q W_qᵀ)
-    norm_sq = ((shared @ shared.mT) * (query @ query.mT)).sum((-2, -1))
+    norm_sq = ((key @ key.mT)[own_key] * (query @ query.mT)).sum((-2, -1))
     error = (exact.square().sum(-1) - norm_sq).abs() / norm_sq.clamp_min(torch.finfo(torch.float64).tiny)
-    gained_query = read_by_heads(checkpoint, "q_proj", layer, device)
-    gained_key = read_by_heads(checkpoint, "k_proj", layer, device).repeat_interleave(group, 0)
-    alive = torch.ones(query.shape[0], dtype=torch.bool)
+    published = torch.linalg.svdvals(key.unsqueeze(1) @ _by_group(query, key).mT).flatten(0, 1)
+    del query, key
+    query, key = (read_by_heads(checkpoint, family, layer, device) for family in ("q_proj", "k_proj"))
+    alive = torch.ones(len(query), dtype=torch.bool)
     if checkpoint.has_qk_norm:
-        query_norm = gained_query.norm(dim=(-2, -1), keepdim=True)
-        key_norm = gained_key.norm(dim=(-2, -1), keepdim=True)
+        query_norm, key_norm = (rows.norm(dim=(-2, -1), keepdim=True) for rows in (query, key))
         if checkpoint.architecture.qk_norm == "whole projection":  # which cancels the size of all heads together
-            query_norm, key_norm = query_norm.norm(), key_norm.norm()
-        alive = ((query_norm > 0) & (key_norm > 0)).flatten().cpu().expand(len(query))
+            query_norm, key_norm = query_norm.norm().expand_as(query_norm), key_norm[own_key].norm().expand_as(key_norm)
+        alive = ((query_norm > 0) & (key_norm[own_key] > 0)).flatten().cpu()
         # The norms cancel the size of W_q x and W_k x, not that of their own gains, which come after.
-        gained_query = gained_query / query_norm * qk_gain(checkpoint, "q_proj", layer, len(query), device)
-        gained_key = gained_key / key_norm * qk_gain(checkpoint, "k_proj", layer, len(query), device)
-    # A zero head's 0/0 must not reach the SVD.
-    gained = spectra.product_singular_values(gained_key.nan_to_num(), gained_query.nan_to_num()).tolist()
+        query = query / query_norm * qk_gain(checkpoint, "q_proj", layer, len(query), device)
+        key = key / key_norm * qk_gain(checkpoint, "k_proj", layer, len(key), device)
+    gained = _singvals(key.nan_to_num(), query.nan_to_num()).tolist()  # a zero head's 0/0 must not reach the SVD
     return StaticLayer(
-        metric_singvals_per_head=torch.linalg.svdvals(shared @ query.mT).tolist(),
+        metric_singvals_per_head=published.tolist(),
         singvals_per_head=exact.tolist(),
         gained_singvals_per_head=[values if ok else None for values, ok in zip(gained, alive.tolist(), strict=True)],
     ), float(error.max())
+
+
+def _singvals(key: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
+    """Of each head's W_kᵀ W_q, (head, head_dim)."""
+    return spectra.product_singular_values(key.unsqueeze(1), _by_group(query, key)).flatten(0, 1)
+
+
+def _by_group(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """(kv_head, query of the group, head_dim, hidden)."""
+    return query.unflatten(0, (len(key), -1))
 
 
 def _seen(probe: AttentionProbe, layers: int) -> list[HeadMeans]:
