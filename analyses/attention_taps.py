@@ -67,12 +67,14 @@ def _through_interface(
         )
         return output, weights
 
+    before = base.config._attn_implementation
     transformers.AttentionInterface.register(TAP, tap)
     AttentionMaskInterface.register(TAP, sdpa_mask if attention == "sdpa" else eager_mask)
     try:
         base.set_attn_implementation(TAP)
         yield
     finally:
+        base.set_attn_implementation(before)
         transformers.AttentionInterface._global_mapping.pop(TAP)
         AttentionMaskInterface._global_mapping.pop(TAP)
 

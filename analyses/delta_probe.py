@@ -1,7 +1,9 @@
 """How does one layer change the residual stream, reduced before the next layer is done?
 
 The probe turns a layer's states into a `LayerWrite`, its top directions and the errors of two
-identities, so that the memory does not grow with depth. The first token of each sequence is
+identities, so that the memory does not grow with depth. Identities are read off a few tokens at a
+time; in float64 the layer's input and its write are held, and nothing else of their size beyond
+what `layer_write` needs. The first token of each sequence is
 dropped: it attends to nothing but itself, and in many models it carries a huge constant state.
 """
 
@@ -10,6 +12,8 @@ import torch
 from analyses.errors import InputError
 from analyses.probe import LayerStates, Probe
 from analyses.writes import LayerWrite, layer_write
+
+TOKENS = 256  # compared at a time, in float64
 
 
 class DeltaProbe(Probe):
@@ -36,29 +40,44 @@ class DeltaProbe(Probe):
         self._after = after
 
     def layer(self, layer: int, states: LayerStates) -> None:
-        hidden, next_input = _float64(states.hidden), _float64(states.next_input)
-        attention, feed_forward = _float64(states.attention), _float64(states.feed_forward)
-        if not next_input.isfinite().all():
+        if not torch.stack(states.next_input.aminmax()).isfinite().all():  # both are NaN if any is
             raise InputError(f"layer {layer}: hidden states are not finite; use a wider --dtype")
-        delta = next_input - hidden
-        # The stream between the branches is a hidden state too; its rounding is in δ.
-        stream = max(float(x.abs().max()) for x in (hidden, hidden + attention, next_input))
+        stream, chain, branches = _largest(states)
         scale = stream if stream > 0 else 1.0
-        self.chain_error[layer] = float((_float64(states.output) - next_input).abs().max()) / scale
+        self.chain_error[layer] = chain / scale
         if self.branches_add:
-            self.branch_error[layer] = float((delta - attention - feed_forward).abs().max()) / scale
-        del attention, feed_forward
-        h, delta = self._rows(hidden), self._rows(delta)
-        self.writes[layer], directions, centred = layer_write(h, delta)
+            self.branch_error[layer] = branches / scale
+        h = self._centred(self._later(states.hidden).double())
+        self.writes[layer], directions, centred = layer_write(h, self._write(states, states.next_input))
         self.directions[layer], self.centred[layer] = directions.cpu(), centred.cpu()
         if self._after is not None:  # the final norm has run, so this layer is the last
-            published = _float64(self._after).to(hidden.device) - hidden
-            self.published_last = layer_write(h, self._rows(published))[0]
+            self.published_last = layer_write(h, self._write(states, self._after.to(states.hidden.device)))[0]
             self._after = None
 
-    def _rows(self, x: torch.Tensor) -> torch.Tensor:
+    def _later(self, x: torch.Tensor) -> torch.Tensor:
+        """All tokens but the first of each sequence, where float64 can be had."""
         x = x[self.later.to(x.device)]
-        return x - x.mean(1, keepdim=True) if self.layer_norm else x
+        return x.cpu() if x.device.type == "mps" else x
+
+    def _write(self, states: LayerStates, following: torch.Tensor) -> torch.Tensor:
+        return self._centred(self._later(following).double().sub_(self._later(states.hidden)))
+
+    def _centred(self, x: torch.Tensor) -> torch.Tensor:
+        return x.sub_(x.mean(1, keepdim=True)) if self.layer_norm else x
+
+
+def _largest(states: LayerStates) -> tuple[float, float, float]:
+    """Largest entries, NaN if there is one: of the stream; of output − next input; of δ − attention − feed-forward."""
+    worst = torch.zeros(3, dtype=torch.float64)
+    for first in range(0, len(states.hidden), TOKENS):
+        part = slice(first, first + TOKENS)
+        names = ("hidden", "attention", "feed_forward", "output", "next_input")
+        hidden, attention, feed_forward, output, next_input = (_float64(getattr(states, n)[part]) for n in names)
+        # The stream between the branches is a hidden state too; its rounding is in δ.
+        stream = torch.stack([x.abs().max() for x in (hidden, hidden + attention, next_input)]).max()
+        branches = (next_input - hidden - attention - feed_forward).abs().max()
+        worst = torch.maximum(worst, torch.stack([stream, (output - next_input).abs().max(), branches]).cpu())
+    return tuple(worst.tolist())
 
 
 def _float64(x: torch.Tensor) -> torch.Tensor:

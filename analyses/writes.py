@@ -2,8 +2,9 @@
 
 The write is δ = h_{ℓ+1} − h_ℓ over the tokens of a text, (token, hidden). Spectra and directions
 come from the Gram matrix of its smaller side, m, and the symmetric eigenvalue problem in float64: for
-energy shares that is as good as an SVD and faster (m²·n operations and 4/3·m³, four times a layer; only the leading
-vectors are made). The leading direction of δ as it stands is
+energy shares that is as good as an SVD and faster. A layer takes three products of m²·n operations and
+four reductions of 4/3·m³, only the leading vectors are made, and beside h and δ one array of their size
+and two of m² are held. The leading direction of δ as it stands is
 mostly the mean write; and one massive token or one outlier feature can carry it alone. So the
 spectrum is also taken with the mean removed, with every token's write scaled to length one, and
 with the largest feature dimensions left out, and the energy shares of all three are recorded.
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
-from analyses.spectra import EPS, energy_entropy, gram, leading_modes, squared_singular_values
+from analyses.spectra import EPS, eigenvalues, energy_entropy, gram, leading_modes
 
 TOP = 10  # singular values kept
 DIRECTIONS = 8  # top directions kept per layer, as many as a phase's shared basis holds
@@ -72,30 +73,37 @@ def layer_write(h: torch.Tensor, delta: torch.Tensor) -> tuple[LayerWrite, torch
     -------
     write, directions, centred directions; directions are (DIRECTIONS, hidden), see `principal`.
     """
-    energy = delta.square()
-    total = float(energy.sum())
-    by_dim, by_token = energy.sum(0), energy.sum(1)
-    out = by_dim.argsort(descending=True, stable=True)[: max(1, int(OUTLIER_SHARE * delta.shape[1]))]
-    kept = torch.ones(delta.shape[1], dtype=torch.bool, device=delta.device)
+    tokens, hidden = delta.shape
+    of_size = size(h, delta)
+    varied = delta.square()  # all that is held beside h and δ: their energies first, then δ in one form after another
+    total = float(varied.sum())
+    by_dim, by_token = varied.sum(0), varied.sum(1)
+    out = by_dim.argsort(descending=True, stable=True)[: max(1, int(OUTLIER_SHARE * hidden))]
+    kept = torch.ones(hidden, dtype=torch.bool, device=delta.device)
     kept[out] = False
+    own = smaller_gram(delta)
+    energies, directions = modes(own, delta)
+    rest = _energies(own[kept][:, kept] if tokens >= hidden else gram(delta[:, kept]))
+    del own
     mean = delta.mean(0)
-    energies, directions = principal(delta)
-    centred_energies, centred_directions = principal(delta - mean)
+    centred_energies, centred_directions = principal(torch.sub(delta, mean, out=varied))
     # The mean of identical rows is rounded, which must not pass for a write that varies.
-    varies = float(centred_energies.sum()) > (EPS * len(delta)) ** 2 * total
+    varies = float(centred_energies.sum()) > (EPS * tokens) ** 2 * total
     alive = by_token > 0
+    torch.div(delta, by_token.sqrt()[:, None], out=varied)
+    unit = _energies(smaller_gram(varied if alive.all() else varied[alive]))
 
     def share(part: torch.Tensor) -> float | None:
         return float(part) / total if total else None
 
     spectrum = _spectrum(energies)
     write = LayerWrite(
-        size=size(h, delta),
+        size=of_size,
         spectrum=spectrum,
         centred=_spectrum(centred_energies) if varies else None,
-        unit_rows=_spectrum(_energies(delta[alive] / by_token[alive, None].sqrt())),
-        without_outliers=_spectrum(_energies(delta[:, kept])),
-        mean_share=share(len(delta) * mean.square().sum()),
+        unit_rows=_spectrum(unit),
+        without_outliers=_spectrum(rest),
+        mean_share=share(tokens * mean.square().sum()),
         top_token_share=share(by_token.max()),
         outlier_dims=out.tolist(),
         outlier_share=share(by_dim[out].sum()),
@@ -123,11 +131,21 @@ def size(h: torch.Tensor, delta: torch.Tensor) -> Size:
 
 
 def principal(x: torch.Tensor, k: int = DIRECTIONS) -> tuple[torch.Tensor, torch.Tensor]:
+    """Energies and leading right singular vectors of a (token, hidden) float64 matrix, see `modes`."""
+    return modes(smaller_gram(x), x, k)
+
+
+def smaller_gram(x: torch.Tensor) -> torch.Tensor:
+    """Gram matrix of the smaller side of a (token, hidden) matrix: over hidden if both are equal."""
+    return gram(x.mT if x.shape[0] >= x.shape[1] else x)
+
+
+def modes(own: torch.Tensor, x: torch.Tensor, k: int = DIRECTIONS) -> tuple[torch.Tensor, torch.Tensor]:
     """Energies and leading right singular vectors of x through the Gram matrix of its smaller side.
 
     Parameters
     ----------
-    x : (token, hidden) float64.
+    own : `smaller_gram(x)`. x : (token, hidden) float64.
 
     Returns
     -------
@@ -135,7 +153,7 @@ def principal(x: torch.Tensor, k: int = DIRECTIONS) -> tuple[torch.Tensor, torch
     largest entry of each positive; zero rows where the rank of x is smaller than k.
     """
     tokens, hidden = x.shape
-    values, vectors = leading_modes(gram(x.mT if tokens >= hidden else x), min(k, tokens, hidden))
+    values, vectors = leading_modes(own, min(k, tokens, hidden))
     energies = values.flip(0).clamp_min(0)
     vectors = vectors.flip(1).mT  # (≤ k, token or hidden)
     rows = vectors if tokens >= hidden else vectors @ x
@@ -147,9 +165,9 @@ def principal(x: torch.Tensor, k: int = DIRECTIONS) -> tuple[torch.Tensor, torch
     return energies, torch.nn.functional.pad(rows, (0, 0, 0, k - len(rows)))
 
 
-def _energies(x: torch.Tensor) -> torch.Tensor:
-    """σ² of x, descending; one zero where x is empty."""
-    return squared_singular_values(x) if x.numel() else x.new_zeros(1)
+def _energies(own: torch.Tensor) -> torch.Tensor:
+    """σ² from a Gram matrix, descending; one zero where there is nothing."""
+    return eigenvalues(own).flip(0).clamp_min(0) if own.numel() else own.new_zeros(1)
 
 
 def _spectrum(energies: torch.Tensor) -> Spectrum | None:
