@@ -87,8 +87,8 @@ def _null_residual(checkpoint: Checkpoint) -> Cost:
         reads=2 * _bytes(checkpoint, MATRICES),
         operations=work,
         peak=peak,
-        how="per matrix m ≤ n and layer 3(2m²n + 4m³/3) + 16m³/3; neurons 12·min(F, 2048)·F·D and heads "
-        "8((Hd)² + (Kd)²)D per pair; memory 9 matrices or 13·min(F, 2048)·F numbers",
+        how="per matrix m ≤ n and layer 3(2m²n + 4m³/3) + 16m³/3; neurons 12·min(F, 1024)·F·D and heads "
+        "8((Hd)² + (Kd)²)D per pair; memory 9 matrices or 13·min(F, 1024)·F numbers",
     )
 
 

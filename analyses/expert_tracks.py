@@ -30,7 +30,12 @@ class ExpertTrack:
 
 
 def follow_experts(
-    weights: Callable[[int], Iterable[torch.Tensor]], count: int, *, seed: Sequence[int], spectra: str = "exact"
+    weights: Callable[[int], Iterable[torch.Tensor]],
+    count: int,
+    *,
+    seed: Sequence[int],
+    spectra: str = "exact",
+    first: int = 0,
 ) -> list[FamilyTrack]:
     """Each expert over depth.
 
@@ -38,9 +43,9 @@ def follow_experts(
     ----------
     weights : expert → its matrices, one per layer, in any type that floats.
     seed : integers; the expert's number is added to them.
-    spectra : of the residuals, one of pairs.SPECTRA.
+    spectra : of the residuals, one of pairs.SPECTRA. first : the model's layer that the first matrix is of.
     """
-    return [follow(weights(expert), seed=(*seed, expert), spectra=spectra) for expert in range(count)]
+    return [follow(weights(expert), seed=(*seed, expert), spectra=spectra, first=first) for expert in range(count)]
 
 
 def combine(tracks: Sequence[FamilyTrack]) -> FamilyTrack:

@@ -42,7 +42,9 @@ class FamilySummary:
     median_eff_rank_ratio: float | None  # matrices only
 
 
-def follow(weights: Iterable[torch.Tensor], *, seed: Sequence[int], spectra: str = "exact") -> FamilyTrack:
+def follow(
+    weights: Iterable[torch.Tensor], *, seed: Sequence[int], spectra: str = "exact", first: int = 0
+) -> FamilyTrack:
     """Compare each of a family's tensors with the next, holding two at a time.
 
     Parameters
@@ -50,8 +52,9 @@ def follow(weights: Iterable[torch.Tensor], *, seed: Sequence[int], spectra: str
     weights : one tensor per layer, of one shape, in any type that floats; matrices (out, in) or gains (hidden,).
     seed : integers that seed this family's shuffles and Haar draws.
     spectra : of the residuals, one of SPECTRA.
+    first : the model's layer that the first tensor is of; what is drawn for a pair alone depends on its layer.
     """
-    generator = torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+    generator = _generator(seed)
     norms: list[float] = []
     pairs: list[FamilyPair] = []
     absent: dict[str, str] = {}
@@ -66,13 +69,18 @@ def follow(weights: Iterable[torch.Tensor], *, seed: Sequence[int], spectra: str
             pair = FamilyPair()
             if before.norm > 0 and after.norm > 0:
                 pair = likeness(before, after)
-                pair = with_rank(pair, before, after, chance, sampled=spectra == "sampled") if ranked else pair
+                vectors = _generator((*seed, first + len(pairs))) if spectra == "sampled" else None
+                pair = with_rank(pair, before, after, chance, vectors=vectors) if ranked else pair
             reasons = _absences(pair, weight.shape, spectra)
             absent |= {f"{len(pairs)}.{field}": why for field, why in reasons.items()}
             pairs.append(pair)
         before = after
         del weight, after  # or the next tensor would be the third in memory
     return FamilyTrack(norms=norms, pairs=pairs, absent=absent)
+
+
+def _generator(seed: Sequence[int]) -> torch.Generator:
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
 
 
 def _absences(pair: FamilyPair, shape: Sequence[int], spectra: str) -> dict[str, str]:

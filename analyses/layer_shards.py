@@ -1,9 +1,9 @@
 """The comparisons of adjacent layers in pieces of some layers each, and the pieces joined again.
 
 A checkpoint too large for one machine's patience is compared piece by piece, wherever; joined in the order of
-layers, the pieces are to the last bit what one walk over all layers gives, because nothing that is drawn at random
-depends on the layer. (Sampled spectra are an exception: their draws go on from pair to pair, so they are one
-piece.) The list of pieces follows from the headers alone, and every run goes over the same list.
+layers, the pieces are to the last bit what one walk over all layers gives, because what is drawn at random depends on
+the pair of layers alone, or on none. The list of pieces follows from the headers alone, and every run goes over the
+same list.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -36,17 +36,12 @@ Part = Callable[[range], Piece]
 """Layers, the last of which begins the next piece → their comparison."""
 
 
-def layer_shards(checkpoint: Checkpoint, *, spectra: str, limit: int = SHARD_BYTES) -> list[range]:
+def layer_shards(checkpoint: Checkpoint, *, limit: int = SHARD_BYTES) -> list[range]:
     """The pieces in order: ranges of layers that share one layer with the next.
 
-    Parameters
-    ----------
-    spectra : of the residuals; where they are sampled there is one piece.
     limit : stored bytes that a piece's layers have at most, unless two layers have more.
     """
     last = checkpoint.shape.layers - 1
-    if spectra == "sampled":
-        return [range(last + 1)]
     total = sum(header.bytes for header in checkpoint.headers.values() if header.shares is None)
     pairs = max(1, limit * checkpoint.shape.layers // max(1, total))
     return [range(start, min(start + pairs, last) + 1) for start in range(0, last, pairs)]
@@ -76,9 +71,9 @@ def compare(
         seeds = (seed, FAMILIES.index(family))
         if count := view.experts(family):
             of_expert = lambda expert, family=family: over(family, expert)  # noqa: E731
-            experts[family] = follow_experts(of_expert, count, seed=seeds, spectra=spectra)
+            experts[family] = follow_experts(of_expert, count, seed=seeds, spectra=spectra, first=view.first_layer)
         else:
-            tracks[family] = follow(over(family), seed=seeds, spectra=spectra)
+            tracks[family] = follow(over(family), seed=seeds, spectra=spectra, first=view.first_layer)
     return Piece(tracks=tracks, experts=experts, matched=matched_cosines(view, seed=seed, device=device, each=each))
 
 

@@ -110,7 +110,7 @@ def measure(
     ----------
     Page, Phys. Rev. Lett. 71, 1291 (1993). Horn, Psychometrika 30, 179 (1965). Mezzadri, Notices AMS 54 (2007).
     """
-    shards = layer_shards(checkpoint, spectra=spectra)
+    shards = layer_shards(checkpoint)
     matrices = sum(checkpoint.experts(f) or 1 for f in checkpoint.families)
     steps = Count(tick, sum(len(layers) * (matrices + 1) - 1 for layers in shards))
 

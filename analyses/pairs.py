@@ -153,14 +153,16 @@ def _total(term: Callable[[torch.Tensor, torch.Tensor], float], a: Side, b: Side
     return entries.sums(lambda x, y: (term(x, y),), a.stored, b.stored)[0]
 
 
-def with_rank(pair: FamilyPair, a: Side, b: Side, chance: "Chance", *, sampled: bool = False) -> FamilyPair:
+def with_rank(
+    pair: FamilyPair, a: Side, b: Side, chance: "Chance", *, vectors: torch.Generator | None = None
+) -> FamilyPair:
     """The pair with the spectrum of its residual and what chance makes of it.
 
     Parameters
     ----------
     a, b : two matrices of more than one entry.
     chance : draws for this shape.
-    sampled : estimate spectra of large matrices where that is faster.
+    vectors : where it is given, spectra of large matrices are estimated from vectors drawn with it, if that is faster.
 
     Returns
     -------
@@ -171,11 +173,13 @@ def with_rank(pair: FamilyPair, a: Side, b: Side, chance: "Chance", *, sampled: 
     energy = float(delta.square().sum())
     if math.sqrt(energy) <= IDENTICAL:
         return pair
-    side, sampled = min(delta.shape), sampled and min(delta.shape) >= SAMPLED_SIDE
-    delta = delta.float() if sampled else delta
-    resid = _entropy(delta, energy, chance, sampled)
-    shuffled = _entropy(chance.shuffled(delta), energy, chance, sampled)
-    haar = chance.sampled_rotated(a, b) if sampled else None
+    side = min(delta.shape)
+    if vectors is not None and side >= SAMPLED_SIDE:
+        delta = delta.float()
+        resid, shuffled = (_sampled(x, energy, vectors) for x in (delta, chance.shuffled(delta)))
+        haar = _sampled_rotated(a, b, vectors)
+    else:
+        resid, shuffled, haar = _exact(delta, energy), _exact(chance.shuffled(delta), energy), None
     rank = math.exp(resid.entropy)
     haar_rank = math.exp(haar.entropy) if haar else chance.rotations.effective_rank(a.sigma, b.sigma)
     return replace(
@@ -199,14 +203,22 @@ class _Entropy:
     energy_error: float | None  # |Σσ² − ‖Δ‖²|/‖Δ‖²; None where sampled
 
 
-def _entropy(delta: torch.Tensor, energy: float, chance: "Chance", sampled: bool) -> _Entropy:
-    if sampled:
-        operator = quadrature.dense(delta)
-        found = quadrature.sampled_entropy(operator, min(delta.shape), energy, chance.generator, delta.device)
-        if found is not None:
-            return _Entropy(found.entropy, found.error, None)
+def _exact(delta: torch.Tensor, energy: float) -> _Entropy:
     sigma_sq = spectra.squared_singular_values(delta.double())
     return _Entropy(float(spectra.energy_entropy(sigma_sq)), 0.0, abs(float(sigma_sq.sum()) - energy) / energy)
+
+
+def _sampled(delta: torch.Tensor, energy: float, vectors: torch.Generator) -> _Entropy:
+    found = quadrature.sampled_entropy(quadrature.dense(delta), min(delta.shape), energy, vectors, delta.device)
+    return _exact(delta, energy) if found is None else _Entropy(found.entropy, found.error, None)
+
+
+def _sampled_rotated(a: Side, b: Side, vectors: torch.Generator) -> quadrature.Sampled | None:
+    """Spectral entropy of â − P b̂ Qᵀ for random P and Q, whose energy is 2 up to 1/√N; or None"""
+    shape, device = a.stored.shape, a.stored.device
+    mixings = (quadrature.Mixing.draw(n, vectors, device) for n in sorted(shape))
+    operator = quadrature.rotated_difference(*((x.values / x.norm).float() for x in (a, b)), *mixings)
+    return quadrature.sampled_entropy(operator, min(shape), 2.0, vectors, device)
 
 
 class Chance:
@@ -217,7 +229,6 @@ class Chance:
         self.shape, self.device = (rows, columns), torch.device(device)
         self.order = torch.randperm(rows * columns, generator=generator).to(self.device)
         self._rotations: Rotations | None = None
-        self._mixings: tuple[quadrature.Mixing, quadrature.Mixing] | None = None
 
     def shuffled(self, delta: torch.Tensor) -> torch.Tensor:
         """Its entries in the drawn order."""
@@ -228,14 +239,6 @@ class Chance:
         if self._rotations is None:
             self._rotations = Rotations.draw(*self.shape, self.generator, device=self.device)
         return self._rotations
-
-    def sampled_rotated(self, a: Side, b: Side) -> quadrature.Sampled | None:
-        """Spectral entropy of â − P b̂ Qᵀ for random P and Q, whose energy is 2 up to 1/√N; or None"""
-        if self._mixings is None:
-            self._mixings = tuple(quadrature.Mixing.draw(n, self.generator, self.device) for n in sorted(self.shape))
-        left, right = ((x.values / x.norm).float() for x in (a, b))
-        operator = quadrature.rotated_difference(left, right, *self._mixings)
-        return quadrature.sampled_entropy(operator, min(self.shape), 2.0, self.generator, self.device)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ def pieces(analysis: str, checkpoint: Checkpoint, settings: Settings) -> list[ra
     except Skipped:
         return []
     if analysis == "null_residual":
-        return layer_shards.layer_shards(view, spectra=settings.spectra)
+        return layer_shards.layer_shards(view)
     return head_shards.head_shards(view.shape)
 
 

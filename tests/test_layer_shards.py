@@ -6,7 +6,8 @@ import json
 import pytest
 from safetensors.torch import load_file, save_file
 
-from analyses import layer_shards, null_residual
+from analyses import layer_shards, null_residual, quadrature
+from analyses import pairs as pairs_of_tensors
 from analyses.checkpoint import open_checkpoint
 from analyses.records import plain
 from tests.tiny import tiny_checkpoint
@@ -22,21 +23,25 @@ def stored_bytes(checkpoint) -> int:
 
 
 def test_pieces_cover_every_pair_of_layers_once_and_follow_from_the_headers(checkpoint):
-    assert layer_shards.layer_shards(checkpoint, spectra="exact") == [range(6)]
+    assert layer_shards.layer_shards(checkpoint) == [range(6)]
     for limit in (1, stored_bytes(checkpoint) // 3, stored_bytes(checkpoint)):
-        pieces = layer_shards.layer_shards(checkpoint, spectra="exact", limit=limit)
+        pieces = layer_shards.layer_shards(checkpoint, limit=limit)
         assert [(a, a + 1) for piece in pieces for a in piece[:-1]] == [(a, a + 1) for a in range(5)]
-    assert len(layer_shards.layer_shards(checkpoint, spectra="exact", limit=1)) == 5
-    assert layer_shards.layer_shards(checkpoint, spectra="sampled", limit=1) == [range(6)]
+    assert len(layer_shards.layer_shards(checkpoint, limit=1)) == 5
 
 
-@pytest.mark.parametrize("spectra", ["exact", "none"])
+@pytest.mark.parametrize("spectra", ["exact", "sampled", "none"])
 @pytest.mark.parametrize("pairs", [1, 2])
 def test_the_record_does_not_depend_on_the_pieces(checkpoint, spectra, pairs, monkeypatch):
+    monkeypatch.setattr(pairs_of_tensors, "SAMPLED_SIDE", 16)  # or matrices so small would be exact
+    monkeypatch.setattr(quadrature, "TARGET", 1.0)
+    monkeypatch.setattr(quadrature, "SETTLED", 1.0)
     whole = null_residual.measure(checkpoint, seed=3, device="cpu", spectra=spectra)
+    errors = [p.resid_eff_rank_error for x in whole.pair_results for p in x.families.values() if p.resid_eff_rank]
+    assert any(error > 0 for error in errors) == (spectra == "sampled")
     limit = pairs * stored_bytes(checkpoint) // 6 + 1
     smaller = functools.partial(layer_shards.layer_shards, limit=limit)
-    assert len(smaller(checkpoint, spectra=spectra)) == -(-5 // pairs)
+    assert len(smaller(checkpoint)) == -(-5 // pairs)
     monkeypatch.setattr(null_residual, "layer_shards", smaller)
     assert plain(null_residual.measure(checkpoint, seed=3, device="cpu", spectra=spectra)) == plain(whole)
 

@@ -26,7 +26,7 @@ from analyses.head_grams import reader
 from analyses.head_metric import head_metrics
 from analyses.head_paired import paired_products
 from analyses.head_products import all_products, operations
-from analyses.matching import matched_cosines
+from analyses.matching import FLOAT32_HIDDEN, NEURONS, matched_cosines
 from checks.bench import ceilings
 
 TOKENS = 2  # per hidden dimension, in the writes of delta_svd
@@ -153,12 +153,13 @@ def sampled_spectra(checkpoint: Checkpoint) -> Stage:
 def matching(checkpoint: Checkpoint) -> Stage:
     view = _first(checkpoint, 2)
     shape = view.shape
-    neurons = 3 * 2 * 2 * min(shape.feed_forward, 2048) * shape.feed_forward * shape.hidden
+    neurons = 3 * 2 * 2 * min(shape.feed_forward, NEURONS) * shape.feed_forward * shape.hidden
     rows = (shape.heads * shape.head_dim) ** 2 + (shape.kv_heads * shape.head_dim) ** 2
+    rate = "float32_products" if shape.hidden >= FLOAT32_HIDDEN else "float64_products"
     return Stage(
         work=lambda: list(matched_cosines(view, seed=0, device="cpu")),
         floor="the products of all neurons and heads of a pair of layers, twice",
-        operations={"float64_products": neurons + 2 * 2 * 2 * rows * shape.hidden},
+        operations={rate: neurons + 2 * 2 * 2 * rows * shape.hidden},
     )
 
 
