@@ -20,7 +20,7 @@ from analyses.matching import MatchedPair, matched_cosines
 from analyses.pairs import FamilyPair
 from analyses.records import plain
 
-SHARD_BYTES = 32 << 30  # stored bytes of a piece's layers: minutes of reading, an hour or two of spectra
+SHARD_BYTES = 32 << 30  # stored of a piece, unless two layers have more: minutes of reading, an hour or two of spectra
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,18 +32,15 @@ class Piece:
     matched: Sequence[MatchedPair]  # (pair,)
 
 
-Part = Callable[[range], Piece]
-"""Layers, the last of which begins the next piece → their comparison."""
+Part = Callable[[range], Piece | None]
+"""Layers, the last of which begins the next piece → their comparison, where it was made elsewhere."""
 
 
-def layer_shards(checkpoint: Checkpoint, *, limit: int = SHARD_BYTES) -> list[range]:
-    """The pieces in order: ranges of layers that share one layer with the next.
-
-    limit : stored bytes that a piece's layers have at most, unless two layers have more.
-    """
+def layer_shards(checkpoint: Checkpoint) -> list[range]:
+    """The pieces in order: ranges of layers that share one layer with the next."""
     last = checkpoint.shape.layers - 1
     total = sum(header.bytes for header in checkpoint.headers.values() if header.shares is None)
-    pairs = max(1, limit * checkpoint.shape.layers // max(1, total))
+    pairs = max(1, SHARD_BYTES * checkpoint.shape.layers // max(1, total))
     return [range(start, min(start + pairs, last) + 1) for start in range(0, last, pairs)]
 
 

@@ -1,6 +1,5 @@
 """Adjacent layers compared in pieces: joined, they are one walk over all layers, to the last bit."""
 
-import functools
 import json
 
 import pytest
@@ -22,12 +21,13 @@ def stored_bytes(checkpoint) -> int:
     return sum(header.bytes for header in checkpoint.headers.values())
 
 
-def test_pieces_cover_every_pair_of_layers_once_and_follow_from_the_headers(checkpoint):
+def test_pieces_cover_every_pair_of_layers_once_and_follow_from_the_headers(checkpoint, monkeypatch):
     assert layer_shards.layer_shards(checkpoint) == [range(6)]
-    for limit in (1, stored_bytes(checkpoint) // 3, stored_bytes(checkpoint)):
-        pieces = layer_shards.layer_shards(checkpoint, limit=limit)
+    for limit in (stored_bytes(checkpoint), stored_bytes(checkpoint) // 3, 1):
+        monkeypatch.setattr(layer_shards, "SHARD_BYTES", limit)
+        pieces = layer_shards.layer_shards(checkpoint)
         assert [(a, a + 1) for piece in pieces for a in piece[:-1]] == [(a, a + 1) for a in range(5)]
-    assert len(layer_shards.layer_shards(checkpoint, limit=1)) == 5
+    assert len(pieces) == 5
 
 
 @pytest.mark.parametrize("spectra", ["exact", "sampled", "none"])
@@ -39,17 +39,15 @@ def test_the_record_does_not_depend_on_the_pieces(checkpoint, spectra, pairs, mo
     whole = null_residual.measure(checkpoint, seed=3, device="cpu", spectra=spectra)
     errors = [p.resid_eff_rank_error for x in whole.pair_results for p in x.families.values() if p.resid_eff_rank]
     assert any(error > 0 for error in errors) == (spectra == "sampled")
-    limit = pairs * stored_bytes(checkpoint) // 6 + 1
-    smaller = functools.partial(layer_shards.layer_shards, limit=limit)
-    assert len(smaller(checkpoint)) == -(-5 // pairs)
-    monkeypatch.setattr(null_residual, "layer_shards", smaller)
+    monkeypatch.setattr(layer_shards, "SHARD_BYTES", pairs * stored_bytes(checkpoint) // 6 + 1)
+    assert len(layer_shards.layer_shards(checkpoint)) == -(-5 // pairs)
     assert plain(null_residual.measure(checkpoint, seed=3, device="cpu", spectra=spectra)) == plain(whole)
 
 
 def test_experts_are_joined_too(tmp_path, monkeypatch):
     mixed = open_checkpoint(str(tiny_checkpoint(tmp_path / "m", "mixtral", layers=3, tokenizer=False)))
     whole = null_residual.measure(mixed, seed=0, device="cpu")
-    monkeypatch.setattr(null_residual, "layer_shards", functools.partial(layer_shards.layer_shards, limit=1))
+    monkeypatch.setattr(layer_shards, "SHARD_BYTES", 1)
     assert whole.experts and plain(null_residual.measure(mixed, seed=0, device="cpu")) == plain(whole)
 
 
@@ -60,14 +58,13 @@ def test_reasons_stand_at_their_own_pair_after_joining(tmp_path, monkeypatch):
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     zero = open_checkpoint(str(folder))
     whole = null_residual.measure(zero, seed=0, device="cpu")
-    monkeypatch.setattr(null_residual, "layer_shards", functools.partial(layer_shards.layer_shards, limit=1))
+    monkeypatch.setattr(layer_shards, "SHARD_BYTES", 1)
     assert plain(null_residual.measure(zero, seed=0, device="cpu")) == plain(whole)
 
 
 def test_a_piece_written_and_read_back_is_the_piece(checkpoint, monkeypatch):
-    smaller = functools.partial(layer_shards.layer_shards, limit=1)
     whole = null_residual.measure(checkpoint, seed=3, device="cpu")
-    monkeypatch.setattr(null_residual, "layer_shards", smaller)
+    monkeypatch.setattr(layer_shards, "SHARD_BYTES", 1)
 
     def through_json(layers):
         piece = layer_shards.compare(checkpoint, layers, seed=3, device="cpu", spectra="exact")

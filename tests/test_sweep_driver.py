@@ -1,7 +1,6 @@
 """The driver's decisions, with an engine that does what the test says."""
 
 import dataclasses
-import functools
 
 import pytest
 
@@ -9,8 +8,9 @@ from analyses import layer_shards, null_residual, records
 from analyses.errors import InputError
 from checks import cli, threads
 from checks.sweep import failures, lease, place, plan, progress, room, worker
-from checks.sweep.driver import DONE, FAILED, RUNNING, Driver
+from checks.sweep.driver import Driver
 from checks.sweep.engines import Busy
+from checks.sweep.watched import DONE, FAILED, RUNNING, Watched
 from tests.test_sweep_plan import one_thread, planned  # noqa: F401, the fixture restores torch's threads
 from tests.tiny import tiny_checkpoint
 
@@ -204,16 +204,16 @@ def test_a_record_that_shows_late_is_waited_for(model, tmp_path, monkeypatch):
         (made.out / "step1").rename(hidden)
 
     looks = []
-    missing = Driver._look
+    missing = Watched.look
 
-    def look(self, watched):
+    def look(self):
         looks.append(1)
         if len(looks) == 5:
             hidden.rename(made.out / "step1")
-        return missing(self, watched)
+        return missing(self)
 
     monkeypatch.setattr(worker, "work", slow)
-    monkeypatch.setattr(Driver, "_look", look)
+    monkeypatch.setattr(Watched, "look", look)
     driver, _ = driven(made, engine)
     assert states(driver) == {DONE} and len(engine.jobs) == 1
     assert failures.read(made.state / "failures") == []
@@ -221,14 +221,13 @@ def test_a_record_that_shows_late_is_waited_for(model, tmp_path, monkeypatch):
 
 def test_pieces_come_before_the_whole(tmp_path, monkeypatch):
     model = tiny_checkpoint(tmp_path / "step1", layers=4, tokenizer=False)
-    small = functools.partial(layer_shards.layer_shards, limit=1)
-    monkeypatch.setattr(layer_shards, "layer_shards", small)
-    monkeypatch.setattr(null_residual, "layer_shards", small)
+    monkeypatch.setattr(layer_shards, "SHARD_BYTES", 1)
     made = planned(tmp_path / "out", model, split=True)
     turned = dataclasses.replace(made, elements=made.elements[::-1])  # the whole first, did it not wait
     driver, _ = driven(turned, engine := Inline(made.out))
     assert states(driver) == {DONE}
     assert len(engine.jobs) == 4 and engine.jobs[-1].element == made.elements[-1].id
+    assert not list((made.state / "shards").iterdir()), "nobody needs them any more"
     driven(made, again := Inline(made.out))
     assert again.jobs == []
 

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import functools
 import json
 import multiprocessing
 import os
@@ -265,9 +264,7 @@ BOTH = ("null_residual", "head_grams")
 @pytest.fixture
 def in_pieces(monkeypatch):
     """The limits of a piece are constants; here they are small, as if every checkpoint were large."""
-    small = functools.partial(layer_shards.layer_shards, limit=1)
-    monkeypatch.setattr(layer_shards, "layer_shards", small)
-    monkeypatch.setattr(null_residual, "layer_shards", small)
+    monkeypatch.setattr(layer_shards, "SHARD_BYTES", 1)
     monkeypatch.setattr(head_shards, "MATCH_WORK", 0)
     monkeypatch.setattr(head_shards, "SHARD_WORK", 1)
 
@@ -283,6 +280,9 @@ def test_a_checkpoint_in_pieces_leaves_the_bytes_of_one_in_one_go(tmp_path, in_p
     pairs, lows = [(0, 2), (1, 3), (2, 4)], [(0, 1), (1, 2), (2, 3), (3, 4)]
     assert shards == [("null_residual", *p) for p in pairs] + [("head_grams", *p) for p in lows]
     assert last.after == tuple(part.id for part in parts) and made.checkpoints == (last,)
+    with lease.take(made.state / "leases" / f"{parts[0].id}.json", {}) as held:
+        assert progress.standing(made).counts[0].running == 2, "who works on a piece works on the checkpoint"
+        held.give_back()
     for part in reversed(parts):
         work(out, part.id, 1, "local", "1")
         assert done.missing(out, part) == {}

@@ -7,7 +7,7 @@ import pytest
 
 from analyses import records
 from checks import cli
-from checks.sweep import plan, planning, request, steps
+from checks.sweep import plan, planning, request, steps, steps_drawn
 from tests.tiny import tiny_checkpoint
 
 
@@ -42,7 +42,7 @@ def test_steps_that_hold_the_same_tensors_are_named(swept):
 
 def test_a_number_is_drawn_over_the_steps_with_its_limit_and_stands_in_a_table(swept):
     found = [steps._step(swept.out, element) for element in swept.elements]
-    figure = steps._figure("f", sorted(found, key=lambda step: step.step), ["NR1"])
+    figure = steps_drawn.figure("f", sorted(found, key=lambda step: step.step), ["NR1"])
     assert len(figure.panels) == 1 and any("limit dash" in line.tone for line in figure.panels[0].lines)
     assert sum(len(marks.marks) for marks in figure.panels[0].marks) == 3
     observed = records.read_json(swept.out / "step10" / "gates.json")["claims"][0]["findings"][0]["observed"]
@@ -60,10 +60,10 @@ def test_one_checkpoint_is_no_training(swept):
 
 
 def test_steps_over_decades_stand_on_a_log_axis_and_step_0_at_its_start():
-    axis = steps._over([0, 1, 2, 1000])
-    assert axis.kind == "log" and axis.at(steps._drawn(0, axis)) == 0
+    axis = steps_drawn._over([0, 1, 2, 1000])
+    assert axis.kind == "log" and axis.at(steps_drawn._drawn(0, axis)) == 0
     assert 0 < axis.at(1) < axis.at(2) < axis.at(1000) <= 1
-    assert steps._over([0, 400, 4000]).kind == "linear"
+    assert steps_drawn._over([0, 400, 4000]).kind == "linear"
 
 
 def test_a_name_that_is_no_name_cannot_break_the_page(swept, tmp_path):

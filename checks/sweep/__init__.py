@@ -15,6 +15,6 @@ work done. All that driver and workers tell each other lies in files under OUT/.
 
 The modules: `patterns` and `request` (what is asked for), `planning` and `hashes` (elements and keys), `plan` (how
 they lie on the disk), `done` (what is there), `lease` and `failures` (what processes tell each other), `worker` (one
-element), `staging` (a checkpoint near its worker), `engines` (who runs workers), `driver` (the loop), `progress`
-(what a reader is told), `steps` (claims over training).
+element), `staging` (a checkpoint near its worker), `engines` (who runs workers), `driver` and
+`watched` (the loop, and where each element stands), `progress` (what a reader is told), `steps` (claims over training).
 """

@@ -23,9 +23,7 @@ OF_FILES = ("weights", "config", "tokenizer", "inputs")  # parts of a key that o
 REFERENCE = Path(__file__).parents[1] / "reference"
 
 
-def make(
-    wanted: Sequence[Wanted], out: Path, *, threads: int, local: bool, command: str, split: bool = False
-) -> Plan:
+def make(wanted: Sequence[Wanted], out: Path, *, threads: int, local: bool, command: str, split: bool = False) -> Plan:
     """Resolve what is asked for into elements with keys.
 
     Parameters

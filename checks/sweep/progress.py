@@ -61,10 +61,11 @@ def standing(plan: Plan, known: Collection[str] = ()) -> Standing:
         count.done += len(element.tasks) - len(missing)
         if not missing:
             continue
-        held = lease.read(plan.state / "leases" / f"{element.id}.json")
+        held = [lease.read(plan.state / "leases" / f"{id}.json") for id in (element.id, *element.after)]
+        works = any(one and one.lives for one in held)
         history = History(ended.get(element.id, ()))
         for name in missing:
-            if held and held.lives:
+            if works:
                 count.running += 1
             elif failure := history.given_up(element.tasks[name].id):
                 count.failed += 1

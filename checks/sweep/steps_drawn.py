@@ -1,0 +1,111 @@
+"""A training's numbers over its steps: a panel for each that decides a claim, with its interval and its limit."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from checks import axes
+from checks.axes import Axis
+from checks.figures import THIRD, Column, Figure, Key, Panel, Table
+from checks.numbers import number
+from checks.plots import Plot
+from checks.strips import SYMBOLS
+
+SHAPES = {
+    "holds": "circle",
+    "does not hold": "square",
+    "undecided": "triangle",
+    "coordinate-dependent": "diamond",
+    "uninformative": "ring",
+    "error": "cross",
+}
+"""As the signs of the verdicts everywhere else; a claim that does not apply has no number to draw."""
+
+WIDE = 50.0  # last step over the first after 0: beyond, steps are drawn on a log axis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One checkpoint of a series."""
+
+    step: int
+    name: str  # as asked for
+    href: str  # of its page
+    content: str | None  # digest of its tensors
+    claims: Mapping[str, Mapping[str, Any]]  # claim id → outcome
+
+
+def claim_of(steps: Sequence[Step], id: str) -> Mapping[str, Any]:
+    """The claim at the first step that has it."""
+    return next(step.claims[id] for step in steps if id in step.claims)
+
+
+def figure(id: str, steps: Sequence[Step], ids: Sequence[str]) -> Figure | None:
+    """A panel for every number that decides one of these claims, where two steps have it."""
+    panels, columns, used = [], [], set()
+    for claim in ids:
+        for k, finding in enumerate(claim_of(steps, claim)["findings"]):
+            track = [_finding(step, claim, k) for step in steps]
+            if sum(f is not None and f["observed"] is not None for f in track) < 2:
+                continue
+            panels.append(_panel(claim, finding, steps, track))
+            columns.append((f"{claim}: {finding['quantity']}", [_written(f) for f in track]))
+            used |= {step.claims[claim]["verdict"] for step, f in zip(steps, track, strict=True) if f}
+    if not panels:
+        return None
+    rows = tuple((number(s.step), *(cells[i] for _, cells in columns)) for i, s in enumerate(steps))
+    named = tuple(Column(name=name) for name, _ in columns)
+    table = Table(columns=(Column(name="Step"), *named), rows=rows, caption="The numbers, step by step")
+    keys = [Key(name=v, tone="s0", kind="mark", shape=shape) for v, shape in SHAPES.items() if v in used]
+    return Figure(
+        id=id,
+        caption="Over training: the number, its 90 % interval, and the limit that was stated beforehand.",
+        panels=tuple(panels),
+        keys=(*keys, Key(name="limit", tone="limit", kind="dash")),
+        tables=(table,),
+        size="third",
+    )
+
+
+def _finding(step: Step, claim: str, k: int) -> Mapping[str, Any] | None:
+    return step.claims[claim]["findings"][k] if claim in step.claims else None
+
+
+def _written(finding: Mapping[str, Any] | None) -> str:
+    return number(finding["observed"] if finding else None)
+
+
+def _panel(claim: str, finding: Mapping[str, Any], steps: Sequence[Step], track: Sequence[Any]) -> Panel:
+    at = [step.step for step in steps]
+    values = [f["observed"] if f else None for f in track]
+    ends = [(f["interval"] if f else None) or (None, None) for f in track]
+    lows, highs = [low for low, _ in ends], [high for _, high in ends]
+    limit = finding["threshold"]
+    unit = finding["unit"] or ""
+    y = axes.linear([*values, *lows, *highs, limit], label=unit, count=4)
+    plot = Plot(x=_over(at), y=y, width=THIRD, height=190)
+    xs = [_drawn(step, plot.x) for step in at]
+    plot.band(xs, lows, highs, "s0 pale")
+    plot.line(xs, values, "s0")
+    if limit is not None:
+        plot.level(limit, "limit")
+    for verdict, shape in SHAPES.items():
+        mine = [i for i, step in enumerate(steps) if claim in step.claims and step.claims[claim]["verdict"] == verdict]
+        tips = [f"step {number(at[i])}: {number(values[i])} {unit}, {verdict}" for i in mine]
+        plot.points([xs[i] for i in mine], [values[i] for i in mine], "s0", shape=shape, tips=tips)
+    there = [value for value in values if value is not None]
+    told = f"limit {SYMBOLS[finding['comparator']]} {number(limit)}; " if limit is not None else ""
+    desc = f"{told}from {number(there[0])} at the first step that has it to {number(there[-1])} at the last."
+    return plot.panel(f"{claim}: {finding['quantity']}", desc)
+
+
+def _over(steps: Sequence[int]) -> Axis:
+    positive = [step for step in steps if step > 0]
+    if positive and max(positive) > WIDE * min(positive):
+        # Step 0 has no place on a log axis; it stands at half of the first after it, beside which its tick is.
+        return axes.logarithmic([*positive, min(positive) / 2] if 0 in steps else positive, label="step")
+    return axes.linear(steps, label="step", count=4)
+
+
+def _drawn(step: int, axis: Axis) -> float:
+    return axis.low if axis.kind == "log" and step == 0 else step
