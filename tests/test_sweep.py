@@ -54,10 +54,17 @@ def command(series: Path, out: Path, *words: object, steps: str = "step*") -> li
     return [sys.executable, "-m", "checks.cli", *map(str, (*fixed, *words))]
 
 
-def start(series: Path, out: Path, *words: object) -> subprocess.Popen:
+def start(series: Path, out: Path, *words: object, steps: str = "step*", **environment: str) -> subprocess.Popen:
     out.mkdir(exist_ok=True)
     with open(out / "driver.log", "a") as log:
-        return subprocess.Popen(command(series, out, *words), cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+        return subprocess.Popen(
+            command(series, out, *words, steps=steps),
+            cwd=ROOT,
+            env=os.environ | environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
 
 
 def finish(driver: subprocess.Popen, out: Path) -> int:
@@ -92,10 +99,10 @@ def wait_until(condition, driver: subprocess.Popen):
     return found
 
 
-def disturb(series: Path, out: Path, *words: object) -> int:
+def disturb(series: Path, out: Path, *words: object, **how: str) -> int:
     """Kill a worker in mid-run, then the driver, then take up again; the last driver's exit code."""
     chance = random.Random()
-    driver = start(series, out, *words)
+    driver = start(series, out, *words, **how)
 
     def hit() -> bool:
         if not (lives := running(out)):
@@ -110,7 +117,7 @@ def disturb(series: Path, out: Path, *words: object) -> int:
     assert driver.poll() is None, "the sweep ended before its driver could be killed"
     driver.kill()
     driver.wait()
-    return finish(start(series, out, *words), out)
+    return finish(start(series, out, *words, **how), out)
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +147,51 @@ def test_killed_workers_and_a_killed_driver_change_no_byte(series, undisturbed, 
     assert {name: undisturbed.get(name) for name in results(out)} == results(out)
     assert len(results(out)) >= len(STEPS) * 4
     assert any(failure.kind == "killed" for failure in failures.read(out / plan.STATE / "failures"))
+
+
+AS_IF_LARGE = """
+import importlib.util, sys, time
+
+LIMITS = {"analyses.layer_shards": {"SHARD_BYTES": 1}, "analyses.head_shards": {"MATCH_WORK": 0, "SHARD_WORK": 1}}
+
+
+class Smaller:
+    def find_spec(self, name, path, target=None):
+        if name not in LIMITS:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        sys.meta_path.insert(0, self)
+        run = spec.loader.exec_module
+
+        def limited(module):
+            run(module)
+            vars(module).update(LIMITS[name])
+            measure = getattr(module, "measure_piece", None)
+            if measure:  # slowly enough to be killed in it
+                module.measure_piece = lambda *a, **k: time.sleep(0.3) or measure(*a, **k)
+
+        spec.loader.exec_module = limited
+        return spec
+
+
+sys.meta_path.insert(0, Smaller())
+"""
+
+
+def test_a_checkpoint_in_pieces_whose_workers_and_driver_are_killed_leaves_the_bytes_of_one_run(tmp_path):
+    # Every process that starts here takes the smallest limits of a piece, as if the checkpoint were large.
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "sitecustomize.py").write_text(AS_IF_LARGE)
+    tiny_checkpoint(tmp_path / "step0", layers=4, tokenizer=False)
+    paths = f"{tmp_path / 'path'}{os.pathsep}{ROOT}"
+    out, alone = tmp_path / "out", tmp_path / "alone"
+    assert disturb(tmp_path, out, "--split", steps="step0", PYTHONPATH=paths) == 0
+    killed = {failure.element.split(".")[1] for failure in failures.read(out / plan.STATE / "failures")}
+    assert killed & {"null_residual", "head_grams"}, "a piece's worker was killed"
+    assert finish(start(tmp_path, alone, steps="step0", PYTHONPATH=paths), alone) == 0
+    assert len(plan.read(out).elements) == 8 and len(plan.read(alone).elements) == 1
+    assert results(out) == results(alone) and len(results(out)) >= 4
 
 
 @dask
