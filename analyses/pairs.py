@@ -170,7 +170,7 @@ def with_rank(
     """
     delta = torch.empty(b.stored.shape, dtype=torch.float64, device=b.stored.device)
     entries.write(delta, lambda x, y: y / b.norm - x / a.norm, a.stored, b.stored)
-    energy = float(delta.square().sum())
+    (energy,) = entries.sums(lambda d: (entries.dot(d, d),), delta)
     if math.sqrt(energy) <= IDENTICAL:
         return pair
     side = min(delta.shape)
@@ -217,7 +217,7 @@ def _sampled_rotated(a: Side, b: Side, vectors: torch.Generator) -> quadrature.S
     """Spectral entropy of â − P b̂ Qᵀ for random P and Q, whose energy is 2 up to 1/√N; or None"""
     shape, device = a.stored.shape, a.stored.device
     mixings = (quadrature.Mixing.draw(n, vectors, device) for n in sorted(shape))
-    operator = quadrature.rotated_difference(*((x.values / x.norm).float() for x in (a, b)), *mixings)
+    operator = quadrature.rotated_difference(*(x.stored.float() / x.norm for x in (a, b)), *mixings)
     return quadrature.sampled_entropy(operator, min(shape), 2.0, vectors, device)
 
 

@@ -31,6 +31,7 @@ from checks.bench import ceilings
 
 TOKENS = 2  # per hidden dimension, in the writes of delta_svd
 LAYERS = 3  # of the stages whose cost is the same for every layer
+SPECTRAL = ("k_proj", "up_proj")  # the most square and the most oblong: of all layers, since draws are made once
 TURNS = 3
 
 
@@ -121,15 +122,13 @@ def likeness(checkpoint: Checkpoint) -> Stage:
 
 
 def exact_spectra(checkpoint: Checkpoint) -> Stage:
-    view = _first(checkpoint)
+    view = checkpoint.restricted(families=SPECTRAL)
 
     def bare() -> None:
         """Gram matrices of three matrices a pair and of one more a family, four eigenvalue calls, one product."""
         for family in view.families:
-            if family in GAINS:
-                continue
-            weights = [view.weight(family, layer) for layer in range(view.shape.layers)]
-            for i, weight in enumerate(weights):
+            for i in range(view.shape.layers):
+                weight = view.weight(family, i)
                 for _ in range(3 if i else 1):
                     symmetric = ceilings.gram(weight)
                     ceilings.eigenvalues(symmetric)
@@ -141,7 +140,7 @@ def exact_spectra(checkpoint: Checkpoint) -> Stage:
 
 
 def sampled_spectra(checkpoint: Checkpoint) -> Stage:
-    view = _first(checkpoint)
+    view = checkpoint.restricted(families=SPECTRAL)
     return Stage(
         work=lambda: _follow(view, "sampled"),
         bare=lambda: _follow(view, "exact"),
