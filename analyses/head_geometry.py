@@ -139,7 +139,8 @@ def _outcome(dynamic: Sequence[Mapping[str, Any]] | None, key: str, shape: tuple
 def _claims(table: Table) -> dict[str, Metric]:
     """What HE1 to HE3 ask, of the exact spectra against entropy."""
     best = table.descriptors[table.best]
-    n = {"layers": len(table.layers), "heads": table.heads, "degrees_of_freedom_within_layers": table.heads - len(table.layers)}
+    layers = len(table.layers)
+    n = {"layers": layers, "heads": table.heads, "degrees_of_freedom_within_layers": table.heads - layers}
     sign = float(np.sign(best.r["pooled"]))
     within, regression = best.r["within"], table.regressions["corrected"]
     constant = f"{table.best} or entropy is the same for all heads of each layer"

@@ -42,7 +42,8 @@ def _load(path: Path) -> dict[str, torch.Tensor]:
             archive = file.read(len(ZIP)) == ZIP
         if not archive:
             raise InputError(
-                f"{path}: not an archive of torch.save; a pickle is not opened otherwise: save the weights as safetensors"
+                f"{path}: not an archive of torch.save, and a pickle is not opened otherwise: "
+                "save the weights as safetensors"
             )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what the loader finds odd in a damaged file: it then fails
