@@ -347,6 +347,15 @@ def test_an_identity_may_move_as_far_as_its_gate_allows():
     assert 0 < tolerance.size < 1e-6 and "gate" in tolerance.source
 
 
+def test_where_an_identity_misses_most_may_change_and_where_a_metric_comes_from_may_not():
+    def record(part: str, where: str) -> dict:
+        return {"key": {"dtype": "float64"}, part: {"resid_direct": {"value": 1e-16, "where": where}}}
+
+    for part, expected in (("identities", "within tolerance"), ("metrics", "drifted")):
+        old, new = record(part, "v_proj"), record(part, "up_proj")
+        assert status(compare(old, new, tolerance_of({}, "null_residual", old, same_model=True))) == expected
+
+
 def test_a_shortened_record_keeps_metrics_identities_and_key():
     record = {"metrics": {"m": 1}, "key": {"a": "b" * 5000}, "gram": [1.5] * 5000, "few": [1, 2], "checksum": "c"}
     kept = shortened(record)
