@@ -8,9 +8,10 @@ above what the libraries take when they are loaded. A test compares both with a 
 
 from dataclasses import dataclass
 
+from analyses import head_paired
 from analyses.calibration import Calibration
 from analyses.checkpoint import Checkpoint
-from analyses.head_products import SLAB_BYTES, TILE_BYTES, operations
+from analyses.head_products import FLOAT32_HIDDEN, SLAB_BYTES, TILE_BYTES, operations
 from analyses.head_shards import factor_work, matches_all
 from analyses.matching import NEURONS
 from analyses.pairs import HAAR_SIDE
@@ -106,6 +107,8 @@ def _head_grams(checkpoint: Checkpoint) -> Cost:
     each, held = _per_head(checkpoint)
     every = operations(layers, heads, dim, hidden)
     rows = (heads + shape.kv_heads) * dim
+    if hidden >= FLOAT32_HIDDEN:
+        every += head_paired.operations(layers, heads, shape.kv_heads, dim, hidden)
     if not matches_all(shape):
         every = sum(factor_work(shape, layer) for layer in range(layers))
     # Products of all heads; queries and keys of all layers as stored, with their scrambled copies, up to a limit.
@@ -115,7 +118,8 @@ def _head_grams(checkpoint: Checkpoint) -> Cost:
         operations=layers * each + every,
         peak=max(held, slabs + min(TILE_BYTES, FLOAT64 * layers * heads * hidden**2) + held / 2)
         + 3 * FLOAT64 * (layers * heads) ** 2,
-        how="LH·D²(LH + 4d) for all pairs of heads, LH(24d²D + 60d³) for each; memory 7 layers of q and k, "
+        how="LH·D²(LH + 4d) for all pairs of heads, L²(H + K)d²D at equal index, LH(24d²D + 60d³) for each; "
+        "memory 7 layers of q and k, "
         "at most 160 MiB of all layers, 3(LH)² numbers",
     )
 

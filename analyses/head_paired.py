@@ -42,6 +42,11 @@ def paired_products(read: Reader, layers: int) -> np.ndarray:
     return found
 
 
+def operations(layers: int, heads: int, kv_heads: int, head_dim: int, hidden: int) -> float:
+    """Floating-point operations of `paired_products`."""
+    return 1.0 * layers**2 * head_dim**2 * hidden * (heads + kv_heads)
+
+
 def _lot(read: Reader, layers: slice) -> tuple[torch.Tensor, torch.Tensor]:
     """(layer, kv_head, head_dim, hidden) keys and (layer, head, head_dim, hidden) queries, as stored."""
     which = range(layers.start, layers.stop)
