@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from analyses.spectra import EPS, product_svd, svd, symmetric_eigenvalues
+from analyses.spectra import EPS, ThinQr, product_svd, svd, symmetric_eigenvalues
 
 
 class Heads(NamedTuple):
@@ -85,10 +85,12 @@ def head_metrics(heads: Heads, top: int) -> HeadMetrics:
     -----
     The direction of a singular value at the rounding floor is arbitrary and stored as zero.
     """
-    keys, queries = heads.repeated_keys(), heads.queries  # (head, head_dim, hidden)
-    grouped = queries.unflatten(0, (-1, heads.queries_per_key))  # (kv_head, query of the group, head_dim, hidden)
-    _, sigma, vt = product_svd(heads.keys.unsqueeze(1), grouped)
-    sigma, vt = sigma.flatten(0, 1), vt.flatten(0, 1)[:, :top]  # (head, mode), (head, k, hidden)
+    keys, queries = heads.keys.unsqueeze(1), heads.queries  # (kv_head, 1, head_dim, hidden), (head, head_dim, hidden)
+    grouped = ThinQr.of(queries.unflatten(0, (-1, heads.queries_per_key)))  # (kv_head, query of the group, …)
+    sigma, vt = (found.flatten(0, 1) for found in product_svd(keys, grouped))  # (head, mode), (head, mode, hidden)
+    sym_eigs = symmetric_eigenvalues(keys, grouped).flatten(0, 1)
+    del grouped
+    keys, vt = heads.repeated_keys(), vt[:, :top]  # (head, head_dim, hidden), (head, k, hidden)
     head_dim = queries.shape[-2]
     scale = keys.norm(dim=(-2, -1)) * queries.norm(dim=(-2, -1))
     beyond = sigma[:, :top] <= rounding_floor(scale, head_dim)[:, None]
@@ -99,7 +101,7 @@ def head_metrics(heads: Heads, top: int) -> HeadMetrics:
     return HeadMetrics(
         singvals=torch.nn.functional.pad(sigma, (0, head_dim - sigma.shape[-1])),
         directions=vt.masked_fill(beyond[..., None], 0).float(),
-        sym_eigs=symmetric_eigenvalues(keys, queries),
+        sym_eigs=sym_eigs,
         fro_sq=sigma.square().sum(-1),
         fro_sq_published=small.square().sum((-2, -1)),
         trace=small.diagonal(dim1=-2, dim2=-1).sum(-1),

@@ -5,6 +5,7 @@ Everything is float64 unless said otherwise; functions of matrices and spectra t
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -107,8 +108,19 @@ def leading_modes(symmetric: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.
     return torch.from_numpy(values), torch.from_numpy(np.concatenate([vectors[:1], rows]))
 
 
-def product_svd(left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Thin SVD of leftᵀ·right without forming it, from QR factors of both sides.
+class ThinQr(NamedTuple):
+    """rowsᵀ = q·r of (..., head_dim, hidden) rows, float64; mode = min(head_dim, hidden)."""
+
+    q: torch.Tensor  # (..., hidden, mode), orthonormal columns
+    r: torch.Tensor  # (..., mode, head_dim)
+
+    @classmethod
+    def of(cls, rows: torch.Tensor) -> "ThinQr":
+        return cls(*torch.linalg.qr(rows.mT))
+
+
+def product_svd(left: torch.Tensor, right: ThinQr) -> tuple[torch.Tensor, torch.Tensor]:
+    """Singular values and right singular vectors of leftᵀ·right without forming it, from QR factors of both sides.
 
     leftᵀ = Q_l R_l and rightᵀ = Q_r R_r give leftᵀ·right = Q_l (R_l R_rᵀ) Q_rᵀ, so that one small
     SVD is enough; its errors are of order eps·‖left‖·‖right‖ also for rank-deficient factors.
@@ -120,17 +132,15 @@ def product_svd(left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, 
 
     Parameters
     ----------
-    left, right : (..., head_dim, hidden), float64; their batch axes broadcast. For a head, W_k and W_q.
+    left : (..., head_dim, hidden), float64; right : of such rows. Batch axes broadcast. For a head, W_k and W_q.
 
     Returns
     -------
-    u : (..., hidden, mode), sigma : (..., mode) descending, vt : (..., mode, hidden), with
-        mode = min(head_dim, hidden).
+    sigma : (..., mode) descending, vt : (..., mode, hidden), with mode = min(head_dim, hidden).
     """
-    q_left, r_left = torch.linalg.qr(left.mT)  # (..., hidden, mode), (..., mode, head_dim)
-    q_right, r_right = torch.linalg.qr(right.mT)
-    u, sigma, vt = svd(r_left @ r_right.mT)
-    return q_left @ u, sigma, vt @ q_right.mT
+    r_left = torch.linalg.qr(left.mT, mode="r").R  # (..., mode, head_dim)
+    _, sigma, vt = svd(r_left @ right.r.mT)
+    return sigma, vt @ right.q.mT
 
 
 def product_singular_values(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
@@ -150,27 +160,30 @@ def product_singular_values(left: torch.Tensor, right: torch.Tensor) -> torch.Te
     return torch.nn.functional.pad(sigma, (0, left.shape[-2] - sigma.shape[-1]))
 
 
-def symmetric_eigenvalues(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+def symmetric_eigenvalues(left: torch.Tensor, right: ThinQr) -> torch.Tensor:
     """Signed eigenvalues of g + gᵀ for g = leftᵀ·right, off the null space, by falling magnitude.
 
     With X = [right; left] and J = [[0, I], [I, 0]], g + gᵀ = Xᵀ J X. A thin QR of Xᵀ turns this
     into the symmetric R J Rᵀ, which stays right to a few eps·λ_max for rank-deficient heads (5e-15
     measured; a square root of X Xᵀ errs by 2e-8 there and is no faster), where the unsymmetric
-    J X Xᵀ has complex eigenvalues and a Cholesky factor does not exist.
+    J X Xᵀ has complex eigenvalues and a Cholesky factor does not exist. Since the factors of right are
+    there, only what left has beyond them is left to be factored: R = [[r, qᵀleftᵀ], [0, s]]. Where little
+    is beyond, s's directions are not at right angles to q, by eps·‖left‖/‖s‖; times s that is rounding.
 
     Parameters
     ----------
-    left, right : (..., head_dim, hidden), float64.
+    left : (..., head_dim, hidden), float64; right : of such rows. Batch axes broadcast.
 
     Returns
     -------
-    (..., 2·head_dim) eigenvalues, zero-padded where hidden < 2·head_dim.
+    (..., 2·head_dim) eigenvalues, zero-padded where hidden < head_dim.
     """
     head_dim = left.shape[-2]
-    stacked = torch.cat([right, left], dim=-2)  # (..., 2·head_dim, hidden)
-    r = torch.linalg.qr(stacked.mT, mode="r").R  # (..., min(hidden, 2·head_dim), 2·head_dim)
-    half = r[..., :head_dim] @ r[..., head_dim:].mT
-    signed = eigenvalues(half + half.mT)
+    across = right.q.mT @ left.mT  # (..., mode, head_dim)
+    s = torch.linalg.qr(left.mT - right.q @ across, mode="r").R  # (..., mode, head_dim)
+    half = right.r @ torch.cat([across, s], dim=-2).mT  # (..., mode, 2·mode); R J Rᵀ is this and its transpose
+    whole = torch.nn.functional.pad(half, (0, 0, 0, half.shape[-1] - half.shape[-2]))
+    signed = eigenvalues(whole + whole.mT)
     signed = signed.gather(-1, signed.abs().argsort(dim=-1, descending=True))
     return torch.nn.functional.pad(signed, (0, 2 * head_dim - signed.shape[-1]))
 

@@ -157,7 +157,7 @@ def tolerance_of(
         name = quantity(pattern)
         scale = sizes.get(name, 0.0)
         if name.startswith("identities.") and name.endswith(".where"):
-            return Tolerance(size=0.0, source="what an identity misses is rounding, and so is where most", unstable=True)
+            return Tolerance(size=0.0, source="which case of an identity is worst, rounding decides", unstable=True)
         if (limit := _limit(analysis, pattern, dtype)) is not None:
             return Tolerance(size=limit, source="the limit of its identity's gate")
         least = COUNTS if _P_VALUE.search(name) else 0.0

@@ -1,5 +1,6 @@
 """Shared linear algebra against closed forms, dense float64 computations and simulation."""
 
+import itertools
 import math
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from analyses.spectra import (
     EPS,
+    ThinQr,
     effective_rank,
     energy_entropy,
     gram,
@@ -59,7 +61,7 @@ def test_eigenvalues_of_a_rank_one_head_are_inner_product_plus_minus_norms():
     b = torch.tensor([[0.0, 3.0, -4.0]], dtype=torch.float64)
     # g = aᵀb: eigenvalues of g + gᵀ are a·b ± ‖a‖‖b‖ = −2 ± 15. Error: a few eps × 17.
     torch.testing.assert_close(
-        symmetric_eigenvalues(a, b), torch.tensor([-17.0, 13.0], dtype=torch.float64), rtol=0, atol=1e-13
+        symmetric_eigenvalues(a, ThinQr.of(b)), torch.tensor([-17.0, 13.0], dtype=torch.float64), rtol=0, atol=1e-13
     )
 
 
@@ -87,7 +89,7 @@ def test_jordan_wielandt_eigenvalues_are_plus_minus_the_singular_values(matrix):
     right = torch.cat([torch.zeros(rows, rows, dtype=torch.float64), matrix], dim=1)
     sigma = torch.linalg.svdvals(matrix)
     expected = torch.cat([sigma, -sigma, torch.zeros(2 * (rows - len(sigma)), dtype=torch.float64)]).sort().values
-    found = symmetric_eigenvalues(left, right).sort().values
+    found = symmetric_eigenvalues(left, ThinQr.of(right)).sort().values
     torch.testing.assert_close(found, expected, rtol=0, atol=rounding(left, right))
 
 
@@ -125,23 +127,40 @@ def test_squared_singular_values_are_those_of_a_dense_svd(matrix):
 @given(head_factors())
 def test_product_svd_is_the_dense_svd_of_the_product(factors):
     left, right = factors
-    u, sigma, vt = product_svd(left, right)
+    sigma, vt = product_svd(left, ThinQr.of(right))
     dense = left.mT @ right  # (hidden, hidden)
     bound = rounding(left, right)
     torch.testing.assert_close(sigma, torch.linalg.svdvals(dense)[: len(sigma)], rtol=0, atol=bound)
-    torch.testing.assert_close(u * sigma @ vt, dense, rtol=0, atol=bound)
-    identity = torch.eye(len(sigma), dtype=torch.float64)
+    torch.testing.assert_close(dense @ vt.mT @ vt, dense, rtol=0, atol=bound)
+    torch.testing.assert_close((dense @ vt.mT).norm(dim=0), sigma, rtol=0, atol=bound)
     # Products of two orthonormal factors, also where the product is rank-deficient: size × eps
-    for basis in (u.mT, vt):
-        torch.testing.assert_close(basis @ basis.mT, identity, rtol=0, atol=MARGIN * left.shape[1] * EPS)
+    identity = torch.eye(len(sigma), dtype=torch.float64)
+    torch.testing.assert_close(vt @ vt.mT, identity, rtol=0, atol=MARGIN * left.shape[1] * EPS)
 
 
 def test_product_svd_of_one_left_factor_broadcasts_over_many_right_ones(generator):
     left = torch.randn(3, 1, 4, 10, generator=generator, dtype=torch.float64)
     right = torch.randn(3, 2, 4, 10, generator=generator, dtype=torch.float64)
-    u, sigma, vt = product_svd(left, right)
-    assert (u.shape, sigma.shape, vt.shape) == ((3, 2, 10, 4), (3, 2, 4), (3, 2, 4, 10))
-    torch.testing.assert_close(u * sigma[..., None, :] @ vt, left.mT @ right, rtol=0, atol=rounding(left, right))
+    sigma, vt = product_svd(left, ThinQr.of(right))
+    signed = symmetric_eigenvalues(left, ThinQr.of(right))
+    assert (sigma.shape, vt.shape, signed.shape) == ((3, 2, 4), (3, 2, 4, 10), (3, 2, 8))
+    for i, j in itertools.product(range(3), range(2)):
+        alone = ThinQr.of(right[i, j])
+        bound = rounding(left, right)
+        torch.testing.assert_close(sigma[i, j], product_svd(left[i, 0], alone)[0], rtol=0, atol=bound)
+        torch.testing.assert_close(signed[i, j], symmetric_eigenvalues(left[i, 0], alone), rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize("beyond", [0.0, 1e-15, 1e-12, 1e-8, 1e-4])
+def test_signed_eigenvalues_keep_their_digits_where_queries_and_keys_read_almost_the_same(generator, beyond):
+    """What the keys have beyond the queries is then rounding, or a few digits."""
+    right, other = torch.randn(2, 6, 40, generator=generator, dtype=torch.float64)
+    left = torch.randn(6, 6, generator=generator, dtype=torch.float64) @ right + beyond * other
+    dense = left.mT @ right
+    expected = torch.linalg.eigvalsh(dense + dense.mT)
+    found = symmetric_eigenvalues(left, ThinQr.of(right)).sort().values
+    largest = expected[expected.abs().argsort(descending=True)[:12]].sort().values
+    torch.testing.assert_close(found, largest, rtol=0, atol=rounding(left, right))
 
 
 @given(head_factors())
@@ -152,7 +171,7 @@ def test_signed_eigenvalues_are_those_of_the_dense_matrix_also_for_deficient_and
     by_magnitude = eigenvalues[eigenvalues.abs().argsort(descending=True)]
     modes = 2 * left.shape[0]
     expected = torch.nn.functional.pad(by_magnitude, (0, max(0, modes - len(by_magnitude))))[:modes]
-    found = symmetric_eigenvalues(left, right)
+    found = symmetric_eigenvalues(left, ThinQr.of(right))
     assert found.shape == (modes,)
     assert (found.abs().diff() <= 0).all(), f"not by falling magnitude: {found}"
     # Equal magnitudes of opposite sign may come in either order.
