@@ -147,8 +147,10 @@ def layer_pairs(read: Reader, lows: range, layers: int) -> Iterator[tuple[int, i
     first = read(lows.start)
     tile = max(1, LAYERS_BYTES // (first.keys.nbytes + first.queries.nbytes))
     del first
+    kept: dict[int, Heads] = {}
     for start in range(lows.start, lows.stop, tile):
-        kept = {layer: read(layer) for layer in range(start, min(start + tile, lows.stop))}
+        kept.clear()  # before the next are read, or both would be held
+        kept.update((layer, read(layer)) for layer in range(start, min(start + tile, lows.stop)))
         for high in range(start, layers):
             b = kept[high] if high in kept else read(high)
             for low in kept:

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 
 from analyses import keys, records
 from analyses.calibration import Calibration, load_calibration
 from analyses.checkpoint import Checkpoint, open_checkpoint
 from analyses.errors import InputError
+from analyses.safetensors_file import as_file
 from analyses.suite import FORWARD, NEEDS, NotMeasured, Settings, Skipped, analyse, forward_pass
 from analyses.ticks import Tick, silent
 
@@ -133,7 +133,7 @@ def measure_checkpoint(
         try:
             tick = bar(f"{checkpoint.name}: {name}")
             record, tensors = analyse(name, checkpoint, passes, settings, partial(_record_of, folder), tick)
-            arrays = save(tensors) if tensors else None
+            arrays = as_file(tensors) if tensors else ()
             if why[name].startswith(READS):  # of the same key, but made when what it reads had failed
                 (folder / f"{name}.json").unlink(missing_ok=True)
             records.write_record(folder / f"{name}.json", record, key=own[name], arrays=arrays)

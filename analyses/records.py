@@ -27,7 +27,7 @@ import math
 import os
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ import numpy as np
 from analyses.errors import InputError
 
 SCHEMA_VERSION = 1
+
+Bytes = bytes | memoryview
 
 
 class CannotWrite(InputError):
@@ -165,8 +167,8 @@ def checksum(record: Mapping[str, Any]) -> str:
     return digest({k: v for k, v in record.items() if k != "checksum"})
 
 
-def write_record(path: Path, record: Any, *, key: Mapping[str, Any], arrays: bytes | None = None) -> None:
-    """Write a record with its key and its checksum, and the safetensors file beside it.
+def write_record(path: Path, record: Any, *, key: Mapping[str, Any], arrays: Sequence[Bytes] = ()) -> None:
+    """Write a record with its key and its checksum, and the safetensors file beside it, whose content is `arrays`.
 
     The arrays go first, and the record holds their hash: whoever dies between the two leaves a pair
     that `read_record` refuses, never one that looks right.
@@ -180,15 +182,18 @@ def write_record(path: Path, record: Any, *, key: Mapping[str, Any], arrays: byt
     """
     tree = plain(record) | {"key": dict(key)}
     beside = path.with_suffix(".safetensors")
-    if arrays is not None:
-        tree["arrays"] = {beside.name: hashlib.sha256(arrays).hexdigest()}
+    if arrays:
+        content = hashlib.sha256()
+        for part in arrays:
+            content.update(part)
+        tree["arrays"] = {beside.name: content.hexdigest()}
     tree["checksum"] = checksum(tree)
     if (there := _current(path, key)) and (there["checksum"] == tree["checksum"] or "error" in tree):
         return
     if there:
         raise Differs(f"{path}: is there with the same key and other numbers; they do not come again")
-    if arrays is not None:
-        write_bytes(beside, arrays)
+    if arrays:
+        write_bytes(beside, *arrays)
     write_json(path, tree)
 
 
@@ -229,8 +234,8 @@ def _sha256(path: Path) -> str:
 LEFTOVER_AGE = 3600  # seconds; a temporary file that old belongs to a run that was killed
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all: same folder, flushed to disk, then renamed over the old one."""
+def write_bytes(path: Path, *data: Bytes) -> None:
+    """Write a file whole or not at all, its parts one after the other: in the same folder, flushed to disk, renamed."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")  # process numbers repeat between machines
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -238,7 +243,7 @@ def write_bytes(path: Path, data: bytes) -> None:
             if time.time() - leftover.stat().st_mtime > LEFTOVER_AGE:
                 leftover.unlink()
         with open(temporary, "wb") as file:
-            file.write(data)
+            file.writelines(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

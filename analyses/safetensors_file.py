@@ -1,6 +1,7 @@
-"""One safetensors file: its header, and one tensor at a time."""
+"""One safetensors file: its header, one tensor at a time, and what is written to a new one."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ DTYPES = {
     "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
 }  # fmt: skip
 """The format's name of a type → torch's. Floats of 8 bits and fewer are left out: they are quantised weights."""
+
+ALIGNED = 8  # bytes: where the first tensor begins is a multiple of it
 
 
 def headers(path: Path) -> dict[str, Header]:
@@ -39,6 +42,21 @@ def read(path: Path, name: str, part: tuple[slice | int, ...] = ()) -> torch.Ten
     """One tensor as stored, or the part of it at these indices."""
     with _open(path) as file:
         return file.get_slice(name)[part] if part else file.get_tensor(name)
+
+
+def as_file(tensors: Mapping[str, torch.Tensor]) -> list[bytes | memoryview]:
+    """A file's bytes in parts, as the library writes them, of floats on a CPU; the tensors are not copied."""
+    names = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))
+    tree, start, parts = {}, 0, []
+    for name in names:
+        value = tensors[name].contiguous()
+        dtype = next(own for own, known in DTYPES.items() if known == str(value.dtype).removeprefix("torch."))
+        tree[name] = {"dtype": dtype, "shape": list(value.shape), "data_offsets": [start, start + value.nbytes]}
+        parts.append(memoryview(value.flatten().view(torch.uint8).numpy()))
+        start += value.nbytes
+    header = json.dumps(tree, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % ALIGNED)
+    return [len(header).to_bytes(8, "little") + header, *parts]
 
 
 def _open(path: Path) -> safe_open:

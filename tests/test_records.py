@@ -105,9 +105,9 @@ def test_the_same_record_once_more_is_left_alone(tmp_path):
 
 def test_the_same_key_with_other_bytes_is_loud_and_changes_nothing(tmp_path):
     path = tmp_path / "r.json"
-    records.write_record(path, {"schema_version": records.SCHEMA_VERSION}, key={"seed": 0}, arrays=b"one")
+    records.write_record(path, {"schema_version": records.SCHEMA_VERSION}, key={"seed": 0}, arrays=[b"one"])
     with pytest.raises(records.Differs, match="same key and other numbers"):
-        records.write_record(path, {"schema_version": records.SCHEMA_VERSION}, key={"seed": 0}, arrays=b"two")
+        records.write_record(path, {"schema_version": records.SCHEMA_VERSION}, key={"seed": 0}, arrays=[b"two"])
     assert records.read_record(path)["key"] == {"seed": 0}
 
 

@@ -12,13 +12,14 @@ import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 
 from analyses import weight_files
 from analyses.calibration import Calibration
 from analyses.checkpoint import open_checkpoint
 from analyses.errors import InputError
 from analyses.forward import run
+from analyses.safetensors_file import as_file
 from tests.tiny import tiny_checkpoint
 
 SAFE, SAFE_INDEX = weight_files.FORMATS[0]
@@ -428,3 +429,20 @@ def test_the_fuzz_reaches_sound_and_unsound_files(tmp_path, strategy):
 
     look()
     assert 1 in outcomes and len([o for o in outcomes if isinstance(o, str)]) >= 5, outcomes
+
+
+@pytest.mark.parametrize("dtypes", [[torch.float64, torch.float32], [torch.float32], [torch.bfloat16, torch.float64]])
+def test_a_file_of_arrays_is_the_librarys_to_the_last_byte_and_holds_no_copy_of_them(dtypes):
+    shapes = {"b": (2, 3), "a": (5,), "scalar": (), "x.1.10": (1, 1, 3), "x.1.2": (4, 1), "none": (0, 3)}
+    tensors = {
+        name: torch.rand(shape, dtype=torch.float64).to(dtypes[i % len(dtypes)])
+        for i, (name, shape) in enumerate(shapes.items())
+    }
+    assert b"".join(as_file(tensors)) == save(tensors)
+    assert b"".join(as_file({"turned": torch.arange(6.0).view(2, 3).mT})) == save(
+        {"turned": torch.arange(6.0).view(2, 3).mT.contiguous()}
+    )
+    whole = torch.zeros(3, 2)
+    _, part = as_file({"whole": whole})
+    whole += 1
+    assert part.tobytes() == whole.numpy().tobytes()

@@ -14,13 +14,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 
 from analyses import keys, pieces, records
 from analyses.calibration import load_calibration
 from analyses.checkpoint import Checkpoint, open_checkpoint
 from analyses.errors import InputError
 from analyses.measure import measure_checkpoint
+from analyses.safetensors_file import as_file
 from analyses.suite import Settings
 from checks.manifest import manifest
 from checks.sweep import done, failures, lease, plan
@@ -111,7 +112,7 @@ def _make_piece(checkpoint: Checkpoint, out: Path, element: Element, settings: S
         "absent": {"piece.*": "its reason stands in the record that is made of the pieces"},
         "piece": tree,
     }
-    path, arrays = element.folder(out) / f"{name}.json", save(tensors) if tensors else None
+    path, arrays = element.folder(out) / f"{name}.json", as_file(tensors) if tensors else ()
     records.write_record(path, record, key=element.tasks[name].key, arrays=arrays)
 
 
