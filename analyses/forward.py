@@ -65,16 +65,7 @@ def run(
         ids[row, : len(text)] = torch.tensor(text)
         real[row, : len(text)] = True
     used, remark = runnable(attention, checkpoint, type(base))
-    tour = Tour(probes, real)
-    tour.feed(lambda probe: probe.begin(real))
-    start = embedding.weight.device
-    with ExitStack() as stack:
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(_full_float32())
-        stack.enter_context(tapped(base, checkpoint.architecture, tour.attend, used))
-        for handle in hooks(base, checkpoint, tour):
-            stack.callback(handle.remove)
-        base(input_ids=ids.to(start), attention_mask=real.long().to(start), use_cache=False)
+    walk(base, checkpoint, ids, real, probes, attention=used)
     return ForwardFacts(
         calibration=calibration.name,
         sha256=calibration.sha256,
@@ -88,6 +79,35 @@ def run(
         remarks=(remark,) if remark else (),
         devices=tuple(sorted({str(p.device) for p in base.parameters()})),
     )
+
+
+def walk(
+    base: torch.nn.Module,
+    checkpoint: Checkpoint,
+    ids: torch.Tensor,
+    real: torch.Tensor,
+    probes: Sequence[Probe],
+    *,
+    attention: str,
+) -> None:
+    """Run a loaded base model on tokens and feed the probes.
+
+    Parameters
+    ----------
+    base : what `load` made of the checkpoint.
+    ids, real : (sequence, token), and whether each is a token of the text; padding is on the right.
+    attention : which of the model's attention functions runs, one that it can run (`runnable`).
+    """
+    tour = Tour(probes, real)
+    tour.feed(lambda probe: probe.begin(real))
+    start = base.get_input_embeddings().weight.device
+    with ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(_full_float32())
+        stack.enter_context(tapped(base, checkpoint.architecture, tour.attend, attention))
+        for handle in hooks(base, checkpoint, tour):
+            stack.callback(handle.remove)
+        base(input_ids=ids.to(start), attention_mask=real.long().to(start), use_cache=False)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from analyses.errors import InputError
 FLOAT64, STORED = 8, 2  # bytes
 MATRICES_AT_ONCE = 8  # of the largest in float64, that the exact residual spectra hold at most: two layers, their
 # residual in three forms, work space; as measured
+VOCABULARY = 1000  # small: no stage's cost depends on it, and there is no head
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +93,8 @@ def write(size: Size, folder: Path, *, seed: int = 0) -> Path:
             tensors[name] = torch.randn(shape, generator=generator) / math.sqrt(shape[1])
         named = {f"model.layers.{layer}.{name}.weight": tensor.bfloat16() for name, tensor in tensors.items()}
         shard(f"layer-{layer:03}.safetensors", named)
-    shard("rest.safetensors", {"model.norm.weight": torch.ones(size.hidden).bfloat16()})
+    rest = {"norm": torch.ones(size.hidden), "embed_tokens": torch.randn(VOCABULARY, size.hidden, generator=generator)}
+    shard("rest.safetensors", {f"model.{name}.weight": tensor.bfloat16() for name, tensor in rest.items()})
     index = {"metadata": {}, "weight_map": weight_map}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
     (folder / "config.json").write_text(json.dumps(_config(size)), encoding="utf-8")
@@ -108,4 +110,4 @@ def _config(size: Size) -> dict[str, object]:
         "feed_forward": "intermediate_size",
     }
     facts = {names.get(key, key): value for key, value in asdict(size).items()}
-    return {"model_type": "qwen3", "vocab_size": 1000, "hidden_act": "silu", "rms_norm_eps": 1e-6} | facts
+    return {"model_type": "qwen3", "vocab_size": VOCABULARY, "hidden_act": "silu", "rms_norm_eps": 1e-6} | facts

@@ -33,8 +33,16 @@ STAGES = (  # in the order of the table; named here, since `stages` is imported 
     "null_residual, exact",
     "head_grams",
     "attention_stats, static",
+    "forward: attention statistics, eager, 1,024 tokens",
+    "forward: attention statistics, sdpa, 1,024 tokens",
+    "forward: attention statistics, eager, shipped text",
+    "forward: attention statistics, sdpa, shipped text",
+    "forward: writes, eager, shipped text",
+    "forward: memory held, eager, shipped text",
+    "forward: memory held, sdpa, 1,024 tokens",
 )
 SHALLOW = 7  # layers of the models of other widths
+PASSED = 2  # layers that a forward pass goes through: each costs the same
 
 
 def bench(name: str, out: Path, *, say: Callable[[str], None]) -> str:
@@ -46,7 +54,8 @@ def bench(name: str, out: Path, *, say: Callable[[str], None]) -> str:
         say(f"writing a checkpoint of {size.entries * 2 / 1e9:.2f} GB")
         folder = checkpoints.write(size, room / "model")
         rates = ceilings.measure(sorted(folder.glob("*.safetensors")), side=min(ceilings.SIDE, 4 * size.hidden))
-        stages = [_stage(stage, folder, say) for stage in STAGES]
+        passed = checkpoints.write(replace(size, layers=PASSED), room / "passed")
+        stages = [_stage(stage, passed if stage.startswith("forward: ") else folder, say) for stage in STAGES]
         result = {
             "size": f"{name}: " + ", ".join(f"{key} {value}" for key, value in asdict(size).items()),
             "machine": f"{machine()}, torch {torch.__version__}",
@@ -80,7 +89,9 @@ def _growth(size: Size, folder: Path, room: Path, stages: list, say: Callable[[s
 def _stage(name: str, folder: Path, say: Callable[[str], None], *options: int) -> dict[str, Any]:
     say(f"{name} {' '.join(map(str, options))}")
     command = [sys.executable, "-m", "checks.bench.stages", name, str(folder), *map(str, options)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # The C library keeps freed blocks, more or fewer from run to run; told to hand them back, it shows what is held.
+    held = {"MALLOC_MMAP_THRESHOLD_": str(1 << 16)} if "memory held" in name else {}
+    done = subprocess.run(command, env=os.environ | held, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
         raise InputError(f"bench: {name} failed: {last}")

@@ -6,11 +6,10 @@ the bare library calls that it cannot do without take turns, so that a busy mach
 
 import json
 import math
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 
@@ -28,39 +27,19 @@ from analyses.head_paired import paired_products
 from analyses.head_products import all_products, operations
 from analyses.matching import FLOAT32_HIDDEN, NEURONS, matched_cosines
 from checks.bench import ceilings
+from checks.bench.stage import Stage, peak
 
 TOKENS = 2  # per hidden dimension, in the writes of delta_svd
 LAYERS = 3  # of the stages whose cost is the same for every layer
 SPECTRAL = ("k_proj", "up_proj")  # the most square and the most oblong: of all layers, since draws are made once
-TURNS = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """What is timed, and against what."""
-
-    work: Callable[[], object]
-    bare: Callable[[], object] | None = None  # what must be done, by bare library calls
-    floor: str = ""  # what `bare` does, or what the operations are
-    operations: dict[str, float] = field(default_factory=dict)  # name of a ceiling → how much of it the work needs
-    facts: dict[str, float] = field(default_factory=dict)  # what else the table says
-    turns: int = TURNS
-
-
-def peak() -> float:
-    """Largest resident memory of this process, in MB."""
-    status = Path("/proc/self/status")
-    if status.exists():  # getrusage counts what a parent held before this program began
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
 
 
 def run(name: str, folder: Path, layers: int | None = None) -> dict[str, object]:
-    """Seconds of the work and of the bare calls (medians over turns), and the peak above the import baseline."""
+    """Seconds of the work and of the bare calls (medians over turns), and the peak above the stage's baseline."""
     baseline = peak()
     checkpoint = open_checkpoint(str(folder))
     stage = STAGES[name](_first(checkpoint, layers) if layers else checkpoint)
+    baseline = baseline if stage.baseline is None else stage.baseline
     work, bare = [], []
     for turn in range(stage.turns):
         work.append(_seconds(stage.work))
@@ -222,6 +201,11 @@ def whole(analysis: Callable[[Checkpoint], object]) -> Callable[[Checkpoint], St
     return lambda checkpoint: Stage(work=lambda: analysis(checkpoint), turns=1)
 
 
+def passes(kind: str, *of: str) -> Callable[[Checkpoint], Stage]:
+    """A stage of the forward pass; only its own process loads the library that it needs."""
+    return lambda checkpoint: getattr(import_module("checks.bench.passes"), kind)(checkpoint, *of)
+
+
 def accuracy(checkpoint: Checkpoint) -> Stage:
     """The largest error of a sampled effective rank over the first layer's matrices, and how many were sampled."""
     errors = []
@@ -253,6 +237,13 @@ STAGES: dict[str, Callable[[Checkpoint], Stage]] = {
     "null_residual, sampled": whole(lambda c: null_residual.measure(c, seed=0, device="cpu", spectra="sampled")),
     "null_residual, exact": whole(lambda c: null_residual.measure(c, seed=0, device="cpu")),
     "head_grams": whole(lambda c: head_grams.measure(c, seed=0, device="cpu")),
+    "forward: attention statistics, eager, 1,024 tokens": passes("attention", "eager", "one"),
+    "forward: attention statistics, sdpa, 1,024 tokens": passes("attention", "sdpa", "one"),
+    "forward: attention statistics, eager, shipped text": passes("attention", "eager", "shipped"),
+    "forward: attention statistics, sdpa, shipped text": passes("attention", "sdpa", "shipped"),
+    "forward: writes, eager, shipped text": passes("writes", "eager", "shipped"),
+    "forward: memory held, eager, shipped text": passes("memory", "eager", "shipped"),
+    "forward: memory held, sdpa, 1,024 tokens": passes("memory", "sdpa", "one"),
     "attention_stats, static": whole(lambda c: attention_stats.measure(c, None, None, seed=0, device="cpu")),
 }
 

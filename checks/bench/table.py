@@ -63,7 +63,8 @@ def render(result: Mapping[str, Any]) -> str:
         markdown(("ceiling", "10⁹/s", "of"), ceilings),
         markdown(HEADINGS, rows(result["stages"], rates)),
         markdown(("analysis", "layers", "hidden", "seconds", "peak MB"), growth_rows(result["growth"])),
-        "× floor: seconds over those of what must be done, measured in the same run. Peak: above the imports.",
+        "× floor: seconds over those of what must be done, measured in the same run. Peak: above the imports, of the "
+        "forward pass above the loaded model. It goes through two layers; a plain pass has nothing looking on.",
     ]
     return "\n\n".join(parts) + "\n"
 
