@@ -54,8 +54,9 @@ def test_the_bench_writes_its_table_with_a_row_for_each_stage_and_each_growth(mo
     text = runner.bench("tiny", tmp_path, say=said.append)
     assert (tmp_path / "bench.md").read_text(encoding="utf-8") == text
     result = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
-    assert [s["stage"] for s in result["stages"]] == list(runner.STAGES)
-    assert all(rate > 0 for rate in result["rates"].values()) and len(result["rates"]) == 4
+    *own, shown, page = (s["stage"] for s in result["stages"])
+    assert own == list(runner.STAGES) and "--help" in shown and "report" in page
+    assert all(rate > 0 for rate in result["rates"].values()) and len(result["rates"]) == 5
     assert {(row["layers"], row["hidden"]) for row in result["growth"]} == {(2, 64), (3, 32), (3, 64), (3, 128)}
     assert all(f"| {name} " in text for name in runner.STAGES)
     assert "0.00 GB" in said[0]

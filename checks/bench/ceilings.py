@@ -10,6 +10,7 @@ import torch
 SIDE = 2048  # of the square products: large enough for the full rate, 50 MB in float64
 READ_BYTES = 256 << 20  # of the bandwidth test: no cache holds it
 REPEATS = 5
+BATCH = (16, 256)  # symmetric matrices and their side: the heads of a layer, at head dimension 128
 
 
 def best(work: Callable[[], object], repeats: int = REPEATS) -> float:
@@ -28,6 +29,7 @@ def measure(files: list[Path], *, side: int = SIDE, read_bytes: int = READ_BYTES
     return {
         "float32_products": _products(torch.float32, side),
         "float64_products": _products(torch.float64, side),
+        "float64_eigenvalues": _eigenvalues(),
         "memory_read": read_bytes / best(memory.sum),
         "file_read": sum(f.stat().st_size for f in files) / best(lambda: [_read(f) for f in files], 2),
     }
@@ -48,6 +50,14 @@ def _products(dtype: torch.dtype, side: int) -> float:
     """Of the faster of the two libraries at hand."""
     a = torch.randn(side, side, dtype=dtype)
     return 2 * side**3 / min(best(lambda: a @ a), best(lambda: a.numpy() @ a.numpy().T.copy()))
+
+
+def _eigenvalues() -> float:
+    """Of a batch of symmetric matrices, 4/3·side³ operations each."""
+    count, side = BATCH
+    batch = torch.randn(count, side, side, dtype=torch.float64)
+    symmetric = (batch + batch.mT).numpy()
+    return count * 4 / 3 * side**3 / best(lambda: eigenvalues(symmetric))
 
 
 def _read(path: Path) -> None:

@@ -17,6 +17,7 @@ from analyses.errors import InputError
 from analyses.records import write_bytes
 from checks.bench import ceilings, checkpoints, table
 from checks.bench.checkpoints import SIZES, Size
+from checks.bench.startup import start_up
 
 GROWING = ("null_residual, sampled", "head_grams")
 STAGES = (  # in the order of the table; named here, since `stages` is imported by the processes that run them
@@ -56,6 +57,8 @@ def bench(name: str, out: Path, *, say: Callable[[str], None]) -> str:
         rates = ceilings.measure(sorted(folder.glob("*.safetensors")), side=min(ceilings.SIDE, 4 * size.hidden))
         passed = checkpoints.write(replace(size, layers=PASSED), room / "passed")
         stages = [_stage(stage, passed if stage.startswith("forward: ") else folder, say) for stage in STAGES]
+        say("start-up")
+        stages += start_up(size, room)
         result = {
             "size": f"{name}: " + ", ".join(f"{key} {value}" for key, value in asdict(size).items()),
             "machine": f"{machine()}, torch {torch.__version__}",

@@ -29,7 +29,8 @@ def rows(stages: Iterable[Mapping[str, Any]], rates: Mapping[str, float]) -> lis
     """Cells of the table; a stage with two floors has two rows."""
     table = []
     for stage in stages:
-        name, seconds, memory = stage["stage"], f"{stage['seconds']:.2f}", f"{stage['peak_mb']:.0f}"
+        name, seconds = stage["stage"], f"{stage['seconds']:.2f}"
+        memory = "" if stage["peak_mb"] is None else f"{stage['peak_mb']:.0f}"
         if stage["facts"]:
             table.append((name, "", "", "; ".join(f"{k} {v:.3g}" for k, v in stage["facts"].items()), memory))
             continue
@@ -70,4 +71,4 @@ def render(result: Mapping[str, Any]) -> str:
 
 
 def _unit(name: str) -> str:
-    return "operations" if "products" in name else "bytes"
+    return "bytes" if name in ("memory_read", "file_read") else "operations"
