@@ -50,14 +50,7 @@ def plan(source: str) -> Plan:
     Raises InputError in one line for whatever would keep the model from being measured.
     """
     described = hub.describe(source)
-    checkpoint = assemble(
-        name=described.name,
-        folder=described.folder,
-        revision=described.revision,
-        config=described.config,
-        files=described.files,
-        headers=described.headers,
-    )
+    checkpoint = assembled(described)
     shape, text = checkpoint.shape, load_calibration(None)
     own = [header for header in checkpoint.headers.values() if header.shares is None]
     return Plan(
@@ -84,6 +77,18 @@ def plan(source: str) -> Plan:
         costs=costs(checkpoint, text, dtype="float32"),
         skipped=_skipped(checkpoint, described.has_tokenizer),
         notes=checkpoint.architecture.notes,
+    )
+
+
+def assembled(described: hub.Description) -> Checkpoint:
+    """The checkpoint that is described; of one that is not here yet, no tensor can be read."""
+    return assemble(
+        name=described.name,
+        folder=described.folder,
+        revision=described.revision,
+        config=described.config,
+        files=described.files,
+        headers=described.headers,
     )
 
 

@@ -18,6 +18,8 @@ from checks.sweep import done, failures, lease, place, plan, planning, progress,
 from checks.sweep.failures import Failure, History
 from checks.sweep.patterns import expand
 from checks.sweep.worker import work
+from tests.loopback_hub import COMMIT
+from tests.test_hub import ID, hub, sharded, single  # noqa: F401, fixtures
 from tests.tiny import tiny_checkpoint
 
 NO_HUB = {}.__getitem__
@@ -340,6 +342,20 @@ def test_a_piece_of_another_numeric_class_or_with_other_bytes_is_not_taken_up(na
     records.write_record(path, kept | {"piece": {}}, key=record["key"])
     path.write_bytes(path.read_bytes().replace(b'"model":', b'"model" :').replace(b"step1", b"step2"))
     assert "checksum differs" in done.missing(out, part)[name]
+
+
+def test_a_checkpoint_on_the_hub_is_planned_in_pieces_before_it_is_fetched(hub, tmp_path, in_pieces, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(sources, "revisions", lambda repository: {"main": COMMIT})
+    made = planned(out := tmp_path / "out", ID, only=BOTH, split=True)
+    assert len(made.elements) == 1 + 2 + 3 and not list((tmp_path / "cache").rglob("*.safetensors"))
+    whole = planned(tmp_path / "whole", ID, only=BOTH)
+    for sweep in (made, whole):
+        for element in sweep.elements:
+            work(sweep.out, element.id, 1, "local", "1")
+            assert done.missing(sweep.out, element) == {}
+    for name in ("null_residual.json", "head_grams.json", "head_grams.safetensors"):
+        one, two = (folder / ID.replace("/", "--") / name for folder in (out, whole.out))
+        assert one.read_bytes() == two.read_bytes()
 
 
 def test_heads_are_in_no_pieces_where_they_are_not_measured(model, tmp_path, in_pieces):

@@ -102,12 +102,11 @@ def _element(source: Source, options: Mapping[str, Any], threads: int, hashes: H
 
 def _shards(element: Element) -> Iterator[Element]:
     """The pieces of a checkpoint's analyses as elements of their own; none of an analysis that is one piece."""
-    from analyses.checkpoint import open_checkpoint
+    from analyses import hub
     from analyses.pieces import ANALYSES, pieces
+    from analyses.plan import assembled
 
-    if element.source.commit is not None:
-        raise InputError(f"--split: {element.source.given} is on the hub; give it as a folder")
-    checkpoint, settings = open_checkpoint(element.source.exact), settings_of(element)
+    checkpoint, settings = assembled(hub.describe(element.source.exact)), settings_of(element)
     for name in ANALYSES:
         parts = pieces(name, checkpoint, settings) if name in element.tasks else []
         for layers in parts if len(parts) > 1 else []:
