@@ -75,15 +75,20 @@ def span(true: torch.Tensor) -> slice:
 
 
 class Hidden(NamedTuple):
-    """The pairs of a query and a key that a mask hides, and the keys among which they lie."""
+    """The pairs of a query and a key that a mask hides, the keys among which they lie, and how many are left."""
 
     pairs: torch.Tensor  # (1 or head, query, key) bool
     keys: slice
+    left: torch.Tensor  # (1 or head, query) float64 keys that each query sees
 
     @classmethod
     def of(cls, visible: torch.Tensor) -> "Hidden":
         pairs = ~visible
-        return cls(pairs, span(pairs.flatten(0, 1).any(0)))
+        # As whole numbers they would divide into float32.
+        return cls(pairs, span(pairs.flatten(0, 1).any(0)), visible.sum(-1).double())
+
+    def to(self, heads: slice) -> "Hidden":
+        return self if len(self.pairs) == 1 else Hidden(self.pairs[heads], self.keys, self.left[heads])
 
     def fill(self, values: torch.Tensor, value: float) -> torch.Tensor:
         """Write `value` over the hidden pairs of a (head, query, key) array. A causal mask hides few of a block's."""
@@ -103,7 +108,7 @@ def over_keys(logits: torch.Tensor, hidden: Hidden, space: Space) -> tuple[torch
     ----------
     logits : (head, query, key) float64, overwritten.
     """
-    n = logits.shape[-1] - hidden.pairs.sum(-1).double()  # as whole numbers they would divide into float32
+    n = hidden.left
     largest, where = hidden.fill(logits, -math.inf).max(-1, keepdim=True)
     largest.masked_fill_(largest == -math.inf, 0)
     d = logits.sub_(largest)
@@ -113,7 +118,7 @@ def over_keys(logits: torch.Tensor, hidden: Hidden, space: Space) -> tuple[torch
     entropy = rest.log1p() - e.mul_(d).sum(-1) / (1 + rest)
     total = d.sum(-1)
     mean = total / n.clamp_min(1)
-    square = (d.square_().sum(-1) - total * mean).clamp_min_(0)
+    square = (torch.linalg.vector_norm(d, dim=-1).square_() - total * mean).clamp_min_(0)
     largest = largest.squeeze(-1)
     return n, entropy, torch.where(n > 0, largest + rest.log1p(), -math.inf), largest + mean, square
 

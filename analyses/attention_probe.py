@@ -36,9 +36,10 @@ class AttentionProbe(Probe):
 
     def attention(self, layer: int, inputs: AttentionInputs) -> None:
         for name, states in (("queries", inputs.query), ("keys", inputs.key)):
+            by_token = states.transpose(1, 2)  # as it lies in memory
             # A NaN anywhere is both the least and the greatest number; padding may hold one, and is looked at last.
-            if not torch.stack(states.aminmax()).isfinite().all():
-                if not states.transpose(1, 2)[self.real.to(states.device)].isfinite().all():
+            if not torch.stack(by_token.aminmax()).isfinite().all():
+                if not by_token[self.real.to(states.device)].isfinite().all():
                     raise InputError(f"layer {layer}: {name} are not finite; use a wider --dtype")
         self.layers[layer] = head_means(inputs, self.real, space=self.space)
 
@@ -84,13 +85,14 @@ def head_means(
         for start in range(0, tokens, QUERIES):
             queries = slice(start, min(start + QUERIES, tokens))
             keys = span(visible[:, queries].flatten(0, 1).any(0))
+            of_all = Hidden.of(visible[:, queries, keys])
             for some in _blocks(heads, group, block_entries // ((queries.stop - start) * (keys.stop - keys.start))):
                 part = _Part(sequence, some, queries, keys)
                 zeroth = part._replace(keys=slice(0, 1))
                 into = Queries(*rows[:, some, done + start : done + queries.stop])
                 into.zeroth.copy_(_logits(inputs, zeroth, finite, space, device).squeeze(-1))
                 into.sees_zeroth.copy_(zeroth.of(sees_zeroth).squeeze(-1))
-                hidden = Hidden.of(part.of(visible))
+                hidden = of_all.to(some)
                 if inputs.weights is not None:
                     into.own.copy_(_own(inputs.weights, part, hidden, into.sees_zeroth, space))
                 reduced = over_keys(_logits(inputs, part, finite, space, device), hidden, space)
@@ -146,10 +148,11 @@ def _logits(
     kv_heads = slice(part.heads.start // group, (part.heads.stop - 1) // group + 1)
     key = inputs.key[part.sequence, kv_heads, part.keys].to(device, wide)
     shape = (*query.shape[:2], key.shape[1])
-    product = space("product", shape, wide, device)
     # A group's queries stand below one another, so that its keys are read once.
-    torch.bmm(query.reshape(len(key), -1, query.shape[-1]), key.mT, out=product.view(len(key), -1, shape[2]))
-    logits = space("logits", shape, torch.float64, device).copy_(product.mul_(inputs.scaling))
+    product = space("product", (len(key), query.shape[0] // len(key) * query.shape[1], shape[2]), wide, device)
+    grouped = query.reshape(len(key), -1, query.shape[-1])
+    torch.baddbmm(product, grouped, key.mT, beta=0, alpha=inputs.scaling, out=product)
+    logits = space("logits", shape, torch.float64, device).copy_(product.view(shape))
     if inputs.softcap is not None:
         logits.div_(inputs.softcap).tanh_().mul_(inputs.softcap)
     if inputs.bias is not None:

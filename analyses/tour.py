@@ -21,7 +21,7 @@ class Tour:
 
     def __init__(self, probes: Sequence[Probe], real: torch.Tensor):
         self.probes = probes
-        self.real = real  # (sequence, token) bool
+        self.real = real.flatten().nonzero().squeeze(1)  # numbers of the tokens that are no padding
         self.current: int | None = None
         self.seen: dict[str, torch.Tensor] = {}
 
@@ -36,9 +36,10 @@ class Tour:
     def rows(self, states: Any) -> torch.Tensor:
         """Real tokens of a (sequence, token, hidden) output as (token, hidden), a copy."""
         states = states[0] if isinstance(states, tuple) else states
-        if states.ndim == 2:  # some feed-forwards see all tokens as rows
-            states = states.unflatten(0, self.real.shape)
-        return states[self.real.to(states.device)].to(torch.promote_types(states.dtype, torch.float32))
+        if states.ndim == 3:  # some feed-forwards see all tokens as rows
+            states = states.flatten(0, 1)
+        rows = states.index_select(0, self.real.to(states.device))
+        return rows.to(torch.promote_types(states.dtype, torch.float32))
 
     def enter(self, layer: int, hidden: torch.Tensor) -> None:
         hidden = self.rows(hidden)
