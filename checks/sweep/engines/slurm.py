@@ -76,7 +76,8 @@ class Slurm:
         if self.cluster != "slurm":
             return {}
         named = {"slurm_partition": self.setup.partition} if self.setup.partition else {}
-        extra = dict(option.partition("=")[::2] for option in self.setup.extra)
+        # Of a job that Slurm itself starts again when a node is lost, the driver would not know; it starts its own.
+        extra = {"no_requeue": True} | dict(option.partition("=")[::2] for option in self.setup.extra)
         return {"slurm_array_parallelism": self.setup.workers, "slurm_additional_parameters": extra, **named}
 
     def alive(self, jobs: Sequence[str]) -> dict[str, bool]:
