@@ -184,6 +184,20 @@ def test_every_dtype_runs_and_says_so(folders, dtype: str):
     assert all(states.output.isfinite().all() for states in recorder.states)
 
 
+def test_products_are_full_float32_whatever_is_set_and_the_setting_comes_back(folders):
+    class Watcher(Probe):
+        def layer(self, layer, states):
+            seen.append(torch.get_float32_matmul_precision())
+
+    before, seen = torch.get_float32_matmul_precision(), []
+    torch.set_float32_matmul_precision("high")  # TensorFloat-32 where a device has it
+    try:
+        run(open_checkpoint(str(folders["llama"])), prompts(), [Watcher()])
+        assert seen == ["highest"] * 3 and torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def test_two_runs_give_the_same_bytes(folders):
     first, second = Recorder(), Recorder()
     for recorder in (first, second):
