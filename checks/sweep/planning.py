@@ -53,13 +53,12 @@ def make(wanted: Sequence[Wanted], out: Path, *, threads: int, local: bool, comm
 
 
 def _element(source: Source, options: Mapping[str, Any], threads: int, hashes: Hashes, *, local: bool) -> Element:
+    """One checkpoint with the records that its options ask for."""
     import torch
 
-    from analyses import keys
-    from analyses.calibration import load_calibration
     from analyses.checkpoint import open_checkpoint
     from analyses.measure import resolve_device, stored_dtype
-    from analyses.suite import NEEDS, Settings
+    from analyses.suite import Settings
     from analyses.weight_files import described_files
 
     torch.set_num_threads(threads)  # part of every key, and of the keys of what a record was made from
@@ -76,21 +75,9 @@ def _element(source: Source, options: Mapping[str, Any], threads: int, hashes: H
         size = sum(path.stat().st_size for path in described)
         dtype = stored_dtype(checkpoint) if dtype == "auto" else dtype
     settings = dataclasses.replace(settings, device=device)
-    text = load_calibration(settings.calibration)
-    named_only = SimpleNamespace(name=source.name, revision=source.commit)
-    wanted = {*settings.only, *(needed for name in settings.only for needed in NEEDS.get(name, ()))}
-    tasks = {}
-    for name in records.ANALYSES:
-        if name in wanted:
-            resolved = dataclasses.replace(settings, dtype=dtype)
-            key = dict(keys.key_of(named_only, name, resolved, text, files))
-            if source.commit is not None:
-                key = {part: value for part, value in key.items() if part not in OF_FILES}
-                if dtype == "auto" and key["dtype"] == "auto":
-                    del key["dtype"]  # as stored, which only its headers tell
-            tasks[name] = Task(id=keys.digest(key), key=key, reads=NEEDS.get(name, ()))
+    tasks = _tasks(source, dataclasses.replace(settings, dtype=dtype), files)
     return Element(
-        id=f"{source.slug}-{keys.digest({name: task.id for name, task in tasks.items()})[:8]}",
+        id=f"{source.slug}-{records.digest({name: task.id for name, task in tasks.items()})[:8]}",
         source=source,
         settings=plain_settings(settings),
         threads=threads,
@@ -98,6 +85,25 @@ def _element(source: Source, options: Mapping[str, Any], threads: int, hashes: H
         bytes=size,
         hashes=files,
     )
+
+
+def _tasks(source: Source, settings: Any, files: Mapping[str, str]) -> dict[str, Task]:
+    """Analysis → its record, of those that the settings ask for and those that they read."""
+    from analyses import keys
+    from analyses.calibration import load_calibration
+    from analyses.suite import NEEDS
+
+    text, named = load_calibration(settings.calibration), SimpleNamespace(name=source.name, revision=source.commit)
+    wanted = {*settings.only, *(needed for name in settings.only for needed in NEEDS.get(name, ()))}
+    tasks = {}
+    for name in (name for name in records.ANALYSES if name in wanted):
+        key = dict(keys.key_of(named, name, settings, text, files))
+        if source.commit is not None:
+            key = {part: value for part, value in key.items() if part not in OF_FILES}
+            if key["dtype"] == "auto":
+                del key["dtype"]  # as stored, which only its headers tell
+        tasks[name] = Task(id=records.digest(key), key=key, reads=NEEDS.get(name, ()))
+    return tasks
 
 
 def _shards(element: Element) -> Iterator[Element]:
