@@ -22,6 +22,11 @@ chmod 755 "$here"
 mkdir -p "$here"/{munge,state,spool}
 pids=()
 stop() {
+    # Jobs first: their keepers would wait for ever for a controller that is gone.
+    if [ -n "${SLURM_CONF:-}" ]; then
+        timeout 10 scancel --me --signal=KILL --full 2> /dev/null || true
+        for _ in $(seq 50); do timeout 5 squeue --noheader 2> /dev/null | grep -q . || break; sleep 0.2; done
+    fi
     for pid in "${pids[@]}"; do kill "$pid" 2> /dev/null || true; done
     for pid in "${pids[@]}"; do wait "$pid" 2> /dev/null || true; done
     rm -rf "$here"
