@@ -20,7 +20,7 @@ from analyses.places import FEED_FORWARD, MATRICES
 FLOAT64 = 8  # bytes
 CHARACTERS = 4  # of a text, per token: English in a vocabulary of some ten thousand pieces
 COPIES = 9  # of one matrix: two layers, both scaled, their difference, its shuffle, an order, two temporaries
-COSINES = 13  # (neuron × neuron) arrays: three roles as stored and scrambled, their products and masks
+COSINES = 7  # (neuron × neuron) arrays: three roles, their products, and what the assignment takes
 SPECTRA = 6  # of one layer's writes: as they are, centred, both with unit rows, without outliers, as published
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -89,16 +89,16 @@ def _null_residual(checkpoint: Checkpoint) -> Cost:
         operations=work,
         peak=peak,
         how="per matrix m ≤ n and layer 3(2m²n + 4m³/3) + 16m³/3; neurons 12·min(F, 1024)·F·D and heads "
-        "8((Hd)² + (Kd)²)D per pair; memory 9 matrices or 13·min(F, 1024)·F numbers",
+        "8((Hd)² + (Kd)²)D per pair; memory 9 matrices or 7·min(F, 1024)·F numbers",
     )
 
 
 def _per_head(checkpoint: Checkpoint) -> tuple[float, float]:
-    """(operations, bytes) of one layer's head spectra: QR of both sides, of both together, and small problems."""
+    """Operations of one layer's head spectra (QR of both sides, of both together, small problems), bytes of its heads."""
     shape = checkpoint.shape
     rows = (shape.heads + shape.kv_heads) * shape.head_dim
     work = shape.heads * (24 * shape.head_dim**2 * shape.hidden + 60 * shape.head_dim**3)
-    return work, FLOAT64 * 7 * rows * shape.hidden
+    return work, FLOAT64 * rows * shape.hidden
 
 
 def _head_grams(checkpoint: Checkpoint) -> Cost:
@@ -116,7 +116,7 @@ def _head_grams(checkpoint: Checkpoint) -> Cost:
     return Cost(
         reads=3 * _bytes(checkpoint, ("q_proj", "k_proj")),
         operations=layers * each + every,
-        peak=max(held, slabs + min(TILE_BYTES, FLOAT64 * layers * heads * hidden**2) + held / 2)
+        peak=max(7 * held, slabs + min(TILE_BYTES, FLOAT64 * layers * heads * hidden**2) + 3.5 * held)
         + 3 * FLOAT64 * (layers * heads) ** 2,
         how="LH·D²(LH + 4d) for all pairs of heads, L²(H + K)d²D at equal index, LH(24d²D + 60d³) for each; "
         "memory 7 layers of q and k, "
@@ -131,8 +131,8 @@ def _attention_stats(checkpoint: Checkpoint, text: Calibration) -> Cost:
     return Cost(
         reads=_bytes(checkpoint, ("q_proj", "k_proj")),
         operations=shape.layers * (2 * each + logits),
-        peak=held,
-        how="LH(48d²D + 120d³) for spectra, 2LHd·Σt² for logits over texts of t tokens; memory 7 layers of q and k",
+        peak=4 * held,
+        how="LH(48d²D + 120d³) for spectra, 2LHd·Σt² for logits over texts of t tokens; memory 4 layers of q and k",
     )
 
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.utils.flop_counter import FlopCounterMode
 
-from analyses import head_products, spectra, weight_files
+from analyses import head_metric, head_products, spectra, weight_files
 from analyses.calibration import load_calibration
 from analyses.checkpoint import open_checkpoint
 from analyses.costs import costs, tokens
@@ -121,7 +121,8 @@ def test_operations_are_those_that_are_done(folder, monkeypatch):
     counted(spectra, "eigenvalues", lambda x: 4 / 3 * batch(x) * x.shape[-1] ** 3)
     counted(torch.linalg, "eigvalsh", lambda x: 4 / 3 * batch(x) * x.shape[-1] ** 3)
     counted(torch.linalg, "qr", lambda x: 4 * batch(x) * max(x.shape[-2:]) * min(x.shape[-2:]) ** 2)
-    counted(torch.linalg, "svd", lambda x: 9 * batch(x) * max(x.shape[-2:]) * min(x.shape[-2:]) ** 2)
+    for module in (spectra, head_metric):
+        counted(module, "svd", lambda x: 9 * batch(x) * max(x.shape[-2:]) * min(x.shape[-2:]) ** 2)
     checkpoint = open_checkpoint(str(folder))
     expected = costs(checkpoint, load_calibration(None), dtype="float32")
     for name in ("null_residual", "head_grams"):
