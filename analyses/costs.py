@@ -94,7 +94,7 @@ def _null_residual(checkpoint: Checkpoint) -> Cost:
 
 
 def _per_head(checkpoint: Checkpoint) -> tuple[float, float]:
-    """Operations of one layer's head spectra: QR of both sides, of both together, small problems. Bytes of its heads."""
+    """Operations of one layer's head spectra (QR of the sides, of both together, small problems), and its bytes."""
     shape = checkpoint.shape
     rows = (shape.heads + shape.kv_heads) * shape.head_dim
     work = shape.heads * (24 * shape.head_dim**2 * shape.hidden + 60 * shape.head_dim**3)
