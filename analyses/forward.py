@@ -10,8 +10,8 @@ Nothing here is random, and sums are not split over threads in an order that cha
 run: two runs on one machine give the same bytes. TF32 is switched off for the pass.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 
 import torch
 
@@ -22,6 +22,7 @@ from analyses.errors import InputError
 from analyses.loading import DTYPES, load, runnable
 from analyses.probe import ForwardFacts, Probe
 from analyses.reading import sequences
+from analyses.spectra import full_float32
 from analyses.tour import Tour, hooks
 
 ATTENTION = ("eager", "sdpa")
@@ -103,18 +104,8 @@ def walk(
     start = base.get_input_embeddings().weight.device
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
-        stack.enter_context(_full_float32())
+        stack.enter_context(full_float32())
         stack.enter_context(tapped(base, checkpoint.architecture, tour.attend, attention))
         for handle in hooks(base, checkpoint, tour):
             stack.callback(handle.remove)
         base(input_ids=ids.to(start), attention_mask=real.long().to(start), use_cache=False)
-
-
-@contextmanager
-def _full_float32() -> Iterator[None]:
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from analyses.head_metric import Reader, Rows
-from analyses.spectra import gram
+from analyses.spectra import full_float32, gram
 from analyses.ticks import Count, Tick, silent
 
 SLAB_BYTES = 96 << 20  # of queries and keys held at a time; with more slabs than one, queries are read again for each
@@ -43,6 +43,7 @@ class Products(NamedTuple):
     scrambled: np.ndarray  # (pair, head, head), layer ℓ with the scrambled coordinates of ℓ + 1
 
 
+@full_float32()
 def all_products(read: Reader, layers: int, *, seed: int, tick: Tick = silent) -> Products:
     """Inner products of all heads of all layers, and of neighbours with scrambled coordinates.
 

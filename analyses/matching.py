@@ -23,6 +23,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from analyses.checkpoint import Checkpoint
+from analyses.spectra import full_float32
 from analyses.units import ATTENTION, FEED_FORWARD, Factors, HeadFactors, head_factors, neuron_rows, unit_rows
 
 # Of a wider layer so many neurons, those with the longest gate (or up) rows, are matched into all of the next layer's:
@@ -62,6 +63,7 @@ class Scramble:
         return rows[..., self.order] * self.signs.to(rows.dtype)
 
 
+@full_float32()
 def matched_cosines(
     checkpoint: Checkpoint, *, seed: int, device: str, each: Callable[[Iterable], Iterable] = iter
 ) -> list[MatchedPair]:

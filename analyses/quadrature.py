@@ -29,6 +29,8 @@ from typing import NamedTuple
 
 import torch
 
+from analyses.spectra import full_float32
+
 PILOT = 8  # vectors that say how many are needed, and the fewest
 TARGET = 0.004  # standard error of the entropy aimed at, that is 0.4 % of the effective rank: 1 % is then 2.5 of them
 FEWEST_STEPS, MOST_STEPS = 4, 16
@@ -47,6 +49,7 @@ class Sampled:
     error: float  # its standard error, which is the effective rank's relative one
 
 
+@full_float32()
 def sampled_entropy(
     apply: Operator, side: int, energy: float, generator: torch.Generator, device: torch.device
 ) -> Sampled | None:

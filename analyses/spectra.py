@@ -5,6 +5,8 @@ Everything is float64 unless said otherwise; functions of matrices and spectra t
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -141,6 +143,17 @@ def product_svd(left: torch.Tensor, right: ThinQr) -> tuple[torch.Tensor, torch.
     r_left = torch.linalg.qr(left.mT, mode="r").R  # (..., mode, head_dim)
     _, sigma, vt = svd(r_left @ right.r.mT)
     return sigma, vt @ right.q.mT
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Products of float32 matrices in float32 also on a GPU that has TensorFloat-32, whatever is set outside."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def product_singular_values(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analyses import head_grams, head_products, matching, quadrature
+from analyses.checkpoint import open_checkpoint
 from analyses.spectra import (
     EPS,
     ThinQr,
@@ -24,6 +26,7 @@ from analyses.spectra import (
     symmetric_eigenvalues,
 )
 from tests.strategies import head_factors, matrices, seeds
+from tests.tiny import tiny_checkpoint
 
 MARGIN = 16  # constant in front of size × eps × norm: backward errors of LAPACK are a small multiple of it
 
@@ -176,6 +179,27 @@ def test_signed_eigenvalues_are_those_of_the_dense_matrix_also_for_deficient_and
     assert (found.abs().diff() <= 0).all(), f"not by falling magnitude: {found}"
     # Equal magnitudes of opposite sign may come in either order.
     torch.testing.assert_close(found.sort().values, expected.sort().values, rtol=0, atol=rounding(left, right))
+
+
+def test_weights_are_multiplied_in_full_float32_whatever_is_set(tmp_path, monkeypatch):
+    seen = []
+
+    def watched(original):
+        return lambda *given: seen.append(torch.get_float32_matmul_precision()) or original(*given)
+
+    for module, name in ((head_products, "gram"), (matching, "score_heads")):
+        monkeypatch.setattr(module, name, watched(getattr(module, name)))
+    checkpoint = open_checkpoint(str(tiny_checkpoint(tmp_path / "m", layers=2, tokenizer=False)))
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")  # TensorFloat-32 where a device has it
+    try:
+        head_products.all_products(head_grams.reader(checkpoint, device="cpu"), 2, seed=0)
+        matching.matched_cosines(checkpoint, seed=0, device="cpu")
+        apply, generator = quadrature.dense(torch.eye(64)), torch.Generator().manual_seed(0)
+        quadrature.sampled_entropy(watched(apply), 64, 64.0, generator, torch.device("cpu"))
+        assert len(seen) > 3 and set(seen) == {"highest"} and torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def test_page_entropy_is_the_mean_of_simulated_gaussian_matrices(generator):
