@@ -65,7 +65,7 @@ def accept(folder: Path, recorded: Path, *, reason: str, tolerances: Mapping[str
     Raises InputError for an empty reason, for a result that is not whole or in which an identity is broken,
     and where nothing would change.
     """
-    from checks.verify import received
+    from checks.received import received
 
     if not reason.strip():
         raise InputError("--reason: say in a sentence why the recorded result changes")

@@ -7,49 +7,19 @@ library or machine leaves the question as it is, and is named as the likely caus
 """
 
 import json
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from analyses import records
-from analyses.errors import InputError
-from checks import embedded
-from checks.accept import require_accepted
+from checks import questions
 from checks.differences import Leaf, Status, compare, status, worst
+from checks.received import RECORDED, Result
 from checks.tolerances import FILE, read_tolerances, tolerance_of
 
-REFERENCE = Path(__file__).parent / "reference"
-RECORDED = REFERENCE / "recorded"
-SUBSET = 0.25  # of the recorded time at most, for `--subset`
-
 SAME, MOVED, NOT_COMPARABLE = 0, 1, 3  # exit codes; 2 is bad input
-OTHER = {
-    "weights": "other weights",
-    "layers": "other layers",
-    "families": "other families",
-    "libraries": "other libraries",
-    "code": "other code",
-    "inputs": "other code of what it reads",
-    "threads": "another number of threads",
-}
-"""A part of a key that differs, where "another" and its name are not the words."""
-
 NAMED = 20  # leaves told of each analysis, worst first
-
-Word = Status | str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """A recorded result: a model's folder, what a page carries, or what ships with the project."""
-
-    folder: Path
-    manifest: Mapping[str, Any]
-    found: Mapping[str, Mapping[str, Any]]  # analysis → record
-    judged: Mapping[str, Any] | None  # None where there is no gates.json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,178 +58,12 @@ class Verification:
         return {"identical": SAME, "within tolerance": SAME, "not comparable": NOT_COMPARABLE}.get(self.status, MOVED)
 
 
-# --- what was received --------------------------------------------------------------------------
-
-
-@contextmanager
-def received(source: Path) -> Iterator[Result]:
-    """A folder of results, or a page, unpacked for a while.
-
-    Raises InputError for what is neither, for another schema, and for anything changed since it was written.
-    """
-    if source.is_dir():
-        yield _read(source)
-        return
-    with tempfile.TemporaryDirectory() as name:
-        for file, data in embedded.extract(source).items():
-            (Path(name) / file).write_bytes(data)
-        try:
-            result = _read(Path(name))
-        except InputError as error:
-            raise InputError(str(error).replace(name, str(source))) from error
-        yield result
-
-
-def _read(folder: Path) -> Result:
-    require_accepted(folder)
-    manifest = records.read_json(folder / "manifest.json")
-    if not (described := manifest.get("records")):
-        raise InputError(f"{folder / 'manifest.json'}: names no records; measure again with this version of Fathom")
-    found = {}
-    for name, known in described.items():
-        found[name] = _record(folder / f"{name}.json")
-        if found[name]["checksum"] != known:
-            raise InputError(f"{folder / name}.json: not the record that the manifest describes")
-    gates = folder / "gates.json"
-    judged = records.read_json(gates) if gates.exists() else None
-    return Result(folder=folder, manifest=manifest, found=found, judged=judged)
-
-
-def _record(path: Path) -> dict[str, Any]:
-    """A record; of one that was shortened, the checksum is that of the whole and cannot be checked."""
-    record = records.read_json(path)
-    if "shortened" in record and record.get("schema_version") == records.SCHEMA_VERSION:
-        return record
-    return records.read_record(path, arrays=False)
-
-
-def model_of(manifest: Mapping[str, Any]) -> str:
-    """Where the recorded model is to be had; raises InputError where only its owner can say."""
-    if manifest["revision"]:
-        return f"{manifest['model']}@{manifest['revision']}"
-    if manifest["model"] == REFERENCE.name:
-        return str(REFERENCE)
-    raise InputError(f"{manifest['model']} was measured from a folder, and no record says where; give it with --model")
-
-
-def subset(manifest: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
-    """The analyses that took least, up to a quarter of the recorded time; with each, those whose records it reads."""
-    from analyses.suite import FORWARD, NEEDS
-
-    times = manifest.get("timings", {})
-
-    def cost(chosen: set[str]) -> float:
-        own = sum(times.get(name, 0.0) for name in chosen)
-        return own + (times.get("forward", 0.0) if FORWARD & chosen else 0.0)
-
-    chosen: set[str] = set()
-    whole = cost(set(names))
-    for name in sorted(names, key=lambda name: cost({name, *NEEDS.get(name, ())})):
-        more = chosen | {name, *(set(NEEDS.get(name, ())) & set(names))}
-        if not chosen or cost(more) <= SUBSET * whole:
-            chosen = more
-    return tuple(name for name in names if name in chosen)
-
-
-# --- measuring again ----------------------------------------------------------------------------
-
-
-def again(
-    result: Result,
-    model: str,
-    out: Path,
-    *,
-    names: Sequence[str],
-    calibration: Path | None = None,
-    changes: Mapping[str, Any] | None = None,
-    say: Callable[[str], None] = lambda line: None,
-) -> Result:
-    """Measure the model with the recorded settings into `out`, on as many threads as then.
-
-    Parameters
-    ----------
-    names : analyses to be measured.
-    calibration : the text, where the recorded one is not the one that ships.
-    changes : settings that are to differ from the recorded ones.
-    """
-    from analyses.measure import measure
-    from checks.manifest import manifest
-    from checks.tolerances import threads
-
-    settings = settings_of(result.manifest, names, calibration, changes)
-    with threads(result.manifest["machine"]["threads"]):
-        found, described = _unlike(result, model, settings)
-        if asked := tuple(name for name in names if name not in found):
-            measured = measure(model, out, replace(settings, only=asked), say=say)
-            if measured.folder.resolve() == result.folder.resolve():
-                raise InputError(f"{out}: is where the recorded result lies; choose another folder with --out")
-            described = records.plain(manifest(measured))
-            records.write_json(measured.folder / "manifest.json", described)
-            found |= {name: records.read_record(measured.folder / f"{name}.json") for name in asked}
-            out = measured.folder
-    return Result(folder=out, manifest=described, found=found, judged=None)
-
-
-def _unlike(result: Result, model: str, settings: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The analyses that would answer another question, each with its key alone, and what the model is.
-
-    They are not measured: on a large model that would take hours, to be called not comparable.
-    """
-    from analyses.calibration import load_calibration
-    from analyses.checkpoint import open_checkpoint
-    from analyses.keys import key_of
-    from analyses.measure import resolve
-    from checks.environment import machine
-
-    checkpoint, text = open_checkpoint(model), load_calibration(settings.calibration)
-    files, tensors = checkpoint.examine()
-    described = {"model": checkpoint.name, "revision": checkpoint.revision, "files": files, "tensors": tensors}
-    described |= {"machine": machine(), "calibration": {"name": text.name, "sha256": text.sha256}}
-    settings = resolve(settings, checkpoint)
-    unlike = {}
-    for name in settings.only:
-        record = {"key": key_of(checkpoint, name, settings, text, files), "checksum": None}
-        if name in result.found and _parts(result.found[name], record, result.manifest, described)[0]:
-            unlike[name] = record
-    return unlike, described
-
-
-def settings_of(
-    manifest: Mapping[str, Any], names: Sequence[str], text: Path | None, changes: Mapping[str, Any] | None = None
-) -> Any:
-    """The recorded settings, for these analyses; the device is the processor where the recorded one is not here."""
-    import torch
-
-    from analyses.suite import Settings
-
-    recorded = manifest["settings"]
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    layers, families = recorded.get("layers", "all"), recorded.get("families", "all")
-    first, _, last = layers.partition("-")
-    settings = {
-        "device": recorded["device"] if there[recorded["device"]] else "cpu",
-        "dtype": recorded["dtype"],
-        "attention": recorded["attention"],
-        "seed": recorded["seed"],
-        "layers": None if layers == "all" else range(int(first), int(last) + 1),
-        "families": None if families == "all" else tuple(families.split(",")),
-        "spectra": recorded.get("spectra", "exact"),
-        "trust_remote_code": False,  # a received file is no reason to run anybody's code
-        "calibration": text,
-        "only": tuple(names),
-    }
-    return Settings(**settings | dict(changes or {}))
-
-
-# --- comparing ----------------------------------------------------------------------------------
-
-
 def verify(recorded: Result, found: Result, *, names: Sequence[str]) -> Verification:
     """Hold two results against each other, analysis by analysis and claim by claim."""
     measured = read_tolerances(recorded.folder, RECORDED)
     answers = [_answer(name, recorded, found, measured) for name in names]
     comparable = {answer.analysis for answer in answers if answer.status != "not comparable"}
-    notes = list(_identity(recorded.manifest, found.manifest))
+    notes = list(questions.identity(recorded.manifest, found.manifest))
     texts = [result.manifest.get("calibration", {}) for result in (recorded, found)]
     if texts[0].get("sha256") != texts[1].get("sha256"):
         notes.append(f"the recorded text is {texts[0].get('name')}; give it with --calibration")
@@ -281,7 +85,7 @@ def _answer(name: str, recorded: Result, found: Result, measured: Mapping[str, A
     if old is None or new is None:
         side = "recorded" if old is None else "measured"
         return _no(name, "missing", [], f"there is no {side} record of {name}")
-    inputs, environment = _parts(old, new, recorded.manifest, found.manifest)
+    inputs, environment = questions.parts(old, new, recorded.manifest, found.manifest)
     if inputs:
         return _no(name, "not comparable", inputs, "another question: " + "; ".join(inputs), environment)
     for side, record in (("recorded", old), ("measured", new)):
@@ -326,56 +130,6 @@ def _ranked(leaves: list[Leaf]) -> list[Leaf]:
         rest.remove(leaf := worst(rest))
         ranked.append(leaf)
     return ranked
-
-
-def _parts(
-    old: Mapping[str, Any], new: Mapping[str, Any], then: Mapping[str, Any], now: Mapping[str, Any]
-) -> tuple[list[str], list[str]]:
-    """What makes two records answers to other questions, and what only makes them other answers, in words."""
-    from analyses import keys
-
-    before, after = old["key"], new["key"]
-    parts = keys.differing(before, after)
-    if then.get("tensors") == now.get("tensors"):
-        same = {"weights", "model"} | ({"revision"} if not {"config", "tokenizer"} & set(parts) else set())
-        parts = [part for part in parts if part not in same]
-    elif {"weights", "config", "tokenizer"} & set(parts) and not _from_hub(before, after):
-        parts = [part for part in parts if part not in ("revision", "model")]
-    questions = {*keys.INPUTS, *keys.SETTINGS, "analysis", "analysis_version"}
-    inputs = [_changed(part, before, after) for part in parts if part in questions]
-    environment = [_changed(part, before, after) for part in parts if part not in questions]
-    for part in ("processor", "instructions", "blas", "gpu", "driver"):
-        one, other = then.get("machine", {}).get(part), now.get("machine", {}).get(part)
-        if one != other:
-            environment.append(f"{part} {other}, then {one}")
-    return inputs, environment
-
-
-def _from_hub(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    return any(not str(key["revision"]).startswith("sha256:") for key in (before, after))
-
-
-def _changed(part: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    from analyses.keys import WORDS
-
-    old, new = str(before.get(part, "none")), str(after.get(part, "none"))
-    if len(old) >= 40 and len(new) >= 40 and part != "libraries":
-        old, new = old.removeprefix("sha256:")[:12], new.removeprefix("sha256:")[:12]
-    return f"{OTHER.get(part) or 'another ' + WORDS.get(part, part)} ({new}, then {old})"
-
-
-def _identity(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """Whether the models are one, whatever they are called."""
-    called = [f"{m['model']}@{m['revision'][:12]}" if m["revision"] else m["model"] for m in (then, now)]
-    same = then.get("tensors") == now.get("tensors")
-    if same and called[0] != called[1]:
-        yield f"{called[1]} holds the same tensors as {called[0]}"
-    elif same and then["files"] != now["files"]:
-        names = sorted(n for n in {*then["files"], *now["files"]} if then["files"].get(n) != now["files"].get(n))
-        yield f"the same tensors; other files: {', '.join(names)}"
-    elif not same:
-        names = sorted(n for n in {*then["files"], *now["files"]} if then["files"].get(n) != now["files"].get(n))
-        yield f"other tensors than those recorded, in {', '.join(names) or 'files of the same bytes'}"
 
 
 def _arrays(name: str, then: Path, now: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Leaf]:

@@ -14,8 +14,9 @@ from analyses.errors import InputError
 from checks import cli
 from checks.accept import LOG, accept, shortened
 from checks.differences import Tolerance, compare, status, worst
+from checks.received import model_of, received, subset
 from checks.tolerances import SAFETY, quantity, tolerance_of
-from checks.verify import model_of, received, subset, verify
+from checks.verify import verify
 from tests.tiny import tiny_checkpoint
 
 WEIGHTS = "null_residual,head_grams"

@@ -21,8 +21,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from checks.accept import accept
+    from checks.again import settings_of
+    from checks.received import RECORDED, model_of, received
     from checks.tolerances import measure_tolerances
-    from checks.verify import RECORDED, model_of, received, settings_of
 
     with received(arguments.folder) as result:
         model = arguments.model or model_of(result.manifest)

@@ -29,10 +29,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from analyses.records import write_bytes, write_json
+    from checks.again import again
     from checks.junit import junit
     from checks.markdown import summary
+    from checks.received import RECORDED, model_of, received, subset
     from checks.verified import cases, lines
-    from checks.verify import RECORDED, again, model_of, plain, received, subset, verify
+    from checks.verify import plain, verify
 
     shipped = arguments.result == Path("recorded") and not arguments.result.exists()
     with ExitStack() as stack:
