@@ -17,6 +17,7 @@ from analyses.checkpoint import Checkpoint
 from analyses.head_metric import HeadMetrics, Reader, curvature
 from analyses.head_overlap import compare_subspaces
 from analyses.head_pairs import Compared, Pairs, compare_layers, mean, median
+from analyses.head_products import FLOAT32_HIDDEN
 from analyses.head_shards import TOP, Part, head_shards, matches_all, measure_piece
 from analyses.intervals import bootstrap
 from analyses.positions import position_note
@@ -36,7 +37,7 @@ class HeadGrams:
     analysis: str = "head_grams"
     schema_version: int = SCHEMA_VERSION
     model: str
-    dtype: str = "float64"  # of the arithmetic; no forward pass is made
+    dtype: str = "float64"  # of the arithmetic, but for what heads are matched by (`notes`); no forward pass is made
     hidden: int  # D
     head_dim: int  # d
     top: int  # k, directions per head
@@ -80,7 +81,7 @@ def measure(
     ----------
     checkpoint : weights by layer; biases of queries and keys and q/k norms are left out (see `notes`).
     seed : of the bootstrap intervals and of the scrambled coordinates that give the chance level.
-    device : where products are computed, in float64.
+    device : where products are computed.
     part : gives the pieces that were measured elsewhere; None to measure them all here.
 
     Returns
@@ -292,6 +293,11 @@ def _notes(checkpoint: Checkpoint) -> list[str]:
         "The order of heads is a free permutation of the parameters: the pairing by index is arbitrary, "
         "the best matching is what counts.",
     ]
+    if matches_all(checkpoint.shape) and checkpoint.shape.hidden >= FLOAT32_HIDDEN:
+        notes.append(
+            "Heads are matched by products of float32 numbers, right to a millionth of the norms, unless the weights "
+            "are float64; all else is float64."
+        )
     if checkpoint.has_qk_bias:
         notes.append("Queries or keys carry biases, which g omits.")
     if checkpoint.has_qk_norm:

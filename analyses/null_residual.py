@@ -23,7 +23,7 @@ from analyses.checkpoint import Checkpoint
 from analyses.expert_tracks import UNDEFINED, ExpertTrack, combine, expert_track
 from analyses.family_track import NO_SPECTRA, FamilySummary, absent_pairs, absent_summary, summarise
 from analyses.layer_shards import Part, Piece, compare, join, layer_shards
-from analyses.matching import NEURONS
+from analyses.matching import FLOAT32_HIDDEN, NEURONS
 from analyses.pairs import SAMPLED_SIDE, FamilyPair
 from analyses.records import SCHEMA_VERSION, Metric
 from analyses.ticks import Count, Tick, silent
@@ -61,7 +61,7 @@ class NullResidual:
     analysis: str = "null_residual"
     schema_version: int = SCHEMA_VERSION
     model: str
-    dtype: str = "float64"  # of all arithmetic; no forward pass
+    dtype: str = "float64"  # of the arithmetic, but for sampled spectra and what is matched (`notes`); no forward pass
     spectra: str  # exact | sampled | none
     pair_results: list[LayerPair]  # (pair,)
     summary: dict[str, FamilySummary]
@@ -217,6 +217,8 @@ def _notes(
         notes.append(
             f"left out of the standardised tracks, because the scale is the same in every layer: {', '.join(constant)}"
         )
+    if checkpoint.shape.hidden >= FLOAT32_HIDDEN:
+        notes.append("matched neurons and heads are compared by products of float32 numbers, right to 1e-6")
     if checkpoint.has_qk_bias:
         notes.append("queries and keys carry biases, which the matched head metric g = W_kᵀW_q omits")
     if checkpoint.shape.experts:
