@@ -41,6 +41,9 @@ class Inline:
     def cause(self, job):
         return None
 
+    def log(self, job):
+        return self.out / f"{job}.err"
+
     def close(self):
         """Every job has ended."""
 
@@ -78,6 +81,16 @@ def test_a_job_that_vanishes_is_tried_three_times(model, tmp_path):
     assert {failure.kind for failure in failures.read(made.state / "failures")} == {"lost"}
     driven(made, again := Inline(made.out))
     assert again.jobs == [], "the count is on the disk: another driver does not begin it again"
+
+
+def test_of_a_job_that_vanishes_the_failure_names_what_it_printed(model, tmp_path):
+    made = planned(tmp_path / "out", model)
+    made.out.mkdir(exist_ok=True)
+    (made.out / "2.err").write_text("ModuleNotFoundError: No module named 'torch'")
+    (made.out / "3.err").touch()  # said nothing
+    _, said = driven(made, Inline(made.out, lose=99))
+    first, second, third, *_ = (line for line in said if "attempt" in line)
+    assert str(made.out / "2.err") in second and ".err" not in first + third
 
 
 def test_a_job_that_vanishes_once_is_made_up_for(model, tmp_path):

@@ -76,6 +76,11 @@ class Plan:
         return tuple(element for element in self.elements if element.shard is None)
 
 
+def log_of(out: Path, id: str, attempt: int) -> Path:
+    """Where an attempt at an element prints."""
+    return out / STATE / "logs" / f"{id}.{attempt}.log"
+
+
 def write(plan: Plan) -> None:
     """Keep the plan, and each element in a file of its own for its worker."""
     for element in plan.elements:

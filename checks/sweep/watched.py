@@ -18,7 +18,7 @@ from analyses.errors import InputError
 from checks.sweep import done, failures, lease, place
 from checks.sweep.engines import Engine
 from checks.sweep.failures import Failure, History
-from checks.sweep.plan import Element, Plan
+from checks.sweep.plan import Element, Plan, log_of
 
 UNKNOWN, WAITING, QUEUED, RUNNING, SETTLING, DONE, FAILED = (
     "unknown", "waiting", "queued", "running", "settling", "done", "failed"
@@ -139,10 +139,16 @@ class Watched:
             gone = "the worker ended" if ended else "the worker is gone"
             kind = self.desk.engine.cause(facts["job"]) or ("killed" if "process" in facts and not ended else "lost")
             first, why = next(iter(missing.items()))
-            self._fail(kind, f"{gone}, and {first} is missing: {why}", facts)
+            self._fail(kind, f"{gone}, and {first} is missing: {why}{self._printed(facts)}", facts)
             self._decide()
         else:
             self._next_look = now + max(FIRST_LOOK, now - self._since)
+
+    def _printed(self, facts: dict[str, Any]) -> str:
+        """Where it said more than that it is gone."""
+        own = log_of(self.desk.plan.out, self.element.id, facts["attempt"])
+        there = [log for log in (own, self.desk.engine.log(facts["job"])) if log is not None and log.is_file()]
+        return next((f"; see {log}" for log in there if log.stat().st_size), "")
 
     def _told(self, attempt: int) -> bool:
         """Whether the worker said itself what went wrong."""

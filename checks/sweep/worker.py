@@ -50,7 +50,7 @@ def work(out: Path, id: str, attempt: int, engine: str, job: str, stage: Path | 
     start = time.monotonic()
     with held:
         try:
-            told = _attempt(out, element, stage, log_of(out, id, attempt))
+            told = _attempt(out, element, stage, plan.log_of(out, id, attempt))
             for kind, message, names in told:
                 ids = tuple(element.tasks[name].id for name in names if name in element.tasks)
                 failures.write(state / "failures", Failure(kind=kind, message=message, tasks=ids, **facts))
@@ -58,11 +58,6 @@ def work(out: Path, id: str, attempt: int, engine: str, job: str, stage: Path | 
         except records.CannotWrite:
             held.give_back()  # as if it had never begun: the attempt does not count
             raise
-
-
-def log_of(out: Path, id: str, attempt: int) -> Path:
-    """Where an attempt prints."""
-    return out / plan.STATE / "logs" / f"{id}.{attempt}.log"
 
 
 def _attempt(out: Path, element: Element, stage: Path | None, log: Path) -> list[tuple[str, str, Sequence[str]]]:

@@ -42,6 +42,9 @@ class Engine(Protocol):
     def cause(self, job: str) -> str | None:
         """The kind of failure that ended a job, where the engine knows (`failures`)."""
 
+    def log(self, job: str) -> Path | None:
+        """What a job printed before it was at its element, whose log is another; None where the engine keeps none."""
+
     def close(self) -> None:
         """Let go of everything this process started."""
 

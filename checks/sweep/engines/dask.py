@@ -7,6 +7,7 @@ first looks what is there and takes the element's lease.
 import logging
 import multiprocessing
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from analyses.errors import InputError
@@ -86,6 +87,9 @@ class Dask:
         future = self.futures.get(job)
         if future is not None and future.status == "error" and type(future.exception()).__name__ == "KilledWorker":
             return "killed"
+        return None
+
+    def log(self, job: str) -> Path | None:
         return None
 
     def close(self) -> None:

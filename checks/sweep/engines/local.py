@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from checks.sweep.engines import Job, Setup
@@ -79,6 +80,9 @@ class Local:
         process = self.running.get(job)
         return "killed" if process is not None and process.exitcode == -signal.SIGKILL else None
 
+    def log(self, job: str) -> Path | None:
+        return None
+
     def close(self) -> None:
         for process in self.running.values():
             if process.is_alive():
@@ -90,7 +94,8 @@ class Local:
 def _work(setup: Setup, job: Job) -> None:
     """In the new process: what the libraries print goes to the element's log."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt at the terminal is the driver's to handle
-    from checks.sweep.worker import log_of, work
+    from checks.sweep.plan import log_of
+    from checks.sweep.worker import work
 
     log = log_of(setup.out, job.element, job.attempt)
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ import io
 import shutil
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from analyses.errors import InputError
@@ -100,10 +101,13 @@ class Slurm:
     def _printed_cause(self, job: str) -> str | None:
         """What a job step printed at its end: of one that ran out of memory, Slurm calls the job failed and no more."""
         try:
-            text = (self.logs / f"{job}_0_log.err").read_text(errors="replace")
+            text = self.log(job).read_text(errors="replace")
         except OSError:
             return None
         return "memory" if any(word in text for word in OUT_OF_MEMORY) else None
+
+    def log(self, job: str) -> Path | None:
+        return self.logs / f"{job}_0_log.err"
 
     def close(self) -> None:
         """Nothing: jobs go on without the driver, and the next one finds their records."""
