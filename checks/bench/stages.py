@@ -44,7 +44,7 @@ def run(name: str, folder: Path, layers: int | None = None) -> dict[str, object]
     for turn in range(stage.turns):
         work.append(_seconds(stage.work))
         if turn == 0:
-            memory = peak() - baseline
+            memory = max(0.0, peak() - baseline)  # the system counts to within some pages a thread
         if stage.bare:
             bare.append(_seconds(stage.bare))
     return {
