@@ -106,7 +106,7 @@ def by_entries(read: Reader, layers: int, *, seed: int, tick: Tick = silent) -> 
     paired = np.einsum("ahbh->abh", products.inner) if products.exact else paired_products(read, layers)
     for low in range(layers):
         own = products.inner[low, :, low]
-        asymmetry = _asymmetry(own if products.exact else None, read(low))
+        asymmetry = _asymmetry(own if products.exact else None, read(low), paired[low, low].max())
         yield Compared(low, low, paired[low, low], own, asymmetry=asymmetry)
         for high in range(low + 1, layers):
             scrambled = products.scrambled[low] if high == low + 1 else None
@@ -125,21 +125,21 @@ def by_factors(read: Reader, lows: range, layers: int, *, seed: int) -> Iterator
         inner = inner_products(a, b).cpu().numpy()
         paired = inner.diagonal().copy()
         if high == low:
-            yield Compared(low, high, paired, inner, asymmetry=_asymmetry(inner, a))
+            yield Compared(low, high, paired, inner, asymmetry=_asymmetry(inner, a, paired.max()))
         else:
             keys, queries = (scramble(rows, seed=seed, pair=low, side=i) for i, rows in ((1, b.keys), (0, b.queries)))
             yield Compared(low, high, paired, inner, inner_products(a, Heads(keys, queries)).cpu().numpy())
 
 
-def _asymmetry(inner: np.ndarray | None, layer: Heads) -> float:
-    """Largest |⟨g_0, g_h⟩ − ⟨g_h, g_0⟩| relative to a layer's largest product with its first head.
+def _asymmetry(inner: np.ndarray | None, layer: Heads, largest: float) -> float:
+    """Largest |⟨g_0, g_h⟩ − ⟨g_h, g_0⟩| relative to the layer's largest product, which is one of a head with itself.
 
     inner : the products of the layer's heads; None to take both sides from the factors.
     """
     first = Heads(layer.keys[:1], layer.queries[: layer.queries_per_key])
     of_first = inner_products(first, layer).cpu().numpy()[0] if inner is None else inner[0]
     to_first = inner_products(layer, first).cpu().numpy()[:, 0]
-    return float(np.abs(of_first - to_first).max() / (np.abs(of_first).max() or 1))
+    return float(np.abs(of_first - to_first).max() / (largest or 1))
 
 
 def layer_pairs(read: Reader, lows: range, layers: int) -> Iterator[tuple[int, int, Heads, Heads]]:

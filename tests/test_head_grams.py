@@ -290,6 +290,17 @@ def test_products_in_float32_are_those_of_the_dense_metrics_to_a_millionth_of_th
         assert_close_to_norms(found.scrambled[pair], expected, norms[pair][:, None] * norms[pair + 1])
 
 
+@pytest.mark.parametrize("narrowest", [16, 512])  # from the factors alone, and from the entries
+def test_a_first_head_that_is_zero_to_rounding_breaks_no_symmetry(narrowest, monkeypatch):
+    monkeypatch.setattr(head_products, "FLOAT32_HIDDEN", narrowest)
+    layers = [Heads(*(x.float() for x in gaussian(i, head_dim=8, hidden=40))) for i in range(3)]
+    for layer in layers:
+        layer.keys[0] = layer.keys[0, :1]  # the rows of its queries then add up to g, and to nothing but rounding
+        layer.queries[0, -1] = -layer.queries[0, :-1].sum(0)
+    record, _ = measured(layers)
+    assert record.identities["gram_symmetry"].value < 1e-15  # eps, relative to heads that are not zero
+
+
 def assert_close_to_norms(found: np.ndarray, expected: torch.Tensor, norms: torch.Tensor) -> None:
     """Within the error that `head_products` states."""
     assert float((torch.from_numpy(found) - expected).abs().div(norms).max()) < 1e-6
