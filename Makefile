@@ -15,7 +15,7 @@ READY := $(VENV)/.installed
 FATHOM := $(VENV)/bin/python -m checks.cli
 REFERENCE := checks/reference
 MEASURED := $(OUT)/.reference-measured
-SOURCES := $(wildcard analyses/* checks/*.py checks/claims/* checks/verbs/*.py $(REFERENCE)/*.json $(REFERENCE)/*.safetensors)
+SOURCES := $(shell find analyses checks -name "*.py" -o -name "*.json" -path "analyses/*") $(wildcard $(REFERENCE)/*.json $(REFERENCE)/*.safetensors)
 OPTIONS := --seed $(SEED) $(if $(DEVICE),--device $(DEVICE)) $(if $(DTYPE),--dtype $(DTYPE)) \
            $(if $(LAYERS),--layers $(LAYERS)) $(if $(FAMILIES),--families $(FAMILIES)) \
            $(if $(ATTENTION),--attention $(ATTENTION)) $(if $(CALIBRATION),--calibration "$(CALIBRATION)") $(ARGS)

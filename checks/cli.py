@@ -9,9 +9,9 @@ from importlib import import_module
 from typing import NoReturn
 
 from analyses.errors import InputError
-from checks import threads
+from checks.machine import threads
+from checks.options import ERROR
 from checks.verbs import VERBS
-from checks.verbs.options import ERROR
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from transformers.activations import ACT2FN
 
-from analyses.checkpoint import Checkpoint
+from analyses.weights.checkpoint import Checkpoint
 
 
 class Layer(NamedTuple):

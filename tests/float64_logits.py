@@ -7,7 +7,7 @@ from unittest import mock
 import torch
 import transformers
 
-from analyses.checkpoint import Checkpoint, open_checkpoint
+from analyses.weights.checkpoint import Checkpoint, open_checkpoint
 
 TOKENS = torch.randint(256, (2, 24), generator=torch.Generator().manual_seed(1))  # (sequence, token)
 

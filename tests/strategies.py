@@ -3,7 +3,7 @@
 import torch
 from hypothesis import strategies as st
 
-from analyses.shape import Shape
+from analyses.weights.shape import Shape
 
 seeds = st.integers(min_value=0, max_value=2**31 - 1)
 

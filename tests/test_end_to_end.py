@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from analyses import records, suite
+from analyses import records
+from analyses.run import suite
 from checks import cli
-from checks.judge import current_records
-from checks.overlays import overlays
+from checks.claims.judge import current_records
+from checks.report.overlays import overlays
 from checks.sections import SECTIONS
-from tests.test_figures import assert_inside
-from tests.test_for_machines import valid
+from tests.figures.test_figures import assert_inside
+from tests.report.test_for_machines import valid
 from tests.tiny import MODEL_TYPES, tiny_checkpoint
 
 FILES = {f"{name}.json" for name in (*records.ANALYSES, "gates", "manifest")}
@@ -150,7 +151,7 @@ def test_controls_that_crash_lose_no_measurement_and_are_shown_as_not_run(tiny, 
     def crash(*arguments, **keywords):
         raise MemoryError("no room for a twin")
 
-    monkeypatch.setattr("checks.controls.controls", crash)
+    monkeypatch.setattr("checks.controls.run.controls", crash)
     assert fathom("run", tiny, "--out", tmp_path, "--device", "cpu", "--controls", "class") == 2
     assert "controls failed: MemoryError: no room for a twin" in capsys.readouterr().err
     assert "not run" in (tmp_path / "tiny" / "report.html").read_text()

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import torch
 
-from analyses.attention_probe import AttentionProbe
-from analyses.calibration import load_calibration
-from analyses.checkpoint import Checkpoint, open_checkpoint
-from analyses.delta_probe import DeltaProbe
-from analyses.forward import walk
-from analyses.loading import load
-from analyses.probe import Probe
-from analyses.reading import sequences
+from analyses.attention_stats.probe import AttentionProbe
+from analyses.delta_svd.probe import DeltaProbe
+from analyses.forward.calibration import load_calibration
+from analyses.forward.instrumented import walk
+from analyses.forward.loading import load
+from analyses.forward.probe import Probe
+from analyses.forward.tokens import sequences
+from analyses.weights.checkpoint import Checkpoint, open_checkpoint
 from checks.bench import ceilings
 from checks.bench.checkpoints import VOCABULARY
 from checks.bench.stage import Stage, peak, peak_from_here

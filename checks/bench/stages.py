@@ -17,15 +17,18 @@ import numpy as np
 import torch
 from safetensors import safe_open
 
-from analyses import attention_stats, head_grams, null_residual, pairs, quadrature, writes
-from analyses.architectures import GAINS
-from analyses.checkpoint import Checkpoint, open_checkpoint
-from analyses.family_track import follow
+from analyses import attention_stats, head_grams, null_residual
+from analyses.delta_svd import writes
 from analyses.head_grams import reader
-from analyses.head_metric import head_metrics
-from analyses.head_paired import paired_products
-from analyses.head_products import all_products, operations
-from analyses.matching import FLOAT32_HIDDEN, NEURONS, matched_cosines
+from analyses.head_grams.all_pairs import all_products, operations
+from analyses.head_grams.head_paired import paired_products
+from analyses.head_grams.one_head import head_metrics
+from analyses.null_residual import pairs
+from analyses.null_residual.family import follow
+from analyses.null_residual.matching import FLOAT32_HIDDEN, NEURONS, matched_cosines
+from analyses.numerics import lanczos
+from analyses.weights.architectures import GAINS
+from analyses.weights.checkpoint import Checkpoint, open_checkpoint
 from checks.bench import ceilings
 from checks.bench.stage import Stage, peak
 
@@ -212,8 +215,8 @@ def accuracy(checkpoint: Checkpoint) -> Stage:
     for weight in _matrices(checkpoint, 1):
         unit = pairs.Side(weight)
         exact = float(torch.special.entr(unit.sigma.square() / unit.sigma.square().sum()).sum())
-        found = quadrature.sampled_entropy(
-            quadrature.dense(weight.float()),
+        found = lanczos.sampled_entropy(
+            lanczos.dense(weight.float()),
             min(weight.shape),
             unit.norm**2,
             torch.Generator().manual_seed(0),

@@ -1,7 +1,7 @@
 """Gates of attention_stats: identities only. Claims about entropy and temperature are judged where
 they are tested, in head_geometry and schedule_fit."""
 
-from checks.gate import Condition, Gate
+from checks.claims.gate import Condition, Gate
 
 INTEGRITY = (
     Gate(

@@ -1,6 +1,6 @@
 """Gates of delta_svd: DS1 to DS5 and the identities of the residual stream."""
 
-from checks.gate import Condition, Gate
+from checks.claims.gate import Condition, Gate
 
 _RESIDUAL = {"float32": 1e-5, "float64": 1e-12, "bfloat16": 2**-7, "float16": 2**-10}
 _RESIDUAL_REASON = (

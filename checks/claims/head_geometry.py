@@ -1,6 +1,6 @@
 """What must hold of every correlation, and the claims that a head's spectrum predicts its attention."""
 
-from checks.gate import Condition, Gate
+from checks.claims.gate import Condition, Gate
 
 _DEPTH = (
     "The pooled correlation can have the opposite sign of every layer's own, and thirds of the depth do not protect. "

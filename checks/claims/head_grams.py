@@ -1,6 +1,6 @@
 """Gates of head_grams: what must hold of the per-head metric g = W_kᵀ W_q, and what is claimed of it."""
 
-from checks.gate import Condition, Gate
+from checks.claims.gate import Condition, Gate
 
 # Every identity is relative to ‖W_k‖_F‖W_q‖_F, or its square, with which rounding scales.
 ROUNDING = 1e-11

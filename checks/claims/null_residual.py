@@ -1,7 +1,7 @@
 """How alike are adjacent layers, and what would chance give?"""
 
-from analyses.architectures import GAINS
-from checks.gate import Condition, Gate
+from analyses.weights.architectures import GAINS
+from checks.claims.gate import Condition, Gate
 
 _STORED = (
     "The published script stopped at the stored coordinates: reordering one layer's neurons or heads changes these "

@@ -1,6 +1,6 @@
 """What must hold of every fit, and the claims that gains and temperatures follow a schedule."""
 
-from checks.gate import Condition, Gate
+from checks.claims.gate import Condition, Gate
 
 _NOT_A_TEMPERATURE = (
     "T ∝ 1/γ is no temperature: with q/k norms a uniform factor of the input norm cancels in the logits, and without "

@@ -44,7 +44,7 @@ def missing(out: Path, element: Element) -> dict[str, str]:
 
 
 def _inputs(keys: Mapping[str, Mapping[str, Any]]) -> str:
-    """As `analyses.keys` has it: the keys of the records that one was made from."""
+    """As `analyses.run.keys` has it: the keys of the records that one was made from."""
     return records.digest({name: records.digest(key) for name, key in keys.items()})
 
 

@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from checks.sweep import done, failures
+from checks.sweep.disk import lacking
+from checks.sweep.element import DONE, FIRST_LOOK, OVER, QUEUED, RUNNING, SETTLING, WAITING, Desk, Watched
 from checks.sweep.engines import Busy, Engine, Job
 from checks.sweep.plan import Plan
-from checks.sweep.room import lacking
-from checks.sweep.watched import DONE, FIRST_LOOK, OVER, QUEUED, RUNNING, SETTLING, WAITING, Desk, Watched
 
 REPORT = 60.0  # seconds between two reports
 LISTING = 30.0  # seconds between two questions to an engine that others ask too

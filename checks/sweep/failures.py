@@ -23,7 +23,7 @@ from pathlib import Path
 
 from analyses import records
 from analyses.errors import InputError
-from checks.sweep.room import FULL
+from checks.sweep.disk import FULL
 
 ATTEMPTS = 3  # of one task, by one sweep
 FINAL = frozenset({"input", "error", "class", "differs"})

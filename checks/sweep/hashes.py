@@ -19,7 +19,7 @@ class Hashes:
             self.known = {}
 
     def of(self, paths: Iterable[Path]) -> dict[str, str]:
-        from analyses.weight_files import sha256
+        from analyses.weights.files import sha256
 
         found = {}
         for path in paths:

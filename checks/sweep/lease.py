@@ -16,7 +16,7 @@ from typing import Any
 
 from analyses import records
 from analyses.errors import InputError
-from checks.sweep import place
+from checks.sweep import process
 
 BEAT = 10.0  # seconds between two touches
 STALE = 120.0  # seconds; a pause of the interpreter or of a file server is shorter
@@ -39,7 +39,7 @@ class Held:
         """Whether its holder runs; None if it is silent and too far away to be seen."""
         if self.ended:
             return False
-        seen = place.alive(self.facts["process"])
+        seen = process.alive(self.facts["process"])
         if seen is not None:
             return seen
         return True if self.age < STALE else None
@@ -112,7 +112,7 @@ def take(path: Path, facts: Mapping[str, Any]) -> Lease | None:
     Two who find the same dead lease may both take it if they meet within an instant. Then both do the
     same work and the second to write finds the same bytes there.
     """
-    own = {**facts, "process": place.me(), "token": uuid.uuid4().hex}
+    own = {**facts, "process": process.me(), "token": uuid.uuid4().hex}
     temporary = path.with_name(f".{path.name}.{own['token']}.tmp")
     records.write_json(temporary, own)
     try:

@@ -28,7 +28,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
-    """A piece of one analysis of a checkpoint (`analyses.pieces`)."""
+    """A piece of one analysis of a checkpoint (`analyses.run.shards`)."""
 
     analysis: str
     start: int  # first layer
@@ -45,7 +45,7 @@ class Element:
 
     id: str
     source: Source
-    settings: Mapping[str, Any]  # fields of `analyses.suite.Settings`, as JSON
+    settings: Mapping[str, Any]  # fields of `analyses.run.suite.Settings`, as JSON
     threads: int
     tasks: Mapping[str, Task]  # analysis → task
     bytes: int | None  # of its files; None where only the hub knows
@@ -120,8 +120,8 @@ def plain_settings(settings: Any) -> dict[str, Any]:
 
 
 def settings_of(element: Element) -> Any:
-    """The `analyses.suite.Settings` of an element."""
-    from analyses.suite import Settings
+    """The `analyses.run.suite.Settings` of an element."""
+    from analyses.run.suite import Settings
 
     def value(stored: Any) -> Any:
         if isinstance(stored, dict):

@@ -56,10 +56,10 @@ def _element(source: Source, options: Mapping[str, Any], threads: int, hashes: H
     """One checkpoint with the records that its options ask for."""
     import torch
 
-    from analyses.checkpoint import open_checkpoint
-    from analyses.measure import resolve_device, stored_dtype
-    from analyses.suite import Settings
-    from analyses.weight_files import described_files
+    from analyses.run.measure import resolve_device, stored_dtype
+    from analyses.run.suite import Settings
+    from analyses.weights.checkpoint import open_checkpoint
+    from analyses.weights.files import described_files
 
     torch.set_num_threads(threads)  # part of every key, and of the keys of what a record was made from
     named = {field.name: options[field.name] for field in dataclasses.fields(Settings) if field.name in options}
@@ -89,9 +89,9 @@ def _element(source: Source, options: Mapping[str, Any], threads: int, hashes: H
 
 def _tasks(source: Source, settings: Any, files: Mapping[str, str]) -> dict[str, Task]:
     """Analysis → its record, of those that the settings ask for and those that they read."""
-    from analyses import keys
-    from analyses.calibration import load_calibration
-    from analyses.suite import NEEDS
+    from analyses.forward.calibration import load_calibration
+    from analyses.run import keys
+    from analyses.run.suite import NEEDS
 
     text, named = load_calibration(settings.calibration), SimpleNamespace(name=source.name, revision=source.commit)
     wanted = {*settings.only, *(needed for name in settings.only for needed in NEEDS.get(name, ()))}
@@ -108,9 +108,9 @@ def _tasks(source: Source, settings: Any, files: Mapping[str, str]) -> dict[str,
 
 def _shards(element: Element) -> Iterator[Element]:
     """The pieces of a checkpoint's analyses as elements of their own; none of an analysis that is one piece."""
-    from analyses import hub
-    from analyses.pieces import ANALYSES, pieces
-    from analyses.plan import assembled
+    from analyses.run.plan import assembled
+    from analyses.run.shards import ANALYSES, pieces
+    from analyses.weights import hub
 
     checkpoint, settings = assembled(hub.describe(element.source.exact)), settings_of(element)
     for name in ANALYSES:

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from analyses.errors import InputError
+from checks.sweep.disk import lacking
 from checks.sweep.plan import Element
-from checks.sweep.room import lacking
 
 
 def prefetch(elements: Iterable[Element], say: Callable[[str], None]) -> None:
@@ -21,7 +21,7 @@ def prefetch(elements: Iterable[Element], say: Callable[[str], None]) -> None:
     import huggingface_hub
     from huggingface_hub import constants
 
-    from analyses.hub import HUB_FILES
+    from analyses.weights.hub import HUB_FILES
 
     cache = Path(constants.HF_HUB_CACHE)
     for element in elements:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from analyses.errors import InputError
-from checks.verbs import options
+from checks import options
 
 OWN = ("models", "model", "source")  # keys of a sweep file that are no option
 

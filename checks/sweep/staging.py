@@ -16,13 +16,14 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from analyses import hub, records
-from analyses.checkpoint import open_checkpoint
+from analyses import records
 from analyses.errors import InputError
-from analyses.weight_files import described_files, sha256
-from checks.sweep import place
+from analyses.weights import hub
+from analyses.weights.checkpoint import open_checkpoint
+from analyses.weights.files import described_files, sha256
+from checks.sweep import process
+from checks.sweep.disk import lacking
 from checks.sweep.plan import Element
-from checks.sweep.room import lacking
 
 
 @contextlib.contextmanager
@@ -47,7 +48,7 @@ def staged(element: Element, stage: Path | None) -> Iterator[Path]:
     with _lock(copy):
         if not copy.exists():
             _copy(origin, copy, element.hashes, stage)
-        records.write_json(mine, place.me())
+        records.write_json(mine, process.me())
     try:
         yield copy
     finally:
@@ -94,7 +95,7 @@ def _used(users: Path) -> bool:
     lives = False
     for path in users.glob("*.json"):
         try:
-            dead = place.alive(records.read_json(path)) is False
+            dead = process.alive(records.read_json(path)) is False
         except InputError:
             dead = True
         if dead:

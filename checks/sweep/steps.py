@@ -11,9 +11,9 @@ from typing import Any
 
 from analyses import records
 from analyses.errors import InputError
-from checks import words
-from checks.numbers import number
-from checks.rendering import render
+from checks.figures.numbers import number
+from checks.report import words
+from checks.report.rendering import render
 from checks.sections import SECTIONS
 from checks.sweep.plan import Element, Plan
 from checks.sweep.steps_drawn import Step, claim_of, figure

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from checks import axes
-from checks.axes import Axis
-from checks.figures import THIRD, Column, Figure, Key, Panel, Table
-from checks.numbers import number
-from checks.plots import Plot
-from checks.strips import SYMBOLS
+from checks.figures import axes
+from checks.figures.axes import Axis
+from checks.figures.geometry import THIRD, Column, Figure, Key, Panel, Table
+from checks.figures.numbers import number
+from checks.figures.plots import Plot
+from checks.figures.strips import SYMBOLS
 
 SHAPES = {
     "holds": "circle",

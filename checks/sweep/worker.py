@@ -16,14 +16,15 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from analyses import keys, pieces, records
-from analyses.calibration import load_calibration
-from analyses.checkpoint import Checkpoint, open_checkpoint
+from analyses import records
 from analyses.errors import InputError
-from analyses.measure import measure_checkpoint
-from analyses.safetensors_file import as_file
-from analyses.suite import Settings
-from checks.manifest import manifest
+from analyses.forward.calibration import load_calibration
+from analyses.run import keys, shards
+from analyses.run.measure import measure_checkpoint
+from analyses.run.suite import Settings
+from analyses.weights.checkpoint import Checkpoint, open_checkpoint
+from analyses.weights.safetensors import as_file
+from checks.machine.manifest import manifest
 from checks.sweep import done, failures, lease, plan
 from checks.sweep.failures import Failure, kind_named, kind_of
 from checks.sweep.plan import Element
@@ -99,7 +100,7 @@ def _measure(out: Path, element: Element, stage: Path | None, say: Callable[[str
 def _make_piece(checkpoint: Checkpoint, out: Path, element: Element, settings: Settings) -> None:
     """Measure the piece that the element is."""
     name, layers = element.shard.analysis, element.shard.layers
-    tree, tensors = pieces.make(name, checkpoint, layers, settings)
+    tree, tensors = shards.make(name, checkpoint, layers, settings)
     record = {
         "schema_version": records.SCHEMA_VERSION,
         "analysis": name,
@@ -125,9 +126,9 @@ def _parts(
         path = shard.folder(out) / f"{name}.json"
         record, arrays = records.read_record(path), path.with_suffix(".safetensors")
         stored = record["piece"], load_file(arrays) if "arrays" in record else {}
-        return pieces.restore(name, checkpoint, layers, settings, stored)
+        return shards.restore(name, checkpoint, layers, settings, stored)
 
-    return {name: partial(part, name) for name in pieces.ANALYSES}
+    return {name: partial(part, name) for name in shards.ANALYSES}
 
 
 def _require_class(element: Element) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from checks.verbs import options
+from checks import options
 
 HELP = "make a result the one that `verify recorded` expects; logged with its reason"
 
@@ -20,10 +20,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from checks.accept import accept
-    from checks.again import settings_of
-    from checks.received import RECORDED, model_of, received
-    from checks.tolerances import measure_tolerances
+    from checks.verify.accept import accept
+    from checks.verify.remeasure import settings_of
+    from checks.verify.results import RECORDED, model_of, received
+    from checks.verify.tolerances import measure_tolerances
 
     with received(arguments.folder) as result:
         model = arguments.model or model_of(result.manifest)

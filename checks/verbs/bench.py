@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from checks.verbs import options
+from checks import options
 
 HELP = "measure time and memory of each stage against what this machine can do; random weights, no model needed"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from checks.verbs import options
-from checks.verbs.options import GATE_FAILED, OK
+from checks import options
+from checks.options import GATE_FAILED, OK
 
 HELP = "two runs beside each other: new failures, fixes, drifts, and what cannot be compared"
 
@@ -22,8 +22,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from analyses.records import write_bytes
-    from checks.compare import FAILURE, UNLIKE, compare, read_side
-    from checks.comparison_page import answer, broken, render_comparison
+    from checks.report.comparison import answer, broken, render_comparison
+    from checks.verify.compare import FAILURE, UNLIKE, compare, read_side
 
     a, b = read_side(arguments.a), read_side(arguments.b)
     pairs = compare(a, b)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analyses.errors import InputError
-from checks.verbs import options
+from checks import options
 
 if TYPE_CHECKING:
-    from analyses.measure import Measured
+    from analyses.run.measure import Measured
 
 HELP = "records only"
 REFERENCE = Path(__file__).parents[1] / "reference"
@@ -36,11 +36,11 @@ def source_of(model: str) -> str:
 
 def measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:
     """Measure every model; one that cannot be measured does not keep the others from it."""
-    from analyses.measure import measure
     from analyses.records import ANALYSES, write_json
-    from analyses.suite import Settings
-    from checks.manifest import manifest
-    from checks.progress import bars
+    from analyses.run.measure import measure
+    from analyses.run.suite import Settings
+    from checks.machine.manifest import manifest
+    from checks.machine.progress import bars
 
     if arguments.quiet or not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read when the hub's client is imported
@@ -92,14 +92,14 @@ def _control(measured: Measured, wanted: str, arguments: argparse.Namespace) -> 
 
     The measurement stands without them, and the page then says that they were not run.
     """
-    from analyses import keys
     from analyses.records import CannotWrite, read_json, read_record, write_json
-    from checks.controls import PARTS, controls
-    from checks.judge import checksums
+    from analyses.run import keys
+    from checks.claims.judge import checksums
+    from checks.controls.run import PARTS, controls
 
     path = measured.folder / "controls.json"
     found = {name: read_record(measured.folder / f"{name}.json", arrays=False) for name in measured.settings.only}
-    rests_on = {"records": checksums(found), "code": keys.code("checks.controls")}
+    rests_on = {"records": checksums(found), "code": keys.code("checks.controls.run")}
     parts = {"all": PARTS, "none": ()}.get(wanted, (wanted,))
     say = options.say(arguments)
     there = read_json(path) if path.exists() else {}

@@ -8,10 +8,10 @@ import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from checks.verbs import options
+from checks import options
 
 if TYPE_CHECKING:
-    from analyses.plan import Plan
+    from analyses.run.plan import Plan
 
 HELP = "what measuring a model would read, cost and leave out; reads headers, and downloads no weights"
 UNITS = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -24,8 +24,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from analyses.plan import plan
     from analyses.records import plain
+    from analyses.run.plan import plan
     from checks.verbs.measure import source_of
 
     for i, model in enumerate(arguments.models):

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analyses.errors import InputError
-from checks.verbs import options
-from checks.verbs.options import ERROR, GATE_FAILED, NOTHING, OK
+from checks import options
+from checks.options import ERROR, GATE_FAILED, NOTHING, OK
 
 HELP = "gates, pages and an index over these records alone; no model needed"
 
@@ -50,7 +50,7 @@ def report_all(
         is an error where no other could be read.
     """
     from analyses.records import write_bytes
-    from checks.index import Indexed, render_index
+    from checks.report.index import Indexed, render_index
 
     say = options.say(arguments)
     unread: dict[Path, str] = {}
@@ -78,12 +78,12 @@ def report_all(
 def _report(folder: Path, arguments: argparse.Namespace) -> int:
     """Judge and render one model; its exit code. Raises InputError where its records cannot be read."""
     from analyses.records import write_bytes, write_json
-    from checks import words
-    from checks.cases import cases
-    from checks.judge import exit_code, judge, read_controls, read_records
-    from checks.junit import junit
-    from checks.markdown import summary
-    from checks.report import render_model
+    from checks.claims.judge import exit_code, judge, read_controls, read_records
+    from checks.report import words
+    from checks.report.cases import cases
+    from checks.report.junit import junit
+    from checks.report.markdown import summary
+    from checks.report.page import render_model
 
     say = options.say(arguments)
     try:

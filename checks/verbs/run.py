@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from checks.verbs import options
+from checks import options
 from checks.verbs.measure import measure_all
 from checks.verbs.report import models_under, report_all
 

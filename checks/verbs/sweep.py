@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analyses.errors import InputError
-from checks import threads
-from checks.verbs import options
-from checks.verbs.options import NOTHING, OK
+from checks import options
+from checks.machine import threads
+from checks.options import NOTHING, OK
 
 if TYPE_CHECKING:
     from checks.sweep.plan import Plan
@@ -169,7 +169,7 @@ def _status(arguments: argparse.Namespace) -> int:
 def _finish(made: Plan, full: str | None, arguments: argparse.Namespace) -> int:
     """Pages and index over what is there, the table, and how to get the rest."""
     from analyses.records import write_bytes
-    from checks.index import Indexed, render_index
+    from checks.report.index import Indexed, render_index
     from checks.sweep import progress, steps
     from checks.verbs.report import report_all
 

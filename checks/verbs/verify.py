@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from analyses.errors import InputError
-from checks.verbs import options
+from checks import options
 
 HELP = "measure a recorded result again and compare number by number; 0 same, 1 moved, 3 not comparable"
 
@@ -29,12 +29,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from analyses.records import write_bytes, write_json
-    from checks.again import again
-    from checks.junit import junit
-    from checks.markdown import summary
-    from checks.received import RECORDED, model_of, received, subset
-    from checks.verified import cases, lines
-    from checks.verify import plain, verify
+    from checks.report.junit import junit
+    from checks.report.markdown import summary
+    from checks.report.verification import cases, lines
+    from checks.verify.remeasure import again
+    from checks.verify.results import RECORDED, model_of, received, subset
+    from checks.verify.verify import plain, verify
 
     shipped = arguments.result == Path("recorded") and not arguments.result.exists()
     with ExitStack() as stack:

@@ -4,11 +4,11 @@ with its controls, and beside it the models that a page must survive."""
 from pathlib import Path
 
 from analyses import records
+from checks.claims.judge import checksums, read_records
+from checks.claims.verdicts import BLIND, CHANGES, VERDICTS, WITHIN_NOISE, WORTHLESS
 from checks.cli import main
-from checks.index import render_index
-from checks.judge import checksums, read_records
-from checks.report import render_model
-from checks.verdicts import BLIND, CHANGES, VERDICTS, WITHIN_NOISE, WORTHLESS
+from checks.report.index import render_index
+from checks.report.page import render_model
 from tests.page import attention_record, finding, gates, manifest, outcome, write_folder
 from tests.tiny import tiny_checkpoint
 

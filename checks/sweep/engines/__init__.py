@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from checks import threads
+from checks.machine import threads
 
 ENGINES = ("local", "slurm", "dask")
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from checks import threads
+from checks.machine import threads
 from checks.sweep.engines import Job
 
 ROOT = Path(__file__).parents[3]

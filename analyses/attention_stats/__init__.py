@@ -1,0 +1,4 @@
+"""What are a head's spectrum and its attention, layer by layer?"""
+
+from analyses.attention_stats.analysis import AttentionProbe as AttentionProbe
+from analyses.attention_stats.analysis import measure as measure

@@ -1,0 +1,238 @@
+"""What are a head's spectrum and its attention, layer by layer?
+
+Static: singular values of the head metric g = W_kᵀ W_q, from the weights alone. The published key
+holds those of W_k W_qᵀ, another matrix; the exact ones come from thin QR factors of both sides and
+one d×d problem per head, never a hidden × hidden matrix. Dynamic: what `attention_probe` saw of
+the attention on the calibration text. A layer's temperature is 1/(mean over heads of the standard
+deviation of its logits), the measured counterpart of what the published scripts read off a gain.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from analyses.attention_stats.means import STATISTICS, HeadMeans
+from analyses.attention_stats.probe import AttentionProbe as AttentionProbe
+from analyses.errors import InputError
+from analyses.forward.probe import ForwardFacts
+from analyses.numerics import spectra
+from analyses.progress import Tick, silent
+from analyses.records import SCHEMA_VERSION, Metric
+from analyses.weights.canonical import qk_gain, read_by_heads
+from analyses.weights.checkpoint import Checkpoint
+from analyses.weights.positions import position_note
+
+ANALYSIS = "attention_stats"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StaticLayer:
+    """Spectra of one layer's heads, descending."""
+
+    metric_singvals_per_head: list[list[float]]  # [head][mode] of W_k W_qᵀ, as published
+    singvals_per_head: list[list[float]]  # [head][mode] of g = W_kᵀ W_q
+    # [head][mode] of g with the input norm's gain and the q/k norms' gains folded in; under q/k norms W^h·γ is
+    # divided by its Frobenius norm before their gains are applied, and a head that is all zero has none.
+    gained_singvals_per_head: list[list[float] | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DynamicLayer:
+    """One layer's attention on the calibration text; each a list over heads."""
+
+    mean_attention_entropy_per_head: list[float]  # nats, mean over queries
+    entropy_fraction_per_head: list[float | None]  # of ln(visible keys), 0 to 1, queries with ≥ 2 visible keys
+    mean_logit_std_per_head: list[float | None]  # scaled logits before softmax, ddof 0, queries with ≥ 2 visible keys
+    sink_share_per_head: list[float | None]  # mean probability on key 0, queries other than the first
+    entropy_without_sink_per_head: list[float | None]  # nats, key 0 left out, where ≥ 2 other keys are visible
+    logit_std_without_sink_per_head: list[float | None]  # key 0 left out, where ≥ 2 other keys are visible
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionStats:
+    """Static and dynamic statistics of every head."""
+
+    analysis: str = ANALYSIS
+    schema_version: int = SCHEMA_VERSION
+    model: str
+    dtype: str  # of the forward pass; "float64" where only the weights were read
+    num_layers: int
+    num_heads: int  # query heads
+    head_dim: int
+    static: list[StaticLayer]  # [layer]
+    dynamic: list[DynamicLayer] | None  # [layer]; None without a forward pass
+    temperature: list[float | None] | None  # [layer], 1/(mean over heads of the logit std)
+    calibration: ForwardFacts | None  # text, tokens, devices; None without a forward pass
+    queries: int | None  # over all sequences
+    metrics: dict[str, Metric]
+    identities: dict[str, Metric]
+    absent: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def measure(
+    checkpoint: Checkpoint,
+    probe: AttentionProbe | None,
+    facts: ForwardFacts | None,
+    *,
+    seed: int,
+    device: str,
+    no_forward: str = "no forward pass was run",
+    tick: Tick = silent,
+) -> AttentionStats:
+    """Spectra of all heads, and their attention where a forward pass fed the probe.
+
+    Parameters
+    ----------
+    probe, facts : from `forward.run`; None where there was no pass, for the reason in `no_forward`.
+    seed : unused, nothing here is random.
+    device : where the spectra are computed.
+
+    Raises
+    ------
+    What the probe raised during the pass; InputError if a layer's attention never reached it.
+    """
+    shape = checkpoint.shape
+    absent: dict[str, str] = {}
+    static, energy = [], 0.0
+    for layer in range(shape.layers):
+        of_heads, error = _static(checkpoint, layer, device)
+        static.append(of_heads)
+        energy = max(energy, error)
+        tick(layer + 1, shape.layers)
+        for head, values in enumerate(of_heads.gained_singvals_per_head):
+            if values is None:
+                absent[f"static.{layer}.gained_singvals_per_head.{head}"] = "this head's queries or keys are all zero"
+    identities = {
+        "singvals_energy": Metric(
+            value=energy,
+            n={"heads": shape.layers * shape.heads},
+            method="|Σσ² − ‖g‖²| / ‖g‖², ‖g‖² from traces of d×d matrices; worst head",
+        )
+    }
+    dynamic, temperature = None, None
+    if probe is None or facts is None:
+        identities |= {
+            name: Metric(value=None, reason=no_forward, applies=False) for name in ("entropy_bound", "row_sum")
+        }
+        absent |= dict.fromkeys(("dynamic", "temperature", "calibration", "queries"), no_forward)
+    else:
+        seen = _seen(probe, shape.layers)
+        dynamic = [_dynamic(means, layer, absent) for layer, means in enumerate(seen)]
+        temperature = [_temperature(means, layer, absent) for layer, means in enumerate(seen)]
+        identities |= _probe_identities(seen, facts)
+    return AttentionStats(
+        model=checkpoint.name,
+        dtype="float64" if facts is None else facts.dtype,
+        num_layers=shape.layers,
+        num_heads=shape.heads,
+        head_dim=shape.head_dim,
+        static=static,
+        dynamic=dynamic,
+        temperature=temperature,
+        calibration=facts,
+        queries=None if dynamic is None else seen[0].queries,
+        metrics={},
+        identities=identities,
+        absent=absent,
+        notes=_notes(checkpoint, facts),
+    )
+
+
+def _static(checkpoint: Checkpoint, layer: int, device: str) -> tuple[StaticLayer, float]:
+    """Spectra of one layer, and the worst head's |Σσ² − ‖g‖²|/‖g‖². The keys of a group are factored once."""
+    query = checkpoint.head_blocks("q_proj", layer, device=device)  # (head, head_dim, hidden)
+    key = checkpoint.head_blocks("k_proj", layer, device=device)  # (kv_head, head_dim, hidden)
+    own_key = torch.arange(len(query), device=key.device) // (len(query) // len(key))  # (head,), of each query head
+    exact = _singvals(key, query)
+    # ‖g‖² = tr(W_k W_kᵀ W_q W_qᵀ)
+    norm_sq = ((key @ key.mT)[own_key] * (query @ query.mT)).sum((-2, -1))
+    error = (exact.square().sum(-1) - norm_sq).abs() / norm_sq.clamp_min(torch.finfo(torch.float64).tiny)
+    published = torch.linalg.svdvals(key.unsqueeze(1) @ _by_group(query, key).mT).flatten(0, 1)
+    del query, key
+    query, key = (read_by_heads(checkpoint, family, layer, device) for family in ("q_proj", "k_proj"))
+    alive = torch.ones(len(query), dtype=torch.bool)
+    if checkpoint.has_qk_norm:
+        query_norm, key_norm = (rows.norm(dim=(-2, -1), keepdim=True) for rows in (query, key))
+        if checkpoint.architecture.qk_norm == "whole projection":  # which cancels the size of all heads together
+            query_norm, key_norm = query_norm.norm().expand_as(query_norm), key_norm[own_key].norm().expand_as(key_norm)
+        alive = ((query_norm > 0) & (key_norm[own_key] > 0)).flatten().cpu()
+        # The norms cancel the size of W_q x and W_k x, not that of their own gains, which come after.
+        query = query / query_norm * qk_gain(checkpoint, "q_proj", layer, len(query), device)
+        key = key / key_norm * qk_gain(checkpoint, "k_proj", layer, len(key), device)
+    gained = _singvals(key.nan_to_num(), query.nan_to_num()).tolist()  # a zero head's 0/0 must not reach the SVD
+    return StaticLayer(
+        metric_singvals_per_head=published.tolist(),
+        singvals_per_head=exact.tolist(),
+        gained_singvals_per_head=[values if ok else None for values, ok in zip(gained, alive.tolist(), strict=True)],
+    ), float(error.max())
+
+
+def _singvals(key: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
+    """Of each head's W_kᵀ W_q, (head, head_dim)."""
+    return spectra.product_singular_values(key.unsqueeze(1), _by_group(query, key)).flatten(0, 1)
+
+
+def _by_group(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """(kv_head, query of the group, head_dim, hidden)."""
+    return query.unflatten(0, (len(key), -1))
+
+
+def _seen(probe: AttentionProbe, layers: int) -> list[HeadMeans]:
+    if probe.failure is not None:
+        raise probe.failure
+    if missing := [layer for layer in range(layers) if layer not in probe.layers]:
+        raise InputError(
+            f"layer {missing[0]}'s attention does not go through the library's attention interface "
+            f"({len(missing)} of {layers} layers); this model's code is not supported"
+        )
+    return [probe.layers[layer] for layer in range(layers)]
+
+
+def _dynamic(means: HeadMeans, layer: int, absent: dict[str, str]) -> DynamicLayer:
+    keys = {name: f"{name}_per_head" for name in STATISTICS}
+    keys |= {"entropy": "mean_attention_entropy_per_head", "logit_std": "mean_logit_std_per_head"}
+    lists: dict[str, Any] = {}
+    for name, key in keys.items():
+        values = getattr(means, name)
+        if not values.isfinite().all():
+            absent[f"dynamic.{layer}.{key}.*"] = "no query of the text sees enough keys"
+        lists[key] = [value if value == value else None for value in values.tolist()]
+    return DynamicLayer(**lists)
+
+
+def _temperature(means: HeadMeans, layer: int, absent: dict[str, str]) -> float | None:
+    spread = float(means.logit_std.mean())
+    if spread > 0:  # false also for a NaN
+        return 1 / spread
+    absent[f"temperature.{layer}"] = "this layer's logits are all equal, so that 1/(their spread) is not defined"
+    return None
+
+
+def _probe_identities(seen: list[HeadMeans], facts: ForwardFacts) -> dict[str, Metric]:
+    rows = {"rows": sum(means.queries * len(means.entropy) for means in seen)}
+
+    def worst(values: list[float], method: str) -> Metric:
+        layer = max(range(len(values)), key=values.__getitem__)
+        return Metric(value=values[layer], n=rows, where=f"layer {layer}", method=method)
+
+    source = "the model's own probabilities" if facts.attention == "eager" else "probabilities recomputed from q and k"
+    return {
+        "entropy_bound": worst(
+            [max(0.0, means.entropy_excess) for means in seen],
+            "excess of the entropy over ln(visible keys), or below 0, in nats; worst query",
+        ),
+        "row_sum": worst(
+            [means.row_sum_error for means in seen], f"|Σ over visible keys − 1| of {source}; worst query"
+        ),
+    }
+
+
+def _notes(checkpoint: Checkpoint, facts: ForwardFacts | None) -> list[str]:
+    notes = [position_note(checkpoint)]
+    if "input_ln" in checkpoint.absent:
+        notes.append(f"Gained spectra have no input gain folded in: {checkpoint.absent['input_ln']}.")
+    if checkpoint.has_qk_bias:
+        notes.append("Queries and keys carry biases, which the static spectra omit and the dynamic statistics include.")
+    return notes + (facts.notes() if facts is not None else [])

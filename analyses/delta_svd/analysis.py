@@ -1,0 +1,272 @@
+"""What does a layer write into the residual stream?
+
+δ_ℓ = h_{ℓ+1} − h_ℓ on the calibration text, the first token of each sequence dropped. The hidden
+states are those that enter the decoder layers and the final norm: the library's last hidden state
+is *after* that norm, so that the published last δ was no layer's write; it is kept beside the right
+one in `published_last`. `writes` measures one layer, `delta_probe` feeds it, `phases` compares runs of layers.
+"""
+
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import torch
+
+from analyses.delta_svd.phases import Phase, PhaseTest, describe, phase_ranges, phase_test
+from analyses.delta_svd.probe import DeltaProbe as DeltaProbe
+from analyses.delta_svd.writes import LayerWrite, Spectrum
+from analyses.forward.probe import ForwardFacts
+from analyses.numerics.intervals import bootstrap, spearman
+from analyses.records import SCHEMA_VERSION, Metric
+from analyses.weights.checkpoint import Checkpoint
+
+ANALYSIS = "delta_svd"
+POST_NORM = "the stream is normalised behind each branch, so that a write is not the sum of what the branches add"
+NO_TEST = "a layer has no top direction, or no distance in depth has pairs both inside and across phases"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """One layer's write: published keys first, the corrected ones after them."""
+
+    frob: float  # ‖δ‖_F
+    token_norm_mean: float  # ‖δ_t‖ over tokens
+    token_norm_std: float  # ddof 0
+    h_norm_mean: float  # ‖h_t‖ of the layer's input
+    rel_step_mean: float | None  # ‖δ_t‖/‖h_t‖
+    rel_step_std: float | None  # ddof 0
+    cos_delta_h_mean: float | None  # cos(δ_t, h_t), −1 to 1
+    parallel_frac: float | None  # mean |cos(δ_t, h_t)|, 0 to 1
+    singvals: list[float] | None  # ten largest of δ
+    eff_rank: float | None  # e^S of δ's spectrum
+    top1_frac: float | None  # σ₁²/Σσ², 0 to 1
+    top3_frac: float | None
+    top10_frac: float | None
+    centred: Spectrum | None  # of δ with its mean over tokens removed
+    unit_rows: Spectrum | None  # of δ with every token's write scaled to length 1
+    without_outliers: Spectrum | None  # of δ without the largest feature dimensions
+    mean_share: float | None  # energy share of the mean write
+    top_token_share: float | None  # energy share of the largest token
+    outlier_dims: list[int]  # the dimensions left out in `without_outliers`
+    outlier_share: float | None  # their energy share
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeltaSvd:
+    """Writes of all layers."""
+
+    analysis: str = ANALYSIS
+    schema_version: int = SCHEMA_VERSION
+    model: str
+    dtype: str  # of the forward pass; statistics are float64
+    num_layers: int
+    hidden: int
+    tokens: int  # rows of each δ
+    calibration: ForwardFacts
+    layers: list[Layer]
+    abs_cos: list[list[float | None]]  # [layer][layer] |cos| of top directions of δ, as published
+    abs_cos_centred: list[list[float | None]]  # of centred δ
+    phases: dict[str, Phase | None]  # A … tail; None where no layer falls in
+    phase_test: PhaseTest  # of the published directions
+    phase_test_centred: PhaseTest
+    published_last: dict[str, float | None]  # of the published last δ, taken after the final norm
+    metrics: dict[str, Metric]
+    identities: dict[str, Metric]
+    absent: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def measure(
+    checkpoint: Checkpoint, probe: DeltaProbe, facts: ForwardFacts, *, seed: int, device: str
+) -> tuple[DeltaSvd, dict[str, torch.Tensor]]:
+    """Assemble what the probe saw into the record, with the comparisons between layers.
+
+    Parameters
+    ----------
+    probe, facts : from `forward.run`.
+    seed : of the bootstraps over layers and of the sampled segmentations.
+    device : unused, the layers were reduced where they ran.
+
+    Returns
+    -------
+    The record, and the arrays for delta_svd.safetensors: `directions` and `directions_centred`,
+    float32 (layer, mode, hidden), unit rows by falling energy, zero where the rank is smaller.
+
+    Raises
+    ------
+    What the probe raised during the pass.
+    """
+    if probe.failure is not None:
+        raise probe.failure
+    depth = checkpoint.shape.layers
+    writes = [probe.writes[layer] for layer in range(depth)]
+    directions = torch.stack([probe.directions[layer] for layer in range(depth)])  # (layer, mode, hidden)
+    centred = torch.stack([probe.centred[layer] for layer in range(depth)])
+    cos, cos_centred = _abs_cos(directions), _abs_cos(centred)
+    ranges = phase_ranges(depth)
+    phases = {
+        name: describe(phase, cos, cos_centred, directions.numpy(), centred.numpy()) if phase else None
+        for name, phase in ranges.items()
+    }
+    tests = {"phase_test": _test(cos, ranges, seed), "phase_test_centred": _test(cos_centred, ranges, seed)}
+    tokens = int(probe.later.sum())
+    record = DeltaSvd(
+        model=checkpoint.name,
+        dtype=facts.dtype,
+        num_layers=depth,
+        hidden=checkpoint.shape.hidden,
+        tokens=tokens,
+        calibration=facts,
+        layers=[_layer(write) for write in writes],
+        abs_cos=cos.tolist(),
+        abs_cos_centred=cos_centred.tolist(),
+        phases=phases,
+        **tests,
+        published_last=_published_last(probe.published_last),
+        metrics=_metrics(writes, cos_centred, tests, tokens / checkpoint.shape.hidden, seed),
+        identities=_identities(probe, depth),
+        absent=_absent(writes, phases, tests)
+        | ({} if probe.published_last else {"published_last.*": "the model's last layer was left out"}),
+        notes=_notes(checkpoint, facts),
+    )
+    return record, {"directions": directions.float(), "directions_centred": centred.float()}
+
+
+def _abs_cos(directions: torch.Tensor) -> np.ndarray:
+    """(layer, layer) |cos| of top directions; NaN for a layer that has none."""
+    top = directions[:, 0]
+    cos = (top @ top.T).abs().clamp_max(1).numpy()
+    none = (top == 0).all(1).numpy()
+    cos[none] = np.nan
+    cos[:, none] = np.nan
+    return cos
+
+
+def _test(similarity: np.ndarray, ranges: dict[str, range], seed: int) -> PhaseTest:
+    if np.isnan(similarity).any():
+        return PhaseTest(difference=None, p=None, segmentations=0)
+    return phase_test(similarity, ranges, seed=seed)
+
+
+def _layer(write: LayerWrite) -> Layer:
+    size, spectrum = write.size, write.spectrum
+    names = ("singvals", "eff_rank", "top1_frac", "top3_frac", "top10_frac")
+    return Layer(
+        **asdict(size),
+        **{name: getattr(spectrum, name) if spectrum else None for name in names},
+        centred=write.centred,
+        unit_rows=write.unit_rows,
+        without_outliers=write.without_outliers,
+        mean_share=write.mean_share,
+        top_token_share=write.top_token_share,
+        outlier_dims=write.outlier_dims,
+        outlier_share=write.outlier_share,
+    )
+
+
+def _published_last(write: LayerWrite | None) -> dict[str, float | None]:
+    names = ("frob", "rel_step_mean", "cos_delta_h_mean", "parallel_frac")
+    if write is None:
+        return dict.fromkeys((*names, "top1_frac"))
+    return {name: getattr(write.size, name) for name in names} | {
+        "top1_frac": write.spectrum.top1_frac if write.spectrum else None
+    }
+
+
+def _metrics(
+    writes: list[LayerWrite], cos_centred: np.ndarray, tests: dict[str, PhaseTest], per_dimension: float, seed: int
+) -> dict[str, Metric]:
+    size = {"tokens_per_dimension": per_dimension}
+
+    def median(values: list[float | None], unit: str) -> Metric:
+        known = np.array([value for value in values if value is not None and np.isfinite(value)])
+        if not known.size:
+            return Metric(value=None, reason=f"undefined in all {unit}", n=size)
+        interval = bootstrap(lambda drawn: np.median(known[drawn], axis=1), len(known), seed=seed)
+        method = f"median over {unit}, 90 % percentile bootstrap over {unit}"
+        return Metric(value=float(np.median(known)), interval=interval, n={unit: len(known)} | size, method=method)
+
+    def top1(spectra: list[Spectrum | None]) -> Metric:
+        return median([spectrum.top1_frac if spectrum else None for spectrum in spectra], "layers")
+
+    def p_value(test: PhaseTest) -> Metric:
+        n = {"segmentations": test.segmentations}
+        method = "distance-matched intra − cross |cos| against random contiguous segmentations, one-sided"
+        return Metric(value=test.p, n=n, method=method, reason=NO_TEST if test.p is None else None)
+
+    return {
+        "median_top1_frac": top1([write.spectrum for write in writes]),
+        "median_top1_frac_unit_rows": top1([write.unit_rows for write in writes]),
+        "median_top1_frac_centred": top1([write.centred for write in writes]),
+        "median_top1_frac_without_outliers": top1([write.without_outliers for write in writes]),
+        "median_adjacent_abs_cos_centred": median(np.diagonal(cos_centred, 1).tolist(), "pairs"),
+        "phase_p": p_value(tests["phase_test_centred"]),
+        "phase_p_published": p_value(tests["phase_test"]),
+        "rel_step_spearman": trend([write.size.rel_step_mean for write in writes]),
+    }
+
+
+def trend(steps: list[float | None]) -> Metric:
+    layers = {"layers": len(steps)}
+    if None in steps:
+        return Metric(value=None, n=layers, reason=f"layer {steps.index(None)} reads a zero hidden state everywhere")
+    rho, interval = spearman(np.arange(len(steps)), np.array(steps))
+    reason = "the track is constant or too short" if rho is None else None
+    method = "Spearman's ρ of mean ‖δ‖/‖h‖ with depth, 90 % interval by Fisher's z"
+    return Metric(value=rho, interval=interval, n=layers, method=method, reason=reason)
+
+
+def _identities(probe: DeltaProbe, depth: int) -> dict[str, Metric]:
+    def worst(errors: dict[int, float], method: str) -> Metric:
+        if not errors:
+            return Metric(value=None, reason=POST_NORM, applies=False, method=method)
+        layer = max(range(depth), key=errors.__getitem__)
+        return Metric(value=errors[layer], n={"layers": depth}, where=f"layer {layer}", method=method)
+
+    energy = {layer: write.energy_error for layer, write in probe.writes.items()}
+    return {
+        "layer_chain": worst(probe.chain_error, "max |output of a layer − input of the next| / max |h|; worst layer"),
+        "branch_sum": worst(probe.branch_error, "max |δ − attention − feed-forward branch| / max |h|; worst layer"),
+        "top1_energy": worst(energy, "|σ₁² − top1_frac·‖δ‖²| / ‖δ‖²; worst layer"),
+    }
+
+
+def _absent(
+    writes: list[LayerWrite], phases: dict[str, Phase | None], tests: dict[str, PhaseTest]
+) -> dict[str, str]:
+    absent: dict[str, str] = {}
+    for name, phase in phases.items():
+        if phase is None:
+            absent[f"phases.{name}"] = "no layer falls in this phase at this depth"
+        elif phase.first == phase.last:
+            for key in ("intra", "intra_centred", "capture_left_out*"):
+                absent[f"phases.{name}.{key}"] = "a single layer has no other layer in its phase"
+    for layer, write in enumerate(writes):
+        if write.spectrum is None:
+            nothing = "the layer writes nothing on this text"
+            absent |= {f"layers.{layer}.*": nothing, f"abs_cos.{layer}.*": nothing, f"abs_cos.*.{layer}": nothing}
+        if write.centred is None:
+            same = "the layer writes the same to every token"
+            for path in (f"layers.{layer}.centred", f"abs_cos_centred.{layer}.*", f"abs_cos_centred.*.{layer}"):
+                absent[path] = same
+        if write.without_outliers is None:
+            absent[f"layers.{layer}.without_outliers"] = "the layer writes to the left-out feature dimensions only"
+        if write.size.rel_step_mean is None:
+            for key in ("rel_step_*", "cos_delta_h_mean", "parallel_frac"):
+                absent[f"layers.{layer}.{key}"] = "the layer's input is zero everywhere"
+    if any(write.spectrum is None or write.centred is None for write in writes):
+        absent["phases.*"] = "a layer of the phase, or all others, have no top direction"
+        absent["published_last.*"] = "the layer's input is zero, or equal to the final norm's output"
+    return absent | dict.fromkeys((key for key, test in tests.items() if test.p is None), NO_TEST)
+
+
+def _notes(checkpoint: Checkpoint, facts: ForwardFacts) -> list[str]:
+    mark = "the beginning-of-sequence mark" if facts.bos else "an ordinary token, not a beginning-of-sequence mark"
+    notes = [f"The first token of each sequence is left out; it was {mark}."]
+    if checkpoint.architecture.post_norm:
+        notes.append(
+            "Post-norm: the stream is normalised behind each branch, so that a write is not the sum of what the "
+            "branches add; states are not centred over features, since what reads them sees their mean."
+        )
+    elif checkpoint.architecture.layer_norm:
+        notes.append("States and writes are centred over features, since this model's LayerNorm ignores their mean.")
+    return notes + facts.notes()

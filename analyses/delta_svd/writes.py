@@ -1,0 +1,184 @@
+"""What shape has the write of one layer: how large, along which directions, carried by what?
+
+The write is δ = h_{ℓ+1} − h_ℓ over the tokens of a text, (token, hidden). Spectra and directions
+come from the Gram matrix of its smaller side, m, and the symmetric eigenvalue problem in float64: for
+energy shares that is as good as an SVD and faster. A layer takes three products of m²·n operations and
+four reductions of 4/3·m³, only the leading vectors are made, and beside h and δ one array of their size
+and two of m² are held. The leading direction of δ as it stands is
+mostly the mean write; and one massive token or one outlier feature can carry it alone. So the
+spectrum is also taken with the mean removed, with every token's write scaled to length one, and
+with the largest feature dimensions left out, and the energy shares of all three are recorded.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from analyses.numerics.spectra import EPS, eigenvalues, energy_entropy, gram, leading_modes
+
+TOP = 10  # singular values kept
+DIRECTIONS = 8  # top directions kept per layer, as many as a phase's shared basis holds
+OUTLIER_SHARE = 0.01  # of the feature dimensions, by energy, are left out; at least one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spectrum:
+    """Leading part of a write's spectrum; energies are σ²."""
+
+    singvals: list[float]  # up to TOP, descending
+    eff_rank: float  # e^S of the spectral entropy, from 1
+    top1_frac: float  # share of σ₁² in Σσ², in (0, 1]
+    top3_frac: float  # of the three largest
+    top10_frac: float  # of the ten largest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """Sizes and angles of a write, token by token; standard deviations with ddof 0."""
+
+    frob: float  # ‖δ‖_F
+    token_norm_mean: float  # ‖δ_t‖
+    token_norm_std: float
+    h_norm_mean: float  # ‖h_t‖, of the layer's input
+    rel_step_mean: float | None  # ‖δ_t‖/‖h_t‖, over tokens with h_t ≠ 0
+    rel_step_std: float | None
+    cos_delta_h_mean: float | None  # cos(δ_t, h_t), over tokens where neither is zero; −1 to 1
+    parallel_frac: float | None  # |cos(δ_t, h_t)|, 0 to 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerWrite:
+    """One layer's write, as published (`size`, `spectrum`) and corrected."""
+
+    size: Size
+    spectrum: Spectrum | None  # of δ; None where the layer writes nothing
+    centred: Spectrum | None  # mean over tokens removed; None where every token gets the same write
+    unit_rows: Spectrum | None  # every token's write scaled to length 1, zero writes left out
+    without_outliers: Spectrum | None  # the largest feature dimensions left out
+    mean_share: float | None  # energy share of the mean write, 0 to 1
+    top_token_share: float | None  # energy share of the largest token's write
+    outlier_dims: list[int]  # the feature dimensions left out, by falling energy
+    outlier_share: float | None  # their energy share
+    energy_error: float  # |σ₁² − top1_frac·‖δ‖²| / ‖δ‖², an identity
+
+
+def layer_write(h: torch.Tensor, delta: torch.Tensor) -> tuple[LayerWrite, torch.Tensor, torch.Tensor]:
+    """Statistics of one layer's write and its top directions.
+
+    Parameters
+    ----------
+    h, delta : (token, hidden) float64, the layer's input and write.
+
+    Returns
+    -------
+    write, directions, centred directions; directions are (DIRECTIONS, hidden), see `principal`.
+    """
+    tokens, hidden = delta.shape
+    of_size = size(h, delta)
+    varied = delta.square()  # all that is held beside h and δ: their energies first, then δ in one form after another
+    total = float(varied.sum())
+    by_dim, by_token = varied.sum(0), varied.sum(1)
+    out = by_dim.argsort(descending=True, stable=True)[: max(1, int(OUTLIER_SHARE * hidden))]
+    kept = torch.ones(hidden, dtype=torch.bool, device=delta.device)
+    kept[out] = False
+    own = smaller_gram(delta)
+    energies, directions = modes(own, delta)
+    rest = _energies(own[kept][:, kept] if tokens >= hidden else gram(delta[:, kept]))
+    del own
+    mean = delta.mean(0)
+    centred_energies, centred_directions = principal(torch.sub(delta, mean, out=varied))
+    # The mean of identical rows is rounded, which must not pass for a write that varies.
+    varies = float(centred_energies.sum()) > (EPS * tokens) ** 2 * total
+    alive = by_token > 0
+    torch.div(delta, by_token.sqrt()[:, None], out=varied)
+    unit = _energies(smaller_gram(varied if alive.all() else varied[alive]))
+
+    def share(part: torch.Tensor) -> float | None:
+        return float(part) / total if total else None
+
+    spectrum = _spectrum(energies)
+    write = LayerWrite(
+        size=of_size,
+        spectrum=spectrum,
+        centred=_spectrum(centred_energies) if varies else None,
+        unit_rows=_spectrum(unit),
+        without_outliers=_spectrum(rest),
+        mean_share=share(tokens * mean.square().sum()),
+        top_token_share=share(by_token.max()),
+        outlier_dims=out.tolist(),
+        outlier_share=share(by_dim[out].sum()),
+        energy_error=abs(float(energies[0]) - spectrum.top1_frac * total) / total if spectrum else 0.0,
+    )
+    return write, directions, centred_directions if varies else torch.zeros_like(directions)
+
+
+def size(h: torch.Tensor, delta: torch.Tensor) -> Size:
+    """Sizes and angles of a write; h, delta (token, hidden) float64."""
+    h_norm, norm = h.norm(dim=1), delta.norm(dim=1)  # (token,)
+    step = (norm / h_norm)[h_norm > 0]
+    both = (h_norm > 0) & (norm > 0)
+    cos = ((h * delta).sum(1) / (h_norm * norm))[both]
+    return Size(
+        frob=float(delta.norm()),
+        token_norm_mean=float(norm.mean()),
+        token_norm_std=float(norm.std(correction=0)),
+        h_norm_mean=float(h_norm.mean()),
+        rel_step_mean=float(step.mean()) if len(step) else None,
+        rel_step_std=float(step.std(correction=0)) if len(step) else None,
+        cos_delta_h_mean=float(cos.mean()) if len(cos) else None,
+        parallel_frac=float(cos.abs().mean()) if len(cos) else None,
+    )
+
+
+def principal(x: torch.Tensor, k: int = DIRECTIONS) -> tuple[torch.Tensor, torch.Tensor]:
+    """Energies and leading right singular vectors of a (token, hidden) float64 matrix, see `modes`."""
+    return modes(smaller_gram(x), x, k)
+
+
+def smaller_gram(x: torch.Tensor) -> torch.Tensor:
+    """Gram matrix of the smaller side of a (token, hidden) matrix: over hidden if both are equal."""
+    return gram(x.mT if x.shape[0] >= x.shape[1] else x)
+
+
+def modes(own: torch.Tensor, x: torch.Tensor, k: int = DIRECTIONS) -> tuple[torch.Tensor, torch.Tensor]:
+    """Energies and leading right singular vectors of x through the Gram matrix of its smaller side.
+
+    Parameters
+    ----------
+    own : `smaller_gram(x)`. x : (token, hidden) float64.
+
+    Returns
+    -------
+    energies : (min(token, hidden),) σ², descending. directions : (k, hidden) orthonormal rows, the
+    largest entry of each positive; zero rows where the rank of x is smaller than k.
+    """
+    tokens, hidden = x.shape
+    values, vectors = leading_modes(own, min(k, tokens, hidden))
+    energies = values.flip(0).clamp_min(0)
+    vectors = vectors.flip(1).mT  # (≤ k, token or hidden)
+    rows = vectors if tokens >= hidden else vectors @ x
+    # Below this the vectors span what rounding left over, in no direction of the data.
+    real = energies[:k] > EPS * max(tokens, hidden) * energies[0]
+    rows = torch.where(real[:, None], torch.nn.functional.normalize(rows, dim=1), 0)
+    largest = rows.gather(1, rows.abs().argmax(1, keepdim=True))
+    rows = rows * torch.where(largest < 0, -1.0, 1.0)
+    return energies, torch.nn.functional.pad(rows, (0, 0, 0, k - len(rows)))
+
+
+def _energies(own: torch.Tensor) -> torch.Tensor:
+    """σ² from a Gram matrix, descending; one zero where there is nothing."""
+    return eigenvalues(own).flip(0).clamp_min(0) if own.numel() else own.new_zeros(1)
+
+
+def _spectrum(energies: torch.Tensor) -> Spectrum | None:
+    total = energies.sum()
+    if total == 0:
+        return None
+    share = energies / total
+    return Spectrum(
+        singvals=energies[:TOP].sqrt().tolist(),
+        eff_rank=float(energy_entropy(energies).exp()),
+        top1_frac=float(share[0]),
+        top3_frac=float(share[:3].sum()),
+        top10_frac=float(share[:10].sum()),
+    )

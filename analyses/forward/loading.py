@@ -1,0 +1,129 @@
+"""How does a checkpoint become the library's own model, with nothing in it that the checkpoint lacks?
+
+The base model's class is built from the config and filled from our own reader, one tensor at a time
+while the library converts names and fuses experts: what runs is what the weight analyses read, in
+whatever format it is stored and however a twin altered it, and beside the model no second copy of
+the weights is held. The head is never loaded: no probe reads logits.
+"""
+
+import importlib.util
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import transformers
+from transformers.dynamic_module_utils import get_class_from_dynamic_module
+
+from analyses.errors import InputError, first_line
+from analyses.weights.checkpoint import Checkpoint
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
+REMOTE = ("AutoModel", "AutoModelForCausalLM")  # classes that a checkpoint's own code may bring, in our preference
+BIAS_TWICE = ("falcon", "RefinedWeb", "RefinedWebModel")  # the mask holds the bias, and eager adds it to the logits too
+LIBRARY_ERRORS = (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError, RuntimeError)
+
+
+def load(
+    checkpoint: Checkpoint, *, dtype: str, device: str, attention: str, trust_remote_code: bool
+) -> transformers.PreTrainedModel:
+    """The base model of a checkpoint, in evaluation mode.
+
+    Parameters
+    ----------
+    dtype : one of DTYPES. device : "cuda" is spread over all devices where accelerate is installed.
+    attention : "eager" or "sdpa"; what runs in the end is the first of `runnable`.
+
+    Raises
+    ------
+    InputError if the library cannot build the model, or if weights are missing: the library would
+    fill them with random numbers and go on.
+    """
+    spread = device == "cuda" and importlib.util.find_spec("accelerate") is not None
+    try:
+        config, kind, before = _class(checkpoint, trust_remote_code)
+        # In memory a decoder may stand one level deeper than its names on disk say.
+        on_disk = checkpoint.places["q_proj"].name.partition(".{}")[0]
+        before += checkpoint.architecture.layers.removesuffix(on_disk)
+        with _quiet():
+            model, loading = kind.from_pretrained(
+                None,
+                config=config,
+                state_dict=_stored(checkpoint, before),
+                dtype=DTYPES[dtype],
+                attn_implementation=runnable(attention, checkpoint, kind)[0],
+                output_loading_info=True,
+                **({"add_pooling_layer": False} if checkpoint.architecture.encoder else {}),
+                **({"device_map": "auto"} if spread else {}),
+            )
+    except InputError:
+        raise
+    except LIBRARY_ERRORS as error:
+        raise InputError(f"{checkpoint.folder}: the library cannot load this model ({first_line(error)})") from error
+    if missing := sorted(k.removeprefix(before) for k in loading["missing_keys"] if k.startswith(before)):
+        raise InputError(
+            f"{checkpoint.folder}: {len(missing)} weights are missing, first {checkpoint.prefix}{missing[0]}"
+        )
+    return (model if spread else model.to(device)).base_model.eval()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bar, no table of unused names: the command line says where a run stands and what is missing."""
+    logging = transformers.utils.logging
+    before = logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def runnable(attention: str, checkpoint: Checkpoint, kind: type[transformers.PreTrainedModel]) -> tuple[str, str]:
+    """(attention function that computes what the model was trained with, why not the one asked for or "")."""
+    config = checkpoint.config
+    if attention == "sdpa" and config.get("attn_logit_softcapping"):
+        return "eager", "Attention ran as eager: this model caps its attention logits, which sdpa cannot do."
+    if attention == "sdpa" and not kind._supports_sdpa:
+        return "eager", f"Attention ran as eager: {kind.__name__} has no other in the library."
+    if attention == "eager" and config.get("model_type") in BIAS_TWICE and config.get("alibi"):
+        why = "the library's eager function adds this model's bias of positions twice, which it was not trained with"
+        return "sdpa", f"Attention ran as sdpa: {why}."
+    return attention, ""
+
+
+def _class(
+    checkpoint: Checkpoint, trust_remote_code: bool
+) -> tuple[transformers.PretrainedConfig, type[transformers.PreTrainedModel], str]:
+    """The config, the class of the (text part's) base model, and what stands before the base model's names in it."""
+    config = transformers.AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=trust_remote_code)
+    own = getattr(config, "auto_map", None) or {}
+    if not trust_remote_code or not any(name in own for name in REMOTE):
+        config = config.get_text_config()
+        return config, transformers.MODEL_MAPPING[type(config)], ""
+    name = next(name for name in REMOTE if name in own)
+    kind = get_class_from_dynamic_module(own[name], checkpoint.folder)
+    return config, kind, "" if name == REMOTE[0] else kind.base_model_prefix + "."
+
+
+def _stored(checkpoint: Checkpoint, before: str) -> dict[str, "_Tensor"]:
+    """The base model's tensors by the name that the library expects, each read when it is asked for."""
+    lock = threading.Lock()
+    return {
+        before + name.removeprefix(checkpoint.prefix): _Tensor(checkpoint, name, lock)
+        for name in checkpoint.files
+        if name.startswith(checkpoint.prefix)
+    }
+
+
+class _Tensor:
+    """Stands for a tensor until the library, on any of its threads, wants it: `tensor[...]`."""
+
+    def __init__(self, checkpoint: Checkpoint, name: str, lock: threading.Lock):
+        self.read = lambda: checkpoint.tensor(name)
+        self.lock = lock
+
+    def __getitem__(self, every: object) -> torch.Tensor:
+        with self.lock:
+            return self.read()

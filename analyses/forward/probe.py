@@ -1,0 +1,123 @@
+"""What does a probe of a forward pass receive, and what is known of the pass itself?
+
+The contract between the pass (`forward`, which needs the transformers library) and the analyses,
+which read what their probes kept and must not cost that library's start-up where no model is run.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from analyses.errors import InputError
+from analyses.progress import Tick
+
+
+class NoTokenizer(InputError):
+    """The checkpoint holds no tokenizer: what needs a forward pass is skipped with this reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardFacts:
+    """What was run, and on what."""
+
+    calibration: str  # name of the text
+    sha256: str  # of the text's file
+    sequences: int
+    tokens: int  # over all sequences, without padding
+    tokens_left_out: int  # beyond the longest sequence allowed
+    truncated: bool  # whether any were
+    bos: bool  # whether every sequence begins with the tokenizer's beginning-of-sequence mark
+    dtype: str  # of weights and activations
+    attention: str  # "eager" or "sdpa", as it ran
+    devices: tuple[str, ...]  # where the weights lay
+    remarks: tuple[str, ...] = ()  # what ran otherwise than asked for
+
+    def notes(self) -> list[str]:
+        """Sentences a reader must know."""
+        cut = f"The text was cut: {self.tokens_left_out} tokens beyond the longest sequence were not read."
+        return [*self.remarks, *([cut] if self.truncated else [])]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionInputs:
+    """What one layer's attention function receives, as the model computes it."""
+
+    query: torch.Tensor  # (sequence, head, token, head_dim), positions already rotated in
+    key: torch.Tensor  # (sequence, kv_head, token, head_dim)
+    mask: torch.Tensor  # (sequence, 1 or head, token, token): bool, True where seen, or numbers added to the logits
+    scaling: float  # logits = scaling · q·k, before capping, bias and mask
+    softcap: float | None = None  # logits pass through softcap·tanh(·/softcap) where given
+    bias: torch.Tensor | None = None  # (sequence, head, 1, token), of positions, added to the logits
+    weights: torch.Tensor | None = None  # (sequence, head, token, token), the model's own probabilities (eager only)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerStates:
+    """One layer's residual stream and branches on the real tokens, (token, hidden), at least float32."""
+
+    hidden: torch.Tensor  # the layer's input
+    attention: torch.Tensor  # what its attention branch adds
+    feed_forward: torch.Tensor  # what its feed-forward branch adds
+    output: torch.Tensor  # what the layer returns
+    next_input: torch.Tensor  # the next layer's input, or the final norm's
+
+
+class Probe:
+    """Receives a pass. What a probe raises is kept in `failure`; the other probes go on."""
+
+    failure: Exception | None = None
+
+    def begin(self, real: torch.Tensor) -> None:
+        """`real`: (sequence, token) bool, False on padding; sequences are padded on the right."""
+
+    def attention(self, layer: int, inputs: AttentionInputs) -> None:
+        """Before the layer's own states; nothing of `inputs` may be kept."""
+
+    def layer(self, layer: int, states: LayerStates) -> None:
+        """Once per layer, as soon as the next layer begins; nothing of `states` may be kept."""
+
+    def final(self, before: torch.Tensor, after: torch.Tensor) -> None:
+        """The final norm's input and output, (token, hidden); called before the last `layer`."""
+
+
+class Window(Probe):
+    """Shows another probe some of the layers, counted from 0 there; the pass itself runs them all."""
+
+    def __init__(self, probe: Probe, layers: range, *, depth: int):
+        self.probe = probe
+        self.layers = layers
+        self.sees_final = layers.stop == depth
+
+    @property
+    def failure(self) -> Exception | None:
+        return self.probe.failure
+
+    @failure.setter
+    def failure(self, error: Exception) -> None:
+        self.probe.failure = error
+
+    def begin(self, real: torch.Tensor) -> None:
+        self.probe.begin(real)
+
+    def attention(self, layer: int, inputs: AttentionInputs) -> None:
+        if layer in self.layers:
+            self.probe.attention(self.layers.index(layer), inputs)
+
+    def layer(self, layer: int, states: LayerStates) -> None:
+        if layer in self.layers:
+            self.probe.layer(self.layers.index(layer), states)
+
+    def final(self, before: torch.Tensor, after: torch.Tensor) -> None:
+        if self.sees_final:
+            self.probe.final(before, after)
+
+
+class Ticking(Probe):
+    """Tells how many layers are done."""
+
+    def __init__(self, tick: Tick, *, depth: int):
+        self.tick = tick
+        self.depth = depth
+
+    def layer(self, layer: int, states: LayerStates) -> None:
+        self.tick(layer + 1, self.depth)

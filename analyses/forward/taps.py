@@ -1,0 +1,181 @@
+"""What do a model's attention functions really receive: which queries, keys, mask, bias and scaling?
+
+Most classes call their attention through the library's attention interface: our function stands in
+for theirs, calls the model's own eager or sdpa function, with the mask that the library makes for
+that one, and passes what it was given to the probes. GPT-J, BLOOM and Falcon compute attention
+inside their modules: there the queries and keys are read where the module itself splits them into
+heads, and turned by the module's own rotary function.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+import transformers
+from transformers.masking_utils import AttentionMaskInterface, eager_mask, sdpa_mask
+
+from analyses.errors import InputError
+from analyses.forward.probe import AttentionInputs
+from analyses.weights.architectures import Architecture
+
+TAP = "fathom_tap"  # the name of our function in the library's attention interface
+
+Feed = Callable[[AttentionInputs], None]
+
+
+@contextmanager
+def tapped(base: transformers.PreTrainedModel, record: Architecture, feed: Feed, attention: str) -> Iterator[None]:
+    """Hand every layer's attention inputs to `feed`, for this pass only; the model computes what it always does.
+
+    Parameters
+    ----------
+    attention : which of the model's functions runs, "eager" or "sdpa".
+    """
+    modules = [layer.get_submodule(record.attention) for layer in base.get_submodule(record.layers)]
+    own_way = INSIDE.get(type(modules[0]).__name__)
+    if own_way is None:
+        with _through_interface(base, feed, attention, causal=not record.encoder):
+            yield
+        return
+    with ExitStack() as stack:
+        for module in modules:
+            stack.enter_context(own_way(module, feed))
+        yield
+
+
+@contextmanager
+def _through_interface(
+    base: transformers.PreTrainedModel, feed: Feed, attention: str, *, causal: bool
+) -> Iterator[None]:
+    def tap(module, query, key, value, attention_mask, **keywords):
+        softcap, scaling = keywords.get("softcap"), keywords.get("scaling")
+        assert softcap is None or attention == "eager", "sdpa does not cap"
+        if keywords.get("s_aux") is not None:
+            raise InputError("this model's attention has learned sinks, which the probes cannot read")
+        own = transformers.AttentionInterface()["sdpa"] if attention == "sdpa" else _eager(module)
+        output, weights = own(module, query, key, value, attention_mask, **keywords)
+        feed(
+            AttentionInputs(
+                query=query,
+                key=key,
+                mask=_mask(attention_mask, query, causal=causal),
+                scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
+                softcap=softcap,
+                weights=weights,
+            )
+        )
+        return output, weights
+
+    before = base.config._attn_implementation
+    transformers.AttentionInterface.register(TAP, tap)
+    AttentionMaskInterface.register(TAP, sdpa_mask if attention == "sdpa" else eager_mask)
+    try:
+        base.set_attn_implementation(TAP)
+        yield
+    finally:
+        base.set_attn_implementation(before)
+        transformers.AttentionInterface._global_mapping.pop(TAP)
+        AttentionMaskInterface._global_mapping.pop(TAP)
+
+
+def _eager(module: torch.nn.Module) -> Callable:
+    own = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
+    if own is None:
+        raise InputError(f"{type(module).__name__} has no eager attention function; use --attention sdpa")
+    return own
+
+
+def _mask(mask: torch.Tensor | None, query: torch.Tensor, *, causal: bool) -> torch.Tensor:
+    """A mask as the probes are shown it; None stands for no padding and, under causal attention, no window."""
+    if mask is not None:
+        return mask
+    sequences, _, tokens, _ = query.shape
+    every = query.new_ones(sequences, 1, tokens, tokens, dtype=torch.bool)
+    return every.tril_() if causal else every
+
+
+# --- classes whose modules compute attention themselves -----------------------------------------
+
+
+@contextmanager
+def _gptj(module: torch.nn.Module, feed: Feed) -> Iterator[None]:
+    own = module._attn
+
+    def watched(query, key, value, attention_mask=None):
+        output, weights = own(query, key, value, attention_mask)
+        mask = _mask(attention_mask, query, causal=True)
+        feed(AttentionInputs(query=query, key=key, mask=mask, scaling=1 / module.scale_attn, weights=weights))
+        return output, weights
+
+    module._attn = watched  # on this instance, over its class's method
+    try:
+        yield
+    finally:
+        del module._attn
+
+
+@contextmanager
+def _bloom(module: torch.nn.Module, feed: Feed) -> Iterator[None]:
+    def read(fused: torch.Tensor, keywords: dict, weights: torch.Tensor) -> AttentionInputs:
+        query, key, _ = module._reshape(fused)  # (sequence, head, token, head_dim)
+        return AttentionInputs(
+            query=query,
+            key=key,
+            mask=_mask(keywords["attention_mask"], query, causal=True),
+            bias=keywords["alibi"].unflatten(0, query.shape[:2]),
+            scaling=module.inv_norm_factor,
+            weights=weights,
+        )
+
+    with _fused(module, read, feed):
+        yield
+
+
+@contextmanager
+def _falcon(module: torch.nn.Module, feed: Feed) -> Iterator[None]:
+    def read(fused: torch.Tensor, keywords: dict, weights: torch.Tensor | None) -> AttentionInputs:
+        # (sequence, token, head or kv_head, head_dim), the keys of grouped heads already repeated
+        query, key = (part.transpose(1, 2) for part in module._split_heads(fused)[:2])
+        bias = keywords["alibi"]
+        if bias is None:
+            turn = sys.modules[type(module).__module__].apply_rotary_pos_emb
+            query, key = turn(query, key, *keywords["position_embeddings"])
+        elif weights is not None:
+            bias = bias.view(*query.shape[:2], 1, -1) * module.inv_norm_factor
+        else:
+            bias = None  # sdpa takes it from the mask
+        return AttentionInputs(
+            query=query,
+            key=key,
+            mask=_mask(keywords["attention_mask"], query, causal=True),
+            bias=bias,
+            scaling=module.inv_norm_factor,
+            weights=weights,
+        )
+
+    with _fused(module, read, feed):
+        yield
+
+
+@contextmanager
+def _fused(module: torch.nn.Module, read: Callable, feed: Feed) -> Iterator[None]:
+    """Hook a module that projects queries, keys and values at once; `read` makes the inputs of what was seen."""
+    seen: list[torch.Tensor] = []
+
+    def leave(_, args, keywords, output) -> None:
+        feed(read(seen.pop(), keywords, output[1]))
+
+    handles = (
+        module.query_key_value.register_forward_hook(lambda _, args, output: seen.append(output)),
+        module.register_forward_hook(leave, with_kwargs=True),
+    )
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+INSIDE = {"GPTJAttention": _gptj, "BloomAttention": _bloom, "FalconAttention": _falcon}
+"""Attention class → how to watch it."""

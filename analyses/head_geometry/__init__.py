@@ -1,0 +1,3 @@
+"""Does a head's spectrum predict how it attends?"""
+
+from analyses.head_geometry.analysis import measure as measure

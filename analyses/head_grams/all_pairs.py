@@ -1,0 +1,148 @@
+"""What are the inner products ⟨g, g'⟩ of all heads of all layers?
+
+With factors, ⟨g, g'⟩ = Σ (W_k W_k'ᵀ)∘(W_q W_q'ᵀ) costs 2·head_dim²·hidden operations for a pair of heads and as many
+for its keys. As vectors of hidden² entries two metrics cost 2·hidden² operations, half of it in a
+symmetric product, and 2·head_dim·hidden² to form one: 16 times less at head_dim 128 and hidden 1,024. So g is formed
+a tile of entries at a time, for all heads of all layers, multiplied with itself, and forgotten:
+
+    operations   (layer·head)²·hidden² + 4·layer·head·head_dim·hidden²  (the 4: g and its scrambled copy)
+    bytes        SLAB_BYTES of queries and keys in the type that they are stored in, TILE_BYTES of g
+
+From FLOAT32_HIDDEN on, g and the products of a tile are float32, and tiles are added in float64. The products serve to
+match heads: they are right to 1e-6·‖g‖‖g'‖ (a float32 sum of t terms in blocks errs by about √t·6e-8, t being a tile's
+entries, head_dim for g; measured 1e-8), where two unrelated heads have 1/hidden. Those at equal index are made again in
+float64 (`head_paired`).
+
+What a best matching reaches by chance needs the same products with a layer whose hidden coordinates are permuted and
+given random signs, independently for queries and keys. This keeps every head's spectrum and the kinship of heads inside
+a layer, and makes E similarity² = 1/hidden², the same as for random rotations.
+"""
+
+import functools
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from analyses.head_grams.one_head import Reader, Rows
+from analyses.numerics.spectra import full_float32, gram
+from analyses.progress import Count, Tick, silent
+
+SLAB_BYTES = 96 << 20  # of queries and keys held at a time; with more slabs than one, queries are read again for each
+TILE_BYTES = 32 << 20  # of g's entries held at a time: what a large last-level cache holds
+FLOAT32_HIDDEN = 512  # below, float64 takes seconds
+
+
+class Products(NamedTuple):
+    """Inner products of heads, float64."""
+
+    exact: bool  # whether they are right to float64's rounding
+    inner: np.ndarray  # (layer, head, layer, head), ⟨g, g'⟩
+    scrambled: np.ndarray  # (pair, head, head), layer ℓ with the scrambled coordinates of ℓ + 1
+
+
+@full_float32()
+def all_products(read: Reader, layers: int, *, seed: int, tick: Tick = silent) -> Products:
+    """Inner products of all heads of all layers, and of neighbours with scrambled coordinates.
+
+    Parameters
+    ----------
+    read : layer → its heads, as stored.
+    seed : of the scrambled coordinates, see `signed_permutation`.
+    tick : told how many tiles are done.
+    """
+    first = read(0)
+    (kv_heads, head_dim, hidden), heads, device = first.keys.shape, len(first.queries), first.keys.device
+    del first
+    stored = functools.reduce(torch.promote_types, (side(i).dtype for i in range(layers) for side in read))
+    exact = stored == torch.float64 or hidden < FLOAT32_HIDDEN
+    dtype = torch.float64 if exact else torch.float32
+    rows = layers * heads
+    tile = max(1, min(hidden, math.isqrt(TILE_BYTES // (dtype.itemsize * rows))))
+    inner = torch.zeros(rows, rows, dtype=torch.float64, device=device)
+    scrambled = torch.zeros(layers - 1, heads, heads, dtype=torch.float64, device=device)
+    entries = torch.empty(rows * tile * tile, dtype=dtype, device=device)
+    share = SLAB_BYTES * kv_heads / (kv_heads + heads)  # of the keys: both sides then have about as many slabs
+    layer_bytes = 2 * layers * head_dim * stored.itemsize  # 2: with scrambled ones
+    of_keys = _slabs(hidden, share / (layer_bytes * kv_heads), tile)
+    of_queries = _slabs(hidden, (SLAB_BYTES - share) / (layer_bytes * heads), tile)
+    steps = Count(tick, sum(math.ceil(len(k) / tile) * math.ceil(len(q) / tile) for k in of_keys for q in of_queries))
+    for key_range in of_keys:
+        key_slab = _slab(read.keys, layers, key_range, stored, seed=seed, side=1)
+        for query_range in of_queries:
+            query_slab = _slab(read.queries, layers, query_range, stored, seed=seed, side=0)
+            for i in _tiles(len(key_range), tile):
+                for j in _tiles(len(query_range), tile):
+                    size = len(range(len(key_range))[i]) * len(range(len(query_range))[j])
+                    now = entries[: rows * size].view(layers, heads, size)
+                    for layer in range(layers):
+                        _form(key_slab[0][layer], query_slab[0][layer], i, j, out=now[layer])
+                    inner += gram(now.flatten(0, 1))
+                    other = torch.empty_like(now[0])
+                    for pair in range(layers - 1):
+                        _form(key_slab[1][pair], query_slab[1][pair], i, j, out=other)
+                        scrambled[pair] += now[pair] @ other.mT
+                    steps.step()
+            del query_slab
+        del key_slab
+    return Products(exact, inner.view(layers, heads, layers, heads).cpu().numpy(), scrambled.cpu().numpy())
+
+
+def operations(layers: int, heads: int, head_dim: int, hidden: int) -> float:
+    """Floating-point operations of `all_products`."""
+    return layers * heads * hidden**2 * (layers * heads + 4.0 * head_dim)
+
+
+def signed_permutation(hidden: int, *, seed: int, pair: int, side: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """A random order and random signs of the hidden coordinates, for pair number `pair`; side 0 queries, 1 keys."""
+    rng = np.random.default_rng([seed, pair, side])
+    return torch.from_numpy(rng.permutation(hidden)), torch.from_numpy(rng.choice([-1.0, 1.0], hidden))
+
+
+def scramble(rows: torch.Tensor, *, seed: int, pair: int, side: int) -> torch.Tensor:
+    """The (…, hidden) rows with their hidden coordinates permuted and given random signs."""
+    order, signs = signed_permutation(rows.shape[-1], seed=seed, pair=pair, side=side)
+    return rows[..., order.to(rows.device)] * signs.to(rows.device, rows.dtype)
+
+
+def _slabs(hidden: int, most: float, tile: int) -> list[range]:
+    """The hidden coordinates in equal runs of at most `most`, each a multiple of the tile but the last."""
+    width = max(tile, int(most) // tile * tile)
+    return [range(start, min(start + width, hidden)) for start in range(0, hidden, width)]
+
+
+def _tiles(width: int, tile: int) -> Iterator[slice]:
+    return (slice(start, start + tile) for start in range(0, width, tile))
+
+
+def _slab(
+    rows_of: Rows, layers: int, part: range, stored: torch.dtype, *, seed: int, side: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Some hidden coordinates of all layers' keys or queries, as they are, and scrambled from layer 1 on.
+
+    (layer, kv_head or head, hidden, head_dim) and one layer less.
+    """
+    columns = slice(part.start, part.stop)
+    slab = None
+    for layer in range(layers):
+        rows = rows_of(layer)  # (kv_head or head, head_dim, hidden)
+        if slab is None:  # once and whole: many pieces between passing tensors would leave holes in memory
+            size = (len(rows), len(part), rows.shape[1])
+            slab = torch.empty(layers, *size, dtype=stored, device=rows.device)
+            scrambled = torch.empty(layers - 1, *size, dtype=stored, device=rows.device)
+        slab[layer] = rows[..., columns].mT
+        if layer:
+            order, signs = signed_permutation(rows.shape[-1], seed=seed, pair=layer - 1, side=side)
+            order, signs = order[columns].to(rows.device), signs[columns].to(rows.device)
+            scrambled[layer - 1] = rows[..., order].mul_(signs).mT
+        del rows
+    return slab, scrambled
+
+
+def _form(keys: torch.Tensor, queries: torch.Tensor, i: slice, j: slice, *, out: torch.Tensor) -> None:
+    """The entries (i, j) of every head's g in one layer into `out`, (head, i·j), from (…, hidden, head_dim) sides."""
+    left = keys[:, i].to(out.dtype).repeat_interleave(len(queries) // len(keys), dim=0)  # (head, i, head_dim)
+    right = queries[:, j].to(out.dtype)
+    torch.bmm(left, right.mT, out=out.view(len(out), left.shape[1], right.shape[1]))

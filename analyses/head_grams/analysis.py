@@ -1,0 +1,305 @@
+"""Are the head metrics g = W_kᵀ W_q of different layers related, and what shape are they?
+
+Three claims are read from here: whether heads of adjacent layers have similar metrics whatever the
+order of heads (HG1), whether their leading subspaces are shared (HG2), and whether g + gᵀ is of mixed
+sign (HG3). Each head alone is measured in `head_metric`, pairs of layers in `head_pairs`, both in the pieces of
+`head_shards`; this module puts the record together.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from analyses.head_grams.all_pairs import FLOAT32_HIDDEN
+from analyses.head_grams.layer_pairs import Compared, Pairs, compare_layers, mean, median
+from analyses.head_grams.one_head import HeadMetrics, Reader, curvature
+from analyses.head_grams.shards import TOP, Part, head_shards, matches_all, measure_piece
+from analyses.head_grams.subspaces import compare_subspaces
+from analyses.numerics.intervals import bootstrap
+from analyses.progress import Count, Tick, silent
+from analyses.records import SCHEMA_VERSION, Metric, nulls, plain
+from analyses.weights.checkpoint import Checkpoint
+from analyses.weights.positions import position_note
+from analyses.weights.shape import Shape
+
+ROOM = 4  # subspaces are compared where hidden ≥ 4·k: the largest possible ratio to chance is hidden/k
+MIXED = (0.2, 0.8)  # share of negative energy between which a head counts as of mixed sign
+NO_ROOM = f"the hidden size is below {ROOM}·k, where an overlap of subspaces cannot stand out from chance"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadGrams:
+    """Axes: layer, head (query head), mode, pair (layers ℓ and ℓ+1)."""
+
+    analysis: str = "head_grams"
+    schema_version: int = SCHEMA_VERSION
+    model: str
+    dtype: str = "float64"  # of the arithmetic, but for what heads are matched by (`notes`); no forward pass is made
+    hidden: int  # D
+    head_dim: int  # d
+    top: int  # k, directions per head
+    kv_head_of: list[int]  # (head,) key/value head that each query head uses
+
+    gram: np.ndarray  # (layer, layer, head), ⟨g_ℓ, g_ℓ'⟩ at equal head index
+    similarity: np.ndarray  # (layer, layer, head), gram/√(diag diag), in [−1, 1]; null for a zero head
+    fro_sq: np.ndarray  # (layer, head), ‖g‖_F², from the singular values
+    fro_sq_published: np.ndarray  # (layer, head), ‖W_k W_qᵀ‖_F², which is not ‖g‖_F²
+    sym_eigs: np.ndarray  # (layer, head, 2·head_dim), signed eigenvalues of g + gᵀ, by falling magnitude
+    curvature: np.ndarray  # (layer, head), negative share of Σλ², in [0, 1]; null where g + gᵀ = 0
+    singvals: np.ndarray  # (layer, head, head_dim), singular values of g, descending
+
+    matching: np.ndarray  # (pair, head), head of layer ℓ+1 that the best matching gives to head h of ℓ
+    similarity_matched: np.ndarray  # (pair, head), signed similarity at that matching
+    mean_abs_similarity: np.ndarray  # (layer, layer), mean over heads of |similarity| at equal index
+    mean_abs_similarity_matched: np.ndarray  # (layer, layer), the same at each pair's own best matching
+    similarity_chance: float | None  # median |similarity| of a best matching when layers are unrelated
+    overlap_chance: float | None  # k/hidden, expected overlap of unrelated subspaces
+    overlap_chance_matched: float | None  # median overlap at the best matching when layers are unrelated
+    overlap_adjacent: np.ndarray | None  # (pair, head), ‖V_ℓ V_ℓ+1ᵀ‖_F²/k at equal index, in [0, 1]
+    overlap_adjacent_matched: np.ndarray | None  # (pair, head), at the best matching
+    overlap_by_distance: list[float] | None  # (layer − 1,), mean overlap at equal index, |ℓ − ℓ'| = 1, 2, …
+    # fro_sq_ratio: median of published/exact · fro_sq_pearson: their correlation over all heads ·
+    # self_similarity: median of gram's diagonal/published · direction_abs_cos: mean |cos| of the first published
+    # direction with v₁ · direction_crosstalk: median of the largest |cos| between two published directions of a head.
+    published: dict[str, float | None]
+
+    metrics: dict[str, Metric]
+    identities: dict[str, Metric]
+    absent: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def measure(
+    checkpoint: Checkpoint, *, seed: int, device: str, part: Part | None = None, tick: Tick = silent
+) -> tuple[HeadGrams, dict[str, torch.Tensor]]:
+    """Measure a checkpoint's head metrics, reading a layer at a time.
+
+    Parameters
+    ----------
+    checkpoint : weights by layer; biases of queries and keys and q/k norms are left out (see `notes`).
+    seed : of the bootstrap intervals and of the scrambled coordinates that give the chance level.
+    device : where products are computed.
+    part : gives the pieces that were measured elsewhere; None to measure them all here.
+
+    Returns
+    -------
+    The record, and the arrays for `head_grams.safetensors`: `directions`, float32 (layer, head, k, hidden), right
+    singular vectors of g, zero beyond a head's rank.
+
+    Raises
+    ------
+    InputError if a weight is NaN or infinite.
+    """
+    read, notes = reader(checkpoint, device=device), _notes(checkpoint)
+    return measure_heads(read, checkpoint.shape, model=checkpoint.name, notes=notes, seed=seed, part=part, tick=tick)
+
+
+def reader(checkpoint: Checkpoint, *, device: str) -> Reader:
+    """Layer → its heads, as this checkpoint stores them."""
+    return Reader(
+        keys=lambda layer: checkpoint.stored_heads("k_proj", layer, device=device),
+        queries=lambda layer: checkpoint.stored_heads("q_proj", layer, device=device),
+    )
+
+
+def measure_heads(
+    read: Reader,
+    shape: Shape,
+    *,
+    model: str,
+    notes: Sequence[str],
+    seed: int,
+    part: Part | None = None,
+    tick: Tick = silent,
+) -> tuple[HeadGrams, dict[str, torch.Tensor]]:
+    """`measure` on the heads that `read(layer)` returns."""
+    layers, heads, head_dim, hidden = shape.layers, shape.heads, shape.head_dim, shape.hidden
+    top, all_pairs = min(TOP, head_dim, hidden), matches_all(shape)
+    steps = Count(tick, layers + (0 if all_pairs else layers * (layers + 1) // 2))
+    facts: HeadMetrics | None = None
+    products: list[Compared] = []
+    for shard in head_shards(shape):
+        piece = (part(shard) if part else None) or measure_piece(read, shard, shape, seed=seed, tick=tick)
+        for layer, own in zip(shard, steps.over(piece.facts), strict=True):
+            if facts is None:  # of all layers, once and whole: the directions are most of what is held
+                facts = HeadMetrics(*(torch.empty(layers, *value.shape, dtype=value.dtype) for value in own))
+            for whole, value in zip(facts, own, strict=True):
+                whole[layer] = value
+        products += piece.products if all_pairs else steps.over(piece.products)
+    dead, flat = facts.is_zero.numpy(), facts.is_flat.numpy()  # (layer, head)
+    norms = np.where(dead, np.nan, facts.fro_sq.sqrt().numpy())  # (layer, head)
+    pairs = compare_layers(products, norms)
+    similarity = _similarity(pairs.gram, dead)
+    negative = np.where(flat, np.nan, curvature(facts.sym_eigs).numpy())
+    overlap = compare_subspaces(facts.directions, pairs, seed=seed) if hidden >= ROOM * top else None
+    values = dict(
+        gram=pairs.gram,
+        similarity=similarity,
+        fro_sq=facts.fro_sq.numpy(),
+        fro_sq_published=facts.fro_sq_published.numpy(),
+        sym_eigs=facts.sym_eigs.numpy(),
+        curvature=negative,
+        singvals=facts.singvals.numpy(),
+        matching=pairs.matching,
+        similarity_matched=pairs.matched,
+        mean_abs_similarity=mean(np.abs(similarity), axis=2),
+        mean_abs_similarity_matched=pairs.matched_mean,
+        similarity_chance=median(np.abs(pairs.chance)),
+        overlap_chance=top / hidden,
+        overlap_chance_matched=overlap and overlap.chance_matched,
+        overlap_adjacent=overlap and overlap.adjacent,
+        overlap_adjacent_matched=overlap and overlap.adjacent_matched,
+        overlap_by_distance=overlap and overlap.by_distance,
+        published=_published(facts, pairs.gram, dead),
+    )
+    record = HeadGrams(
+        model=model,
+        hidden=hidden,
+        head_dim=head_dim,
+        top=top,
+        kv_head_of=[h * shape.kv_heads // heads for h in range(heads)],
+        **values,
+        metrics=_metrics(values, seed=seed),
+        identities=_identities(facts, pairs),
+        absent=_absent(values, all_pairs=all_pairs),
+        notes=list(notes),
+    )
+    return record, {"directions": facts.directions}
+
+
+def _similarity(gram: np.ndarray, dead: np.ndarray) -> np.ndarray:
+    """gram/√(diag diag), (layer, layer, head); NaN where one of the two heads is zero."""
+    norms = np.where(dead.T, np.nan, np.sqrt(np.einsum("llh->hl", gram)))
+    return gram / np.einsum("ha,hb->abh", norms, norms)
+
+
+def _published(facts: HeadMetrics, gram: np.ndarray, dead: np.ndarray) -> dict[str, float | None]:
+    """How far the published formulas are from what their text says; over heads that are not zero."""
+    live = ~dead
+    exact, published = facts.fro_sq.numpy()[live], facts.fro_sq_published.numpy()[live]
+    own = np.einsum("llh->lh", gram)[live]
+    varied = min(len(np.unique(exact)), len(np.unique(published))) > 1
+    return {
+        "fro_sq_ratio": median(published / exact),
+        "fro_sq_pearson": float(np.corrcoef(published, exact)[0, 1]) if varied else None,
+        "self_similarity": median(own / published),
+        "direction_abs_cos": mean(facts.published_abs_cos.numpy()[live]),
+        "direction_crosstalk": median(facts.published_crosstalk.numpy()[live]),
+    }
+
+
+def _metrics(values: Mapping[str, Any], *, seed: int) -> dict[str, Metric]:
+    layers = len(values["curvature"])
+    at_index = values["similarity"][range(layers - 1), range(1, layers)]  # (pair, head)
+    matched, index = "at the best matching of heads", "at equal head index"
+    metrics = {
+        "median_abs_similarity_matched": _over_pairs(np.abs(values["similarity_matched"]), matched, seed=seed),
+        "median_abs_similarity_index": _over_pairs(np.abs(at_index), index, seed=seed),
+        "mixed_sign_share": _mixed_sign_share(values["curvature"], seed=seed),
+    }
+    for name, key, how in (
+        ("median_overlap_ratio", "overlap_adjacent_matched", matched),
+        ("median_overlap_ratio_index", "overlap_adjacent", index),
+    ):
+        if values[key] is None:
+            metrics[name] = Metric(value=None, reason=NO_ROOM, applies=False)
+        else:
+            metrics[name] = _over_pairs(values[key] / values["overlap_chance"], how, seed=seed)
+    return metrics
+
+
+def _over_pairs(values: np.ndarray, how: str, *, seed: int) -> Metric:
+    """Median over pairs and heads of (pair, head) values, where NaN means not measured."""
+    there = values[~np.isnan(values).all(axis=1)]
+    n = {"pairs": len(there), "heads": int((~np.isnan(there)).sum())}
+    if not len(there):
+        return Metric(value=None, n=n, reason="in every pair of adjacent layers, no two heads could be compared")
+    return Metric(
+        value=float(np.nanmedian(there)),
+        interval=bootstrap(lambda drawn: np.array([np.nanmedian(there[i]) for i in drawn]), len(there), seed=seed),
+        n=n,
+        method=f"median over pairs of adjacent layers and heads, {how}; bootstrap over pairs",
+    )
+
+
+def _mixed_sign_share(negative: np.ndarray, *, seed: int) -> Metric:
+    """Share of heads whose negative energy lies in `MIXED`, from (layer, head) curvatures."""
+    there = negative[~np.isnan(negative).all(axis=1)]
+    n = {"heads": int((~np.isnan(there)).sum()), "layers": len(there)}
+    if not len(there):
+        return Metric(value=None, n=n, reason="g + gᵀ is zero for every head")
+    mixed = np.where(np.isnan(there), np.nan, (there >= MIXED[0]) & (there <= MIXED[1]))
+    return Metric(
+        value=float(np.nanmean(mixed)),
+        interval=bootstrap(lambda drawn: np.array([np.nanmean(mixed[i]) for i in drawn]), len(there), seed=seed),
+        n=n,
+        method="share of heads; bootstrap over layers",
+    )
+
+
+def _identities(facts: HeadMetrics, pairs: Pairs) -> dict[str, Metric]:
+    """Worst violations, relative to ‖W_k‖_F‖W_q‖_F (to its square for squares), with which rounding scales."""
+    scale = torch.where(facts.scale > 0, facts.scale, 1).numpy()  # (layer, head); a zero head violates nothing
+    layers, heads = scale.shape
+    gram = pairs.gram / np.einsum("ah,bh->abh", scale, scale)  # (layer, layer, head)
+    own = np.einsum("aah->ah", gram)
+    product = np.sqrt(np.einsum("ah,bh->abh", own, own))
+    eigenvalues = facts.sym_eigs.numpy()
+    trace = eigenvalues.sum(-1) - 2 * facts.trace.numpy()
+    square = np.square(eigenvalues).sum(-1) - 2 * (facts.fro_sq + facts.trace_of_square).numpy()
+    per_head = {"heads": layers * heads}
+    one, two = "relative to ‖W_k‖‖W_q‖", "relative to ‖W_k‖²‖W_q‖²"
+
+    def worst(violation: np.ndarray, n: Mapping[str, float], method: str) -> Metric:
+        return Metric(value=max(0.0, float(violation.max())), n=n, method=method)
+
+    return {
+        "gram_diagonal": worst(np.abs(own - facts.fro_sq.numpy() / scale**2), per_head, two),
+        "cauchy_schwarz": worst(np.abs(gram) - product, {"pairs": gram.size}, f"|gram| − √(diag diag), {two}"),
+        "gram_psd": worst(-np.linalg.eigvalsh(np.moveaxis(gram, 2, 0)), {"heads": heads}, f"lowest eigenvalue, {two}"),
+        "gram_symmetry": worst(np.array(pairs.asymmetry), {"layers": layers}, "relative to a layer's largest ⟨g, g'⟩"),
+        "sym_eigs_trace": worst(np.abs(trace) / scale, per_head, f"{one}, which is at least half of Σ|λ|"),
+        "sym_eigs_square": worst(np.abs(square) / scale**2, per_head, two),
+        "top_direction": worst(np.abs((facts.stretch - facts.singvals[..., 0]).numpy()) / scale, per_head, one),
+    }
+
+
+def _absent(values: Mapping[str, Any], *, all_pairs: bool) -> dict[str, str]:
+    """Why a key holds nulls, for the keys that do."""
+    zero = "a head whose g is zero is like no other"
+    thin = f"a head of rank below {TOP} has no top subspace"
+    reasons = {
+        "similarity": zero,
+        "similarity_matched": zero,
+        "mean_abs_similarity": zero,
+        "mean_abs_similarity_matched": zero if all_pairs else "only adjacent layers are matched in so large a model",
+        "similarity_chance": zero,
+        "published": "every head's g is zero, or all have the same norm",
+        "curvature": "g + gᵀ is zero",
+    } | {key: NO_ROOM if values[key] is None else thin for key in values if key.startswith("overlap")}
+    return {key: reason for key, reason in reasons.items() if any(True for _ in nulls(plain(values[key])))}
+
+
+def _notes(checkpoint: Checkpoint) -> list[str]:
+    notes = [
+        position_note(checkpoint),
+        "g is taken from the stored projections; the gain of the norm before them is not folded in.",
+        "The published fro_sq is ‖W_k W_qᵀ‖², not ‖g‖² = ‖W_kᵀ W_q‖²: the gram's diagonal agrees with the latter only.",
+        "The published eigenvalues, of an unsymmetric matrix, turn complex on rank-deficient heads; these are real.",
+        "The published directions (V of W_k W_qᵀ pushed through W_q) are not singular vectors of g; these are.",
+        "The order of heads is a free permutation of the parameters: the pairing by index is arbitrary, "
+        "the best matching is what counts.",
+    ]
+    if matches_all(checkpoint.shape) and checkpoint.shape.hidden >= FLOAT32_HIDDEN:
+        notes.append(
+            "Heads are matched by products of float32 numbers, right to a millionth of the norms, unless the weights "
+            "are float64; all else is float64."
+        )
+    if checkpoint.has_qk_bias:
+        notes.append("Queries or keys carry biases, which g omits.")
+    if checkpoint.has_qk_norm:
+        notes.append("Queries and keys are normalised, so that the scale of g is not the scale of the model's logits.")
+    return notes

@@ -1,0 +1,236 @@
+"""How alike are adjacent layers, and what would chance give?
+
+For each adjacent pair of layers and each family: the cosine and the normalised residual, the
+spectrum of the residual, and their chance levels (`pairs`); the same after matching neurons and
+heads (`matching`); and the tracks of the families' scales over depth (`scales`). At most two
+layers of one family are held at a time.
+
+The published script compared gains with √2, which is no null for positive vectors; called
+(mean resid − mean scalar_resid)/mean resid an explained share, though it is 0.293 for unrelated
+layers and 0 for identical ones; left the spectra null; and crashed where a family was missing.
+Its keys are kept with their meaning, and the corrected numbers stand beside them.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from analyses.null_residual import metrics as claimed
+from analyses.null_residual import scales
+from analyses.null_residual.experts import UNDEFINED, ExpertTrack, combine, expert_track
+from analyses.null_residual.family import NO_SPECTRA, FamilySummary, absent_pairs, absent_summary, summarise
+from analyses.null_residual.matching import FLOAT32_HIDDEN, NEURONS
+from analyses.null_residual.pairs import SAMPLED_SIDE, FamilyPair
+from analyses.null_residual.shards import Part, Piece, compare, join, layer_shards
+from analyses.progress import Count, Tick, silent
+from analyses.records import SCHEMA_VERSION, Metric
+from analyses.weights.architectures import FAMILIES, GAINS, MATRICES
+from analyses.weights.checkpoint import Checkpoint
+
+IMPROVE_NOTE = (
+    "improve_frac is kept as published and is upside down: it is 1 − √((1+cos)/2), so 0.293 for "
+    "unrelated layers and 0 for identical ones; scalar_explained (cos²) is what its text promised"
+)
+STORED_NOTE = (
+    "cosines and residuals compare tensors entry by entry in the stored coordinates; reordering the neurons or "
+    "heads of one layer changes them and not the model, which is why the matched comparison stands beside them"
+)
+SPECTRA_NOTES = {
+    "sampled": f"spectra of matrices of side {SAMPLED_SIDE} or more are sampled where that is faster, "
+    "with a standard error of about 0.4 % of the effective rank beside them",
+    "none": NO_SPECTRA,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerPair:
+    """Layers L and L_next = L + 1, counted from 0."""
+
+    L: int
+    L_next: int
+    families: dict[str, FamilyPair]  # families the model has
+    matched: dict[str, float | None]  # gate, up, down, qk, vo → mean cosine of matched units, in [−1, 1]
+    matched_null: dict[str, float | None]  # the same with one layer's coordinates scrambled
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NullResidual:
+    """Record of the analysis; lists over layers and pairs run in layer order."""
+
+    analysis: str = "null_residual"
+    schema_version: int = SCHEMA_VERSION
+    model: str
+    dtype: str = "float64"  # of the arithmetic, but for sampled spectra and what is matched (`notes`); no forward pass
+    spectra: str  # exact | sampled | none
+    pair_results: list[LayerPair]  # (pair,)
+    summary: dict[str, FamilySummary]
+    sides: dict[str, int]  # matrix family → its smaller side
+    scales: dict[str, list[float] | None]  # family → ‖W_ℓ‖_F, (layer,); None where the model lacks it
+    fam_used: list[str]  # rows of the loadings
+    scale_pca_singvals: list[float] | None  # (mode,)
+    scale_pca_loadings: list[list[float]] | None  # (family, mode)
+    scale_pca_scores: list[list[float]] | None  # (layer, mode)
+    scale_pca_explained: list[float] | None  # (mode,) share of variance
+    scale_pca_parallel_95: list[float] | None  # (mode,) 95 % level of the share, tracks shuffled over layers
+    scale_pca_walk_95: list[float] | None  # (mode,) 95 % level of the share, random walks of the tracks' own steps
+    scale_pca_standardised: scales.ScalePca | None  # the same for tracks of unit variance
+    experts: dict[str, ExpertTrack]  # family → its experts one by one; empty where layers have no experts
+    metrics: dict[str, Metric]
+    identities: dict[str, Metric]
+    absent: dict[str, str]
+    notes: list[str]
+
+
+def measure(
+    checkpoint: Checkpoint,
+    *,
+    seed: int,
+    device: str,
+    spectra: str = "exact",
+    part: Part | None = None,
+    tick: Tick = silent,
+) -> NullResidual:
+    """Compare adjacent layers of a checkpoint, family by family, with their chance levels.
+
+    Parameters
+    ----------
+    checkpoint : weights by family and layer.
+    seed : of the entry shuffles, Haar draws, null tracks and bootstraps.
+    spectra : of the residuals: exact; sampled, for large matrices; none.
+    part : gives the pieces that were compared elsewhere; None to compare them all here.
+    device : torch device of the arithmetic; random draws are made on the CPU, so do not depend on it.
+    tick : told how many matrices and pairs of layers are done.
+
+    Returns
+    -------
+    The record. What a tensor does not allow (all zero, constant, identical) is None with its reason.
+
+    References
+    ----------
+    Page, Phys. Rev. Lett. 71, 1291 (1993). Horn, Psychometrika 30, 179 (1965). Mezzadri, Notices AMS 54 (2007).
+    """
+    shards = layer_shards(checkpoint)
+    matrices = sum(checkpoint.experts(f) or 1 for f in checkpoint.families)
+    steps = Count(tick, sum(len(layers) * (matrices + 1) - 1 for layers in shards))
+
+    def here(layers: range) -> Piece:
+        return compare(checkpoint, layers, seed=seed, device=device, spectra=spectra, each=steps.over)
+
+    joined = join([(part(layers) if part else None) or here(layers) for layers in shards])
+    experts, matched = joined.experts, joined.matched
+    walked = {f: combine(experts[f]) if f in experts else joined.tracks[f] for f in checkpoint.families}
+    by_layer = [{f: track.pairs[i] for f, track in walked.items()} for i in range(checkpoint.shape.layers - 1)]
+    pairs = [
+        LayerPair(L=i, L_next=i + 1, families=families, matched=match.cos, matched_null=match.chance)
+        for i, (families, match) in enumerate(zip(by_layer, matched, strict=True))
+    ]
+    norms = {f: walked[f].norms if f in walked else None for f in FAMILIES}
+    tracks, no_track = scales.log_tracks(norms)
+    raw = scales.scale_pca(tracks, seed=seed, standardise=False)
+    standardised = scales.scale_pca(tracks, seed=seed, standardise=True)
+    summary = {f: summarise(track.pairs) for f, track in walked.items()}
+    sides = {f: min(checkpoint.shape.of(f)) for f in walked if f in MATRICES}
+    single = [{f: t.pairs[i] for f, t in walked.items() if f not in experts} for i in range(len(pairs))]
+    single += [{f: p} for f, tracks in experts.items() for track in tracks for p in track.pairs]
+    absent = {f"scales.{f}": why for f, why in checkpoint.absent.items()} | _absent_pca(raw, standardised)
+    for family, track in walked.items():
+        absent |= absent_pairs(family, track) | absent_summary(family, summary[family], family in GAINS, spectra)
+    absent |= {f"experts.{f}.cos.*": UNDEFINED for f in experts}
+    absent |= {f"experts.{f}.eff_rank_ratio.*": NO_SPECTRA if spectra == "none" else UNDEFINED for f in experts}
+    if any(value is None for pair in pairs for value in pair.matched.values()):
+        absent["pair_results.*.matched*"] = "no neuron or head of one of the two layers is free of all-zero weights"
+    metrics = _counted(
+        claimed.metrics(by_layer, matched, sides, tracks, standardised, seed, experts), checkpoint.shape.experts
+    )
+    identities = claimed.identities(single, _sizes(checkpoint, experts))
+    if spectra == "none":
+        rank = metrics["worst_eff_rank_ratio"]
+        metrics["worst_eff_rank_ratio"] = replace(rank, value=None, interval=None, reason=NO_SPECTRA)
+    if spectra != "exact" and identities["spectrum_energy"].value is None:
+        unasked = replace(identities["spectrum_energy"], reason=SPECTRA_NOTES[spectra], applies=False)
+        identities["spectrum_energy"] = unasked
+    return NullResidual(
+        model=checkpoint.name,
+        spectra=spectra,
+        pair_results=pairs,
+        summary=summary,
+        sides=sides,
+        scales=norms,
+        fam_used=raw.families if raw else [],
+        scale_pca_singvals=raw and raw.singvals,
+        scale_pca_loadings=raw and raw.loadings,
+        scale_pca_scores=raw and raw.scores,
+        scale_pca_explained=raw and raw.explained,
+        scale_pca_parallel_95=raw and raw.parallel_95,
+        scale_pca_walk_95=raw and raw.walk_95,
+        scale_pca_standardised=standardised,
+        experts={f: expert_track(tracks) for f, tracks in experts.items()},
+        metrics=metrics,
+        identities=identities,
+        absent=absent,
+        notes=[STORED_NOTE, IMPROVE_NOTE, *_notes(checkpoint, tracks, no_track, spectra)],
+    )
+
+
+def _counted(metrics: dict[str, Metric], experts: int) -> dict[str, Metric]:
+    """The metrics that run over matrices also say over how many experts, and the matched one that it skips them."""
+    if not experts:
+        return metrics
+    over = ("worst_median_abs_cos", "worst_median_cos_sq", "worst_eff_rank_ratio")
+    counted = {k: replace(m, n={**m.n, "experts": experts}) if k in over else m for k, m in metrics.items()}
+    heads = counted["worst_median_abs_cos_matched"]
+    method = f"{heads.method}; heads alone, the neurons of experts are not matched"
+    return counted | {"worst_median_abs_cos_matched": replace(heads, method=method)}
+
+
+def _sizes(checkpoint: Checkpoint, experts: Mapping[str, object]) -> dict[str, int]:
+    """Entries of one tensor that is compared, by family: of one expert's, of all heads' gains together."""
+    return {
+        f: math.prod(checkpoint.shape.of(f)) * (1 if f in experts else len(checkpoint.names(f, 0)))
+        for f in checkpoint.families
+    }
+
+
+# --- reasons and notes --------------------------------------------------------------------------
+
+
+def _absent_pca(raw: scales.ScalePca | None, standardised: scales.ScalePca | None) -> dict[str, str]:
+    absent = {}
+    if raw is None:
+        absent["scale_pca_*"] = "fewer than two families have a scale above zero in every layer"
+    elif raw.explained is None:
+        absent |= dict.fromkeys(("scale_pca_explained", "scale_pca_*_95"), "no family's scale varies over depth")
+    if standardised is None:
+        absent["scale_pca_standardised"] = "fewer than two families have a scale that varies over depth"
+    return absent
+
+
+def _notes(
+    checkpoint: Checkpoint, tracks: Mapping[str, np.ndarray], no_track: Mapping[str, str], spectra: str
+) -> list[str]:
+    notes = list(no_track.values())
+    if spectra in SPECTRA_NOTES:
+        notes.append(SPECTRA_NOTES[spectra])
+    constant = [f for f, track in tracks.items() if scales.is_constant(track)]
+    if constant:
+        notes.append(
+            f"left out of the standardised tracks, because the scale is the same in every layer: {', '.join(constant)}"
+        )
+    if checkpoint.shape.hidden >= FLOAT32_HIDDEN:
+        notes.append("matched neurons and heads are compared by products of float32 numbers, right to 1e-6")
+    if checkpoint.has_qk_bias:
+        notes.append("queries and keys carry biases, which the matched head metric g = W_kᵀW_q omits")
+    if checkpoint.shape.experts:
+        notes += checkpoint.architecture.notes
+        notes.append(
+            f"each layer has {checkpoint.shape.experts} experts: the numbers of gate, up and down are means over them; "
+            "their neurons are not matched, since experts would have to be matched with them"
+        )
+    elif checkpoint.shape.feed_forward > NEURONS:
+        notes.append(
+            f"of {checkpoint.shape.feed_forward} neurons per layer, the {NEURONS} with the longest gate (or up) rows "
+            "are matched into all of the next layer's"
+        )
+    return notes

@@ -1,0 +1,190 @@
+"""Which numbers of the adjacent-layer comparison are judged?
+
+A claim over several families stands or falls with the worst of them, so each metric is a median
+over pairs of layers in the worst family. The worst is chosen from the same data, and an interval
+that ignored this would be too narrow on one side: each bootstrap resample chooses it anew.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from analyses.null_residual import scales
+from analyses.null_residual.experts import mean_abs_cos
+from analyses.null_residual.family import FamilyTrack
+from analyses.null_residual.matching import MatchedPair
+from analyses.null_residual.pairs import FamilyPair
+from analyses.numerics import intervals
+from analyses.records import Metric
+from analyses.weights.architectures import GAINS, MATRICES
+
+SIDE = 32  # smallest side for the rank claim; below, the spectra have too few modes to be compared
+
+
+def worst(
+    rows: Mapping[str, Sequence[float | None]],
+    reduce: Callable[..., np.ndarray],
+    *,
+    seed: int,
+    method: str,
+    absent: str,
+) -> Metric:
+    """Median over pairs in the worst row, with its interval over resampled pairs.
+
+    A resample draws the same pairs in all rows and takes the worst row anew, so the interval knows
+    that the worst was chosen. Only pairs that are defined in every row count.
+
+    Parameters
+    ----------
+    rows : name → (pair,) values; empty rows make the question inapplicable, with `absent` as reason.
+    reduce : np.max or np.min over rows.
+    """
+    if not rows:
+        return Metric(value=None, reason=absent, applies=False, method=method)
+    table = np.array(list(rows.values()), dtype=float)  # (row, pair); None becomes NaN
+    defined = np.isfinite(table)
+    table = table[:, defined.all(axis=0)]
+    n = {"pairs": table.shape[1]}
+    if not table.size:
+        missing = [name for name, row in zip(rows, defined, strict=True) if not row.any()] or list(rows)
+        return Metric(
+            value=None, n=n, method=method, reason=f"undefined in {', '.join(missing)} for every pair of layers"
+        )
+    medians = np.median(table, axis=1)
+    value = float(reduce(medians))
+    return Metric(
+        value=value,
+        interval=intervals.bootstrap(
+            lambda drawn: reduce(np.median(table[:, drawn], axis=-1), axis=0), table.shape[1], seed=seed
+        ),
+        n=n,
+        where=list(rows)[int(np.flatnonzero(medians == value)[0])],
+        method=f"{method}; bootstrap over pairs of layers, worst family chosen anew in each resample",
+    )
+
+
+def metrics(
+    pairs: Sequence[Mapping[str, FamilyPair]],
+    matched: Sequence[MatchedPair],
+    sides: Mapping[str, int],
+    tracks: Mapping[str, np.ndarray],
+    pca: scales.ScalePca | None,
+    seed: int,
+    experts: Mapping[str, Sequence[FamilyTrack]] | None = None,  # family → each of its experts
+) -> dict[str, Metric]:
+    def column(families: Iterable[str], field: str) -> dict[str, list[float | None]]:
+        return {f: [getattr(pair[f], field) for pair in pairs] for f in families}
+
+    def magnitude(rows: Mapping[str, Sequence[float | None]]) -> dict[str, list[float | None]]:
+        return {name: [None if v is None else abs(v) for v in row] for name, row in rows.items()}
+
+    present = pairs[0]
+    matrices, gains = [f for f in MATRICES if f in present], [f for f in GAINS if f in present]
+    large = [f for f in matrices if sides[f] >= SIDE]
+    matched = {role: [pair.cos[role] for pair in matched] for role in matched[0].cos} if matched else {}
+    no_matrix, no_gain = "no matrix family was measured", "the model's norms have no gains"
+    rank = worst(
+        column(large, "eff_rank_ratio"),
+        np.min,
+        seed=seed,
+        method="least median of eff_rank/Haar null over families",
+        absent=no_matrix,
+    )
+    side = {"side": min((sides[f] for f in large), default=max(sides.values(), default=0))}
+    return {
+        "worst_median_abs_cos": worst(
+            magnitude(column(matrices, "cos")) | {f: mean_abs_cos(tracks) for f, tracks in (experts or {}).items()},
+            np.max,
+            seed=seed,
+            method="largest median |cos| over matrix families",
+            absent=no_matrix,
+        ),
+        "worst_median_abs_cos_matched": worst(
+            magnitude(matched),
+            np.max,
+            seed=seed,
+            method="largest median |mean cos of matched units|, each matrix scored on a matching found on the others",
+            absent="no block has two matrices to match on each other",
+        ),
+        "worst_median_cos_sq": worst(
+            column(matrices, "scalar_explained"),
+            np.max,
+            seed=seed,
+            method="largest median cos² over matrix families",
+            absent=no_matrix,
+        ),
+        "worst_eff_rank_ratio": replace(rank, n={**rank.n, **side})
+        if large
+        else Metric(value=None, n={"pairs": len(pairs)} | side, reason=f"no family has a side of at least {SIDE}"),
+        "worst_gain_pearson": worst(
+            column(gains, "pearson"),
+            np.min,
+            seed=seed,
+            method="least median Pearson r over gain families",
+            absent=no_gain,
+        ),
+        "worst_gain_z": worst(
+            column(gains, "z"), np.min, seed=seed, method="least median z over gain families", absent=no_gain
+        ),
+        **mode_metrics(tracks, pca, seed),
+    }
+
+
+def mode_metrics(tracks: Mapping[str, np.ndarray], pca: scales.ScalePca | None, seed: int) -> dict[str, Metric]:
+    layers = {"layers": len(next(iter(tracks.values())))} if tracks else {"layers": 0}
+    if pca is None or pca.explained is None:
+        missing = Metric(value=None, n=layers, reason="fewer than two families have a scale that varies over depth")
+        return {"first_mode_standardised": missing, "first_mode_above_parallel": missing}
+    raw = np.stack([tracks[f] for f in pca.families])  # (family, layer)
+
+    def share(drawn: np.ndarray) -> np.ndarray:
+        return scales.shares(raw[:, drawn].swapaxes(0, 1), True)[:, 0]
+
+    first, chance = pca.explained[0], pca.parallel_95[0]
+    interval = intervals.bootstrap(share, raw.shape[1], seed=seed)
+    method = "share of the first mode, standardised tracks; bootstrap over layers"
+    return {
+        "first_mode_standardised": Metric(value=first, interval=interval, n=layers, method=method),
+        "first_mode_above_parallel": Metric(
+            value=first - chance,
+            interval=interval and (interval[0] - chance, interval[1] - chance),
+            n=layers,
+            method=f"{method}, less the 95 % level of parallel analysis",
+        ),
+    }
+
+
+def identities(pairs: Sequence[Mapping[str, FamilyPair]], sizes: Mapping[str, int]) -> dict[str, Metric]:
+    """Worst discrepancy of each identity over all families and pairs."""
+    compared = [(f, pair) for layer in pairs for f, pair in layer.items() if pair.cos is not None]
+
+    def largest(error: Callable[[str, FamilyPair], float], which: list[tuple[str, FamilyPair]], method: str) -> Metric:
+        if not which:
+            return Metric(value=None, n={"cases": 0}, reason="no pair of layers has this number", method=method)
+        value, where = max((error(f, pair), f) for f, pair in which)
+        return Metric(value=value, n={"cases": len(which)}, where=where, method=method)
+
+    return {
+        "resid_direct": largest(
+            lambda f, p: abs(p.resid_norm**2 - (2 - 2 * p.cos)),
+            compared,
+            "|resid² − (2 − 2cos)|, absolute (resid² is at most 4)",
+        ),
+        "scalar_resid": largest(
+            lambda f, p: abs(p.scalar_resid**2 + p.scalar_explained - 1),
+            compared,
+            "|scalar_resid² + cos² − 1|, absolute",
+        ),
+        "pearson_z": largest(
+            lambda f, p: abs((p.cos - p.null_cos) - p.pearson * p.null_sd * math.sqrt(sizes[f] - 1)),
+            [(f, p) for f, p in compared if p.pearson is not None],
+            "|(cos − null_cos) − pearson·√(N−1)·null_sd|, absolute (a cosine)",
+        ),
+        "spectrum_energy": largest(
+            lambda f, p: p.spectrum_error,
+            [(f, p) for f, p in compared if p.spectrum_error is not None],
+            "|Σσ² − ‖Δ‖²| relative to ‖Δ‖²",
+        ),
+    }

@@ -1,0 +1,274 @@
+"""How alike are two tensors of one role, and what would chance give?
+
+Two things are asked of a pair of adjacent layers: how large the residual is, and how many
+directions it fills. The first has a closed-form null, a random matching of the two tensors'
+entries. The second has three: an iid matrix (Page), the residual's own entries shuffled, and two
+matrices that keep the layers' own singular values while their singular vectors are Haar-random.
+Only the last is a fair "as full as it can be", since trained matrices are themselves of low rank.
+
+What it costs, for matrices of sides m ≤ n: the numbers without a spectrum take one pass over a new matrix and one over
+each pair (`entries`). A spectrum is exact by default: the Gram matrix of the smaller side
+(m²·n operations, as one triangle suffices) and its symmetric eigenvalues (4/3·m³, half of them bound by memory), in
+float64; faster than an SVD, and a spectral entropy does not see the lost digits of tiny σ. There are four of them a
+pair: the residual, its shuffled entries, the next layer's own, and the Haar null with one more product of side m. From
+side SAMPLED_SIDE on they may be sampled instead (`quadrature`).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from analyses.numerics import blockwise, lanczos, spectra
+
+PAGE_SIDE = 32  # smallest side for Page's entropy; below, its 1/n corrections exceed 1 %
+HAAR_SIDE = 256  # one draw from this side on and 256/side below: the effective rank is then right to 0.5 %
+SAMPLED_SIDE = 1024  # spectra of a smaller side are exact also when sampling is asked for: that is as fast
+SPECTRA = ("exact", "sampled", "none")
+IDENTICAL = 64 * spectra.EPS  # a residual below this is rounding of the two divisions by a norm
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FamilyPair:
+    """One family in two adjacent layers, tensors a and b of N entries each; None has a reason in the record."""
+
+    cos: float | None = None  # ⟨a,b⟩/(‖a‖‖b‖), in [−1, 1]
+    resid_norm: float | None = None  # ‖b/‖b‖ − a/‖a‖‖, in [0, 2]; √2 if orthogonal
+    scalar_resid: float | None = None  # √(1−cos²), what the best scalar multiple of a leaves of b/‖b‖; in [0, 1]
+    scalar_explained: float | None = None  # cos², what it explains; in [0, 1]
+    null_cos: float | None = None  # mean of cos under a random matching of entries
+    null_sd: float | None = None  # its standard deviation; 0 if either tensor is constant
+    null_resid: float | None = None  # √(2 − 2·null_cos)
+    pearson: float | None = None  # correlation of the entries; None if either tensor is constant
+    z: float | None = None  # (cos − null_cos)/null_sd = pearson·√(N−1); None if either is constant
+    # Spectrum of Δ = b/‖b‖ − a/‖a‖, whose smaller side is m; matrices only.
+    resid_eff_rank: float | None = None  # e^S, in [1, m]
+    resid_spec_entropy: float | None = None  # S, nats, in [0, ln m]
+    eff_rank_page: float | None = None  # chance: an iid matrix of this shape; None below side 32
+    eff_rank_shuffled: float | None = None  # chance: Δ with its entries permuted
+    eff_rank_haar: float | None = None  # chance: the layers' own singular values, Haar-random singular vectors
+    eff_rank_ratio: float | None = None  # resid_eff_rank / eff_rank_haar
+    resid_eff_rank_error: float | None = None  # standard error where sampled; 0 where the spectrum is exact
+    eff_rank_ratio_error: float | None = None  # the same, of both together
+    spectrum_error: float | None = None  # |Σσ² − ‖Δ‖²|/‖Δ‖², a check on the eigenvalues
+
+
+class Side:
+    """One tensor of a pair, with what both of its pairs ask of it."""
+
+    def __init__(self, stored: torch.Tensor):
+        self.stored = stored.contiguous()  # in any type that floats; matrices (out, in)
+        self.size = stored.numel()
+        total, square = blockwise.sums(lambda x: (float(x.sum()), blockwise.dot(x, x)), self.stored)
+        self.norm = math.sqrt(square)  # Frobenius
+        self.mean = total / self.size
+        flat = self.stored.view(-1)
+        head = flat[: blockwise.BLOCK]
+        self.is_constant = bool((head == head[0]).all()) and bool((flat == head[0]).all())
+        energy = square - total * self.mean  # ‖a − ā‖², if little cancels: not so for a gain
+        if self.has_mean(energy, square):
+            (energy,) = blockwise.sums(lambda x: (float((x - self.mean).square().sum()),), self.stored)
+        self.spread = math.sqrt(energy)
+        self._sigma: torch.Tensor | None = None
+
+    @property
+    def values(self) -> torch.Tensor:
+        """Its entries in float64, made anew."""
+        return self.stored.double()
+
+    @staticmethod
+    def has_mean(energy: float, square: float) -> bool:
+        """Whether a difference of `square` and what makes it `energy` loses digits: more than a bit, that is."""
+        return energy < square / 2
+
+    @property
+    def sigma(self) -> torch.Tensor:
+        """(mode,) singular values at Frobenius norm 1, descending; computed once."""
+        if self._sigma is None:
+            self._sigma = spectra.squared_singular_values(self.values).sqrt() / self.norm
+        return self._sigma
+
+
+def likeness(a: Side, b: Side) -> FamilyPair:
+    """Cosine and residual of two tensors beside their chance level, in closed form; no spectrum.
+
+    Under a uniformly random permutation of the entries of b,
+    E cos = N ā b̄/(‖a‖‖b‖) and sd = √(Σ(a−ā)²·Σ(b−b̄)²/(N−1))/(‖a‖‖b‖).
+    For entries of mean zero that is 0 ± 1/√(N−1). Gains are positive, so theirs is near 1.
+
+    Parameters
+    ----------
+    a, b : equal shapes, neither all zero.
+
+    Raises
+    ------
+    ValueError for unequal shapes or an all-zero tensor.
+
+    >>> one = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    >>> round(likeness(Side(one), Side(one.flip(0))).resid_norm ** 2, 12)
+    2.0
+    """
+    if a.stored.shape != b.stored.shape or not a.norm or not b.norm:
+        shapes = f"{list(a.stored.shape)} and {list(b.stored.shape)}"
+        raise ValueError(f"two non-zero tensors of one shape are needed, got {shapes}")
+    size, constant = a.size, a.is_constant or b.is_constant
+    product, centred, apart = _sums(a, b)
+    cos = product / (a.norm * b.norm)
+    null_cos = size * a.mean * b.mean / (a.norm * b.norm)
+    null_sd = 0.0 if constant else a.spread * b.spread / (a.norm * b.norm) / math.sqrt(size - 1)
+    # ‖b̂ − cos·â‖² is also ‖b̂ ∓ â‖²·(1 − ‖b̂ ∓ â‖²/4), and with the nearer sign nothing cancels.
+    near = apart if cos > -0.5 else _total(lambda x, y: float((y / b.norm + x / a.norm).square().sum()), a, b)
+    return FamilyPair(
+        cos=cos,
+        resid_norm=math.sqrt(apart),  # √(2−2cos) cancels near cos = 1
+        scalar_resid=math.sqrt(max(0.0, near * (1 - near / 4))),  # and so does √(1−cos²)
+        scalar_explained=cos**2,
+        null_cos=null_cos,
+        null_sd=null_sd,
+        null_resid=math.sqrt(max(0.0, 2 - 2 * null_cos)),
+        pearson=None if constant else centred / (a.spread * b.spread),
+        z=None if constant else (cos - null_cos) / null_sd,
+    )
+
+
+def _sums(a: Side, b: Side) -> tuple[float, float, float]:
+    """⟨a,b⟩, ⟨a−ā,b−b̄⟩ and ‖b̂−â‖²; the first and the last in one pass."""
+    scale = a.norm / b.norm  # exactly 1 for equal layers, which are then exactly zero apart
+    work = torch.empty(min(blockwise.BLOCK, a.size), dtype=torch.float64)
+
+    def terms(x: torch.Tensor, y: torch.Tensor) -> tuple[float, float]:
+        here = x.device.type == "cpu"
+        apart = torch.sub(x, y, alpha=scale, out=work[: len(x)]) if here else x - scale * y
+        return blockwise.dot(x, y), blockwise.dot(apart, apart)
+
+    product, apart = blockwise.sums(terms, a.stored, b.stored)
+    centred = product - a.size * a.mean * b.mean
+    if any(x.has_mean(x.spread**2, x.norm**2) for x in (a, b)):
+        centred = _total(lambda x, y: float((x - a.mean) @ (y - b.mean)), a, b)
+    return product, centred, apart / a.norm**2
+
+
+def _total(term: Callable[[torch.Tensor, torch.Tensor], float], a: Side, b: Side) -> float:
+    return blockwise.sums(lambda x, y: (term(x, y),), a.stored, b.stored)[0]
+
+
+def with_rank(
+    pair: FamilyPair, a: Side, b: Side, chance: "Chance", *, vectors: torch.Generator | None = None
+) -> FamilyPair:
+    """The pair with the spectrum of its residual and what chance makes of it.
+
+    Parameters
+    ----------
+    a, b : two matrices of more than one entry.
+    chance : draws for this shape.
+    vectors : where it is given, spectra of large matrices are estimated from vectors drawn with it, if that is faster.
+
+    Returns
+    -------
+    The pair as it was where the matrices are identical up to rounding: nothing is left to have a spectrum.
+    """
+    delta = torch.empty(b.stored.shape, dtype=torch.float64, device=b.stored.device)
+    blockwise.write(delta, lambda x, y: y / b.norm - x / a.norm, a.stored, b.stored)
+    (energy,) = blockwise.sums(lambda d: (blockwise.dot(d, d),), delta)
+    if math.sqrt(energy) <= IDENTICAL:
+        return pair
+    side = min(delta.shape)
+    if vectors is not None and side >= SAMPLED_SIDE:
+        delta = delta.float()
+        resid, shuffled = (_sampled(x, energy, vectors) for x in (delta, chance.shuffled(delta)))
+        haar = _sampled_rotated(a, b, vectors)
+    else:
+        resid, shuffled, haar = _exact(delta, energy), _exact(chance.shuffled(delta), energy), None
+    rank = math.exp(resid.entropy)
+    haar_rank = math.exp(haar.entropy) if haar else chance.rotations.effective_rank(a.sigma, b.sigma)
+    return replace(
+        pair,
+        resid_eff_rank=rank,
+        resid_spec_entropy=resid.entropy,
+        eff_rank_page=math.exp(spectra.page_entropy(*delta.shape)) if side >= PAGE_SIDE else None,
+        eff_rank_shuffled=math.exp(shuffled.entropy),
+        eff_rank_haar=haar_rank,
+        eff_rank_ratio=rank / haar_rank,
+        resid_eff_rank_error=rank * resid.error,
+        eff_rank_ratio_error=rank / haar_rank * math.hypot(resid.error, haar.error if haar else 0.0),
+        spectrum_error=resid.energy_error,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Entropy:
+    entropy: float  # nats
+    error: float  # standard error; 0 where exact
+    energy_error: float | None  # |Σσ² − ‖Δ‖²|/‖Δ‖²; None where sampled
+
+
+def _exact(delta: torch.Tensor, energy: float) -> _Entropy:
+    sigma_sq = spectra.squared_singular_values(delta.double())
+    return _Entropy(float(spectra.energy_entropy(sigma_sq)), 0.0, abs(float(sigma_sq.sum()) - energy) / energy)
+
+
+def _sampled(delta: torch.Tensor, energy: float, vectors: torch.Generator) -> _Entropy:
+    found = lanczos.sampled_entropy(lanczos.dense(delta), min(delta.shape), energy, vectors, delta.device)
+    return _exact(delta, energy) if found is None else _Entropy(found.entropy, found.error, None)
+
+
+def _sampled_rotated(a: Side, b: Side, vectors: torch.Generator) -> lanczos.Sampled | None:
+    """Spectral entropy of â − P b̂ Qᵀ for random P and Q, whose energy is 2 up to 1/√N; or None"""
+    shape, device = a.stored.shape, a.stored.device
+    mixings = (lanczos.Mixing.draw(n, vectors, device) for n in sorted(shape))
+    operator = lanczos.rotated_difference(*(x.stored.float() / x.norm for x in (a, b)), *mixings)
+    return lanczos.sampled_entropy(operator, min(shape), 2.0, vectors, device)
+
+
+class Chance:
+    """What is drawn at random for matrices of one shape. The draws do not depend on them, and serve every pair."""
+
+    def __init__(self, rows: int, columns: int, generator: torch.Generator, *, device: torch.device | str):
+        self.generator = generator  # on the CPU
+        self.shape, self.device = (rows, columns), torch.device(device)
+        self.order = torch.randperm(rows * columns, generator=generator).to(self.device)
+        self._rotations: Rotations | None = None
+
+    def shuffled(self, delta: torch.Tensor) -> torch.Tensor:
+        """Its entries in the drawn order."""
+        return delta.flatten().index_select(0, self.order).view(delta.shape)
+
+    @property
+    def rotations(self) -> "Rotations":
+        if self._rotations is None:
+            self._rotations = Rotations.draw(*self.shape, self.generator, device=self.device)
+        return self._rotations
+
+
+@dataclass(frozen=True, slots=True)
+class Rotations:
+    """Relative rotations between the singular vectors of two unrelated matrices of one shape.
+
+    The spectrum of U_a S_a V_aᵀ − U_b S_b V_bᵀ depends on U_aᵀU_b and V_aᵀV_b alone, so a's
+    vectors may lie on the axes: Δ = [S_a 0] − P S_b Qᵀ with P Haar (m×m) and Q a Haar frame (n×m).
+    ΔΔᵀ = (P S_b − S_a Q₁)(P S_b − S_a Q₁)ᵀ + S_a (I − Q₁Q₁ᵀ) S_a then needs only Q₁, the first m rows of Q.
+    """
+
+    left: torch.Tensor  # P, (draw, mode, mode)
+    right: torch.Tensor  # Q₁, (draw, mode, mode)
+    rest: torch.Tensor  # I − Q₁Q₁ᵀ, (draw, mode, mode)
+
+    @classmethod
+    def draw(
+        cls, rows: int, columns: int, generator: torch.Generator, *, device: torch.device | str
+    ) -> "Rotations":
+        small, large = sorted((rows, columns))
+        draws = max(1, HAAR_SIDE // small)
+        pairs = [
+            (spectra.haar(small, small, generator), spectra.haar(large, small, generator)[:small]) for _ in range(draws)
+        ]
+        left, right = (torch.stack(side).to(device) for side in zip(*pairs, strict=True))
+        return cls(left, right, torch.eye(small, dtype=torch.float64, device=device) - spectra.gram(right))
+
+    def effective_rank(self, sigma_a: torch.Tensor, sigma_b: torch.Tensor) -> float:
+        """Mean over draws of the effective rank of [S_a 0] − P S_b Qᵀ; sigma_* (mode,) float64."""
+        gram = spectra.gram(self.left * sigma_b - sigma_a[:, None] * self.right)
+        gram += sigma_a[:, None] * self.rest * sigma_a
+        energy = spectra.eigenvalues(gram)  # (draw, mode)
+        return float(spectra.energy_entropy(energy).exp().mean())

@@ -1,0 +1,158 @@
+"""What will an analysis cost? Bytes read, floating-point operations and peak memory, from shapes alone.
+
+Leading terms only, of what the modules do: a product of (a × b) with (b × c) counts 2abc operations, the
+eigenvalues of a symmetric matrix of side m 4m³/3, a thin QR of (n × m) 4nm². An assignment of neurons or
+heads, bootstraps and null tracks are not counted. Memory is what is held at the worst moment in float64,
+above what the libraries take when they are loaded. A test compares both with a measured run.
+"""
+
+from dataclasses import dataclass
+
+from analyses.forward.calibration import Calibration
+from analyses.head_grams import head_paired
+from analyses.head_grams.all_pairs import FLOAT32_HIDDEN, SLAB_BYTES, TILE_BYTES, operations
+from analyses.head_grams.shards import factor_work, matches_all
+from analyses.null_residual.matching import NEURONS
+from analyses.null_residual.pairs import HAAR_SIDE
+from analyses.weights.checkpoint import Checkpoint
+from analyses.weights.schema import FEED_FORWARD, MATRICES
+
+FLOAT64 = 8  # bytes
+CHARACTERS = 4  # of a text, per token: English in a vocabulary of some ten thousand pieces
+COPIES = 9  # of one matrix: two layers, both scaled, their difference, its shuffle, an order, two temporaries
+COSINES = 7  # (neuron × neuron) arrays: three roles, their products, and what the assignment takes
+SPECTRA = 6  # of one layer's writes: as they are, centred, both with unit rows, without outliers, as published
+BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """One analysis, beside what is shared: reading every byte once to check and hash it."""
+
+    reads: int  # bytes of weights
+    operations: float  # floating-point
+    peak: float  # bytes above those after the imports
+    how: str  # the leading terms: L layers, D hidden, H heads, K key/value heads, d head_dim, F width
+
+
+def costs(checkpoint: Checkpoint, text: Calibration, *, dtype: str) -> dict[str, Cost]:
+    """Analysis → its cost; for those that read weights, text or states. The others take seconds.
+
+    Parameters
+    ----------
+    text : the calibration text; its tokens are estimated as a quarter of its characters.
+    dtype : of the forward pass, one of BYTES.
+    """
+    return {
+        "null_residual": _null_residual(checkpoint),
+        "head_grams": _head_grams(checkpoint),
+        "attention_stats": _attention_stats(checkpoint, text),
+        "delta_svd": _delta_svd(checkpoint, text),
+        "forward": _forward(checkpoint, text, dtype),
+    }
+
+
+def tokens(text: Calibration) -> int:
+    """About how many tokens a text has."""
+    return max(1, sum(map(len, text.texts)) // CHARACTERS)
+
+
+def _bytes(checkpoint: Checkpoint, families: tuple[str, ...]) -> int:
+    """Stored bytes of these families, each tensor once."""
+    layers = range(checkpoint.shape.layers)
+    present = [f for f in families if f in checkpoint.families]
+    names = {name for family in present for layer in layers for name in checkpoint.names(family, layer)}
+    return sum(checkpoint.headers[name].bytes for name in names)
+
+
+def _null_residual(checkpoint: Checkpoint) -> Cost:
+    shape = checkpoint.shape
+    pairs, work, peak = shape.layers - 1, 0.0, 0.0
+    for family in set(checkpoint.families) & set(MATRICES):
+        small, large = sorted(shape.of(family))
+        spectrum = 2 * small**2 * large + 4 * small**3 / 3
+        draws = max(1, HAAR_SIDE // small)
+        haar = draws * (4 + 4 / 3) * small**3
+        each = shape.layers * spectrum + pairs * (2 * spectrum + haar) + 4 * draws * large * small**2
+        work += each * max(1, checkpoint.experts(family))
+        peak = max(peak, FLOAT64 * COPIES * small * large)
+    neurons = [f for f in FEED_FORWARD if f in checkpoint.families]
+    if {"up_proj", "down_proj"} <= set(neurons) and not shape.experts:
+        chosen = min(NEURONS, shape.feed_forward)
+        work += pairs * len(neurons) * 2 * 2 * chosen * shape.feed_forward * shape.hidden
+        rows = 2 * len(neurons) * shape.feed_forward * shape.hidden
+        peak = max(peak, FLOAT64 * (COSINES * chosen * shape.feed_forward + rows))
+    sides = (shape.heads * shape.head_dim) ** 2 + (shape.kv_heads * shape.head_dim) ** 2
+    work += pairs * 2 * 2 * 2 * sides * shape.hidden
+    return Cost(
+        reads=2 * _bytes(checkpoint, MATRICES),
+        operations=work,
+        peak=peak,
+        how="per matrix m ≤ n and layer 3(2m²n + 4m³/3) + 16m³/3; neurons 12·min(F, 1024)·F·D and heads "
+        "8((Hd)² + (Kd)²)D per pair; memory 9 matrices or 7·min(F, 1024)·F numbers",
+    )
+
+
+def _per_head(checkpoint: Checkpoint) -> tuple[float, float]:
+    """Operations of one layer's head spectra (QR of the sides, of both together, small problems), and its bytes."""
+    shape = checkpoint.shape
+    rows = (shape.heads + shape.kv_heads) * shape.head_dim
+    work = shape.heads * (24 * shape.head_dim**2 * shape.hidden + 60 * shape.head_dim**3)
+    return work, FLOAT64 * rows * shape.hidden
+
+
+def _head_grams(checkpoint: Checkpoint) -> Cost:
+    shape = checkpoint.shape
+    layers, heads, dim, hidden = shape.layers, shape.heads, shape.head_dim, shape.hidden
+    each, held = _per_head(checkpoint)
+    every = operations(layers, heads, dim, hidden)
+    rows = (heads + shape.kv_heads) * dim
+    if hidden >= FLOAT32_HIDDEN:
+        every += head_paired.operations(layers, heads, shape.kv_heads, dim, hidden)
+    if not matches_all(shape):
+        every = sum(factor_work(shape, layer) for layer in range(layers))
+    # Products of all heads; queries and keys of all layers as stored, with their scrambled copies, up to a limit.
+    slabs = min(SLAB_BYTES, 2 * layers * rows * hidden * FLOAT64)
+    return Cost(
+        reads=3 * _bytes(checkpoint, ("q_proj", "k_proj")),
+        operations=layers * each + every,
+        peak=max(7 * held, slabs + min(TILE_BYTES, FLOAT64 * layers * heads * hidden**2) + 3.5 * held)
+        + 3 * FLOAT64 * (layers * heads) ** 2,
+        how="LH·D²(LH + 4d) for all pairs of heads, L²(H + K)d²D at equal index, LH(24d²D + 60d³) for each; "
+        "memory 7 layers of q and k, "
+        "at most 160 MiB of all layers, 3(LH)² numbers",
+    )
+
+
+def _attention_stats(checkpoint: Checkpoint, text: Calibration) -> Cost:
+    shape = checkpoint.shape
+    each, held = _per_head(checkpoint)
+    logits = 2 * sum((len(one) // CHARACTERS) ** 2 for one in text.texts) * shape.heads * shape.head_dim
+    return Cost(
+        reads=_bytes(checkpoint, ("q_proj", "k_proj")),
+        operations=shape.layers * (2 * each + logits),
+        peak=4 * held,
+        how="LH(48d²D + 120d³) for spectra, 2LHd·Σt² for logits over texts of t tokens; memory 4 layers of q and k",
+    )
+
+
+def _delta_svd(checkpoint: Checkpoint, text: Calibration) -> Cost:
+    shape, count = checkpoint.shape, tokens(text)
+    small, large = sorted((count, shape.hidden))
+    return Cost(
+        reads=0,
+        operations=shape.layers * SPECTRA * (2 * small**2 * large + 9 * small**3),
+        peak=FLOAT64 * (SPECTRA * count * shape.hidden + 3 * small**2),
+        how="6L(2s²l + 9s³) with s ≤ l of tokens and D; memory 6 arrays of tokens × D and 3 of s × s",
+    )
+
+
+def _forward(checkpoint: Checkpoint, text: Calibration, dtype: str) -> Cost:
+    parameters, longest = checkpoint.parameters(), max(map(len, text.texts)) // CHARACTERS
+    widest = max(checkpoint.shape.feed_forward, checkpoint.shape.heads * longest, checkpoint.shape.hidden)
+    return Cost(
+        reads=sum(header.bytes for header in checkpoint.headers.values() if header.shares is None),
+        operations=2.0 * parameters * tokens(text),
+        peak=BYTES[dtype] * (parameters + 8 * longest * widest),
+        how="2 operations per parameter and token; memory the whole model in the pass's precision",
+    )

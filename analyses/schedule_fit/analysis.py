@@ -1,0 +1,243 @@
+"""Does a gain, or a temperature, follow a schedule over depth?
+
+Each family's track y_ℓ (Frobenius norm of the role's tensor in layer ℓ) is fitted with a constant, four one-piece forms
+and a two-piece exponential: `analyses.schedule_fit.tracks`. As published stands beside as corrected.
+
+The published attention temperature, T_ℓ/T_0 = γ_0/γ_ℓ from the norms of `input_ln`, is not one: with q/k norms a
+uniform factor of the gain cancels in the logits, without them logits go as γ². The corrected temperature is measured,
+1/(mean logit standard deviation of a layer), and arrives here as an argument.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import stats
+
+from analyses.numerics.intervals import LEVEL
+from analyses.records import SCHEMA_VERSION, Metric
+from analyses.schedule_fit.fitting import aicc, fit_all
+from analyses.schedule_fit.forms import COOLING_LAWS, ONE_PIECE
+from analyses.schedule_fit.published import r_squared
+from analyses.schedule_fit.tracks import TWO_PIECE, CorrectedFit, Track, deviation, fit_track
+from analyses.schedule_fit.two_pieces import white_noise_tracks
+
+RESAMPLES = 500  # simulated tracks for an interval of R²; each 5 % end rests on 25 of them
+GAIN = "input_ln"
+NESTED = (
+    ("constant", "linear"),
+    ("constant", "power"),
+    ("constant", "exponential"),
+    ("constant", "kirkpatrick"),
+    ("linear", "offset_power"),
+    ("power", "offset_power"),
+    ("exponential", TWO_PIECE),
+    ("hajek", "hajek_c2"),
+)
+"""Special case, the form that contains it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleFit:
+    """The record."""
+
+    analysis: str = "schedule_fit"
+    schema_version: int = SCHEMA_VERSION
+    model: str
+    dtype: str  # of the forward pass that measured the temperature; "float64" without one
+    num_layers: int  # of the longest track
+    families: Mapping[str, Track]  # role → its track of Frobenius norms
+    temperature: Mapping[str, Track]  # "published" T_ℓ/T_0 and "measured" T_ℓ as given; forms are cooling laws
+    metrics: Mapping[str, Metric]
+    identities: Mapping[str, Metric]  # akaike_weights_sum, nested_rss, line_residuals
+    absent: Mapping[str, str]
+    notes: list[str] = field(default_factory=list)
+
+
+def measure(
+    scales: Mapping[str, Sequence[float | None] | None],
+    temperature: Sequence[float | None] | None,
+    *,
+    model: str,
+    dtype: str,
+    seed: int,
+    no_temperature: str = "",
+) -> ScheduleFit:
+    """Fit every family's track of norms, and the published and the measured temperature.
+
+    Parameters
+    ----------
+    scales : family → (layer) Frobenius norms, or None where the architecture lacks the family.
+    temperature : (layer) measured temperatures in any unit, or None with the reason in `no_temperature`.
+    dtype : of the forward pass behind `temperature`.
+
+    Returns
+    -------
+    ScheduleFit. A track that is absent, too short, not positive or constant is reported as such with its reason;
+    its metrics then have no value.
+    """
+    fits = {
+        f"families.{name}": fit_track(track, ONE_PIECE, seed=seed, missing="the model lacks this family")
+        for name, track in ({GAIN: None} | dict(scales)).items()
+    }
+    gain, no_gain = fits[f"families.{GAIN}"]
+    ratio = None if gain.status == "absent" else (gain.track[0] / np.asarray(gain.track)).tolist()
+    fits["temperature.published"] = fit_track(ratio, COOLING_LAWS, seed=seed, missing=no_gain.get("*", ""))
+    fits["temperature.measured"] = fit_track(
+        temperature, COOLING_LAWS, seed=seed, missing=no_temperature or "no temperature was measured"
+    )
+    has_gain, has_temperature = scales.get(GAIN) is not None, temperature is not None
+    metrics: dict[str, Metric] = {}
+    for path, names, judge in _JUDGES:
+        track, reasons = fits[path]
+        if track.status == "fitted":
+            metrics |= dict(zip(names, judge(track, seed), strict=True))
+        else:
+            applies = has_temperature if path == "temperature.measured" else has_gain
+            metrics |= {name: Metric(value=None, reason=reasons["*"], applies=applies) for name in names}
+    tracks: dict[str, dict[str, Track]] = {"families": {}, "temperature": {}}
+    for path, (track, _) in fits.items():
+        section, name = path.split(".")
+        tracks[section][name] = track
+    return ScheduleFit(
+        model=model,
+        dtype=dtype,
+        num_layers=max((len(track.track) for track, _ in fits.values() if track.track), default=0),
+        **tracks,
+        metrics=metrics,
+        identities=_identities([track for track, _ in fits.values() if track.status == "fitted"]),
+        absent={f"{path}.{key}": why for path, (_, reasons) in fits.items() for key, why in reasons.items()},
+        notes=[
+            "Corrected fits are least squares of the logarithm and are compared by AICc. Two pieces count only where "
+            "their advantage exceeds what white noise and random walks give.",
+            "The published temperature is a ratio of input gains. It is no temperature: a uniform factor of a gain can "
+            "be moved into the projections without changing what the model computes.",
+            "Published fits of the power, exponential, two-piece and Kirkpatrick forms minimise in log space, the "
+            "others in linear space; their R² is taken in linear space and has no penalty for parameters.",
+            "A fit at the end of its range is a limit of its form: an exponent c of −10 is a step after the first "
+            "layer, and c₂ beyond a million is a constant.",
+        ],
+    )
+
+
+def _input_gain(track: Track, seed: int) -> tuple[Metric, Metric]:
+    """SF1: how smooth the input gain's schedule is, and whether two pieces beat it."""
+    n = {"layers": len(track.track)}
+    best = track.corrected[track.best_one_piece]
+    curve = np.log(best.fitted)
+    simulated = white_noise_tracks(curve, deviation(best, len(curve)), RESAMPLES, np.random.default_rng([seed, 2]))
+    refits = fit_all(simulated, ONE_PIECE)
+    scores = np.stack([aicc(refits[form.name].rss, len(curve), form.parameters) for form in ONE_PIECE])
+    r2 = np.stack([r_squared(simulated, refits[form.name].curve) for form in ONE_PIECE])  # (form, track)
+    chosen = np.nan_to_num(scores, nan=np.inf).argmin(0)
+    low, high = np.quantile(r2[chosen, np.arange(RESAMPLES)], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    smooth = Metric(
+        value=best.r2_log,
+        interval=(float(low), float(high)),
+        n=n,
+        where=track.best_one_piece,
+        method=f"R² of ln y of the one-piece form with the least AICc; parametric bootstrap, {RESAMPLES} tracks",
+    )
+    pieces = track.two_piece
+    broken = Metric(
+        value=1.0 if pieces is None else pieces.p,
+        n=n,
+        where=None if pieces is None else pieces.null,
+        method="share of null tracks on which two pieces gain as much AICc; 1 where they do not win or are not fitted",
+    )
+    return smooth, broken
+
+
+def _published_temperature(track: Track, seed: int) -> tuple[Metric, Metric]:
+    """SF2: the published exponential cooling; its R² as published, without an interval."""
+    r2 = Metric(
+        value=track.fits["kirkpatrick"].r2,
+        n={"layers": len(track.track)},
+        method="line of ln T over depth, R² of T; no interval, as published",
+    )
+    return r2, rate(track)
+
+
+def _measured_temperature(track: Track, seed: int) -> tuple[Metric, Metric, Metric]:
+    """SF3 and SF4: whether the measured temperature falls, and by which law."""
+    n = {"layers": len(track.track)}
+    weight = track.corrected["kirkpatrick"].weight
+    return (
+        Metric(
+            value=track.spearman,
+            interval=track.spearman_interval,
+            n=n,
+            method="rank correlation with depth; Fisher's z with Bonett and Wright's error, layers as independent",
+        ),
+        rate(track),
+        Metric(
+            value=weight,
+            n=n,
+            where=track.best_form,
+            method="Akaike weight among constant, Kirkpatrick, linear and both Hajek laws",
+        ),
+    )
+
+
+_JUDGES = (
+    (f"families.{GAIN}", ("input_gain_one_piece_r2", "input_gain_two_piece_p"), _input_gain),
+    ("temperature.published", ("published_kirkpatrick_r2", "published_kirkpatrick_alpha"), _published_temperature),
+    (
+        "temperature.measured",
+        ("measured_temperature_spearman", "measured_kirkpatrick_alpha", "measured_kirkpatrick_weight"),
+        _measured_temperature,
+    ),
+)
+"""Track, the metrics that it decides, and the function that finds them."""
+
+
+def rate(track: Track) -> Metric:
+    """α of the exponential law with Student's interval of its slope."""
+    fit = track.corrected["kirkpatrick"]
+    n = len(track.track)
+    ell = np.arange(n)
+    error = math.sqrt(fit.rss / (n - 2) / np.square(ell - ell.mean()).sum())
+    reach = float(stats.t.ppf((1 + LEVEL) / 2, n - 2)) * error
+    alpha = fit.params["alpha"]
+    return Metric(
+        value=alpha,
+        interval=(alpha * math.exp(-reach), alpha * math.exp(reach)),
+        n={"layers": n},
+        method="e^slope of the line of ln T over depth; Student's interval, layers as independent",
+    )
+
+
+def _identities(tracks: Sequence[Track]) -> dict[str, Metric]:
+    """What holds for every set of least-squares fits, worst case over the fitted tracks."""
+    weights, nested, lines = [], [], []
+    for track in tracks:
+        log = np.log(track.track)
+        total = float(np.square(log - log.mean()).sum())
+        fits: Mapping[str, CorrectedFit] = track.corrected
+        weights.append(abs(sum(f.weight for f in fits.values() if f.weight is not None) - 1))
+        for special, general in NESTED:
+            if special in fits and general in fits:
+                nested.append(max(0.0, fits[general].rss - fits[special].rss) / total)
+        for name in {"power", "exponential", "kirkpatrick"} & set(fits):
+            explained = float(np.square(np.log(fits[name].fitted) - log.mean()).sum())
+            lines.append(abs(total - explained - fits[name].rss) / total)
+    cases = (
+        ("akaike_weights_sum", weights, "|Σ weights − 1|"),
+        (
+            "nested_rss",
+            nested,
+            "residual sum of a form beyond that of its special case, relative to the centred square sum",
+        ),
+        ("line_residuals", lines, "|total − explained − residual| square sum of ln y, relative to the total"),
+    )
+    return {
+        name: Metric(
+            value=max(found) if found else None,
+            n={"cases": len(found)},
+            method=method,
+            reason=None if found else "no track could be fitted",
+            applies=bool(found),
+        )
+        for name, found, method in cases
+    }

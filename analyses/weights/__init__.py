@@ -1,0 +1,1 @@
+"""A checkpoint on disk or on a hub, tensor by tensor, whatever its family and file format."""

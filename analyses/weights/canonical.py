@@ -1,0 +1,76 @@
+"""What is a neuron and what is a head, apart from the coordinates they happen to be stored in?
+
+Many changes of the weights leave the model's function alone: moving a norm's gain into the
+matrices that read behind it, scaling a neuron's up row and undoing it in its down column, any
+invertible map between values and output, rotations between queries and keys. The forms here
+are what such a map cannot touch; only order, and the sign that up and down share, stay free.
+
+Norm gains are folded into the matrices that read the residual stream, and under LayerNorm all
+directions are centred (but not what reads a stream that is itself normalised: that carries the
+norm's gain). A neuron is its gate row, up row and down column, each of unit length. A head is its
+maps g = W_kᵀW_q (with q/k-norm gains) and W_oW_v, kept as their factors.
+"""
+
+import torch
+
+from analyses.weights.checkpoint import Checkpoint
+
+FEED_FORWARD = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}
+ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
+
+Factors = tuple[torch.Tensor, torch.Tensor]  # (kv_head, head_dim, hidden) and (head, head_dim, hidden)
+HeadFactors = tuple[Factors, Factors]
+
+
+def neuron_rows(checkpoint: Checkpoint, role: str, layer: int, device: str) -> torch.Tensor:
+    """(neuron, hidden): rows of gate and up as they read the stream, columns of down."""
+    weight = checkpoint.weight(FEED_FORWARD[role], layer, device=device)
+    if role == "down":
+        return centred(checkpoint, weight.mT)
+    return centred(checkpoint, weight * _gain(checkpoint, checkpoint.architecture.feed_forward_norm, layer, device))
+
+
+def head_factors(checkpoint: Checkpoint, layer: int, device: str) -> HeadFactors:
+    """((W_k, W_q), (W_v, W_oᵀ)) by head, (kv_head or head, head_dim, hidden), with all gains folded in."""
+    q, k, v = (read_by_heads(checkpoint, f, layer, device) for f in ("q_proj", "k_proj", "v_proj"))
+    if checkpoint.has_qk_norm:
+        q = q * qk_gain(checkpoint, "q_proj", layer, len(q), device)
+        k = k * qk_gain(checkpoint, "k_proj", layer, len(k), device)
+    o = checkpoint.weight("o_proj", layer, device=device).mT.unflatten(0, (-1, checkpoint.shape.head_dim))
+    return (k, q), (v, centred(checkpoint, o))
+
+
+def read_by_heads(checkpoint: Checkpoint, family: str, layer: int, device: str) -> torch.Tensor:
+    """Rows of q_proj, k_proj or v_proj by head, (head or kv_head, head_dim, hidden), as they read the stream.
+
+    The input norm's gain is folded in, and what its centring, or that of a LayerNorm of queries or
+    keys, never lets through is taken out.
+    """
+    rows = checkpoint.head_blocks(family, layer, device=device) * _gain(checkpoint, "input_ln", layer, device)
+    if not checkpoint.architecture.post_norm:  # there the stream carries the gain of the norm that made it
+        rows = centred(checkpoint, rows)
+    if checkpoint.architecture.qk_layer_norm and checkpoint.has_qk_norm and family != "v_proj":
+        rows = rows - rows.mean(-2, keepdim=True)
+    return rows
+
+
+def qk_gain(checkpoint: Checkpoint, family: str, layer: int, heads: int, device: str) -> torch.Tensor:
+    """Gain of the norm of q_proj or k_proj for so many heads, (head or 1, head_dim, 1)."""
+    gain = checkpoint.head_gains(f"{family[0]}_norm", layer, device=device)  # (head, kv_head or 1; head_dim)
+    return gain.repeat_interleave(heads // len(gain) if len(gain) > 1 else 1, 0).unsqueeze(-1)
+
+
+def _gain(checkpoint: Checkpoint, family: str | None, layer: int, device: str) -> torch.Tensor | float:
+    """The gain that stands in front, also where its own comparison was left out."""
+    return checkpoint.weight(family, layer, device=device) if family in checkpoint.places else 1.0
+
+
+def centred(checkpoint: Checkpoint, rows: torch.Tensor) -> torch.Tensor:
+    """Rows (..., hidden) without their mean where the norm is a LayerNorm, which never sees it."""
+    return rows - rows.mean(-1, keepdim=True) if checkpoint.architecture.layer_norm else rows
+
+
+def unit_rows(rows: torch.Tensor) -> torch.Tensor:
+    """(neuron, hidden) rows scaled to unit length; a zero row stays zero."""
+    length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+    return rows / length.where(length > 0, 1.0)

@@ -1,0 +1,239 @@
+"""A checkpoint on disk or on the hub, read tensor by tensor.
+
+Nothing here instantiates a model or imports transformers: `config.json` is read as it is and the
+weights stay on disk until one of them is asked for. Where they are is the question of `hub`, how
+one is read that of `weight_files`; here they get their roles.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from analyses.errors import InputError
+from analyses.progress import Tick, silent
+from analyses.weights import files, hub
+from analyses.weights.architectures import FAMILIES, FEED_FORWARD, Architecture
+from analyses.weights.files import require_finite
+from analyses.weights.headers import Header
+from analyses.weights.quantised import quantised
+from analyses.weights.recognise import parts, recognise
+from analyses.weights.schema import Place, is_gain
+from analyses.weights.shape import Shape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """Weights by (family, layer), with the facts of the config. Made by `open_checkpoint`."""
+
+    altered: ClassVar[bool] = False  # True where `tensor` gives other values than the files hold
+    name: str  # as given, without the revision and without the folders above
+    folder: Path
+    revision: str | None  # resolved commit of a hub model; None for a folder
+    config: Mapping[str, Any]
+    architecture: Architecture
+    shape: Shape
+    files: Mapping[str, Path]  # tensor's name on disk → file
+    headers: Mapping[str, Header]  # tensor's name on disk → its shape and type
+    prefix: str  # of the base model's names on disk: "model.", "", "transformer.", …
+    places: Mapping[str, Place]  # family or further role of a layer → where this checkpoint keeps it
+    lacking: Mapping[str, str]  # family that the model has not → why
+    note: str | None = None  # how the architecture was recognised, where not by its model_type
+    first_layer: int = 0  # the layer of the file that is layer 0 here; see `restricted`
+    left_out: tuple[str, ...] = ()  # families that the model has and this view has not
+
+    @property
+    def absent(self) -> dict[str, str]:
+        """Families that this model lacks → why."""
+        return dict(self.lacking) | dict.fromkeys(self.left_out, "left out of this measurement")
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        return tuple(f for f in FAMILIES if f in self.places and f not in self.left_out)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know of the architecture, and of how it was recognised."""
+        return [*filter(None, [self.note]), *self.architecture.notes]
+
+    @property
+    def has_qk_norm(self) -> bool:
+        return "q_norm" in self.places
+
+    @property
+    def has_qk_bias(self) -> bool:
+        """Whether queries or keys carry a bias, which the head metric omits."""
+        return any(self.names(f, 0, bias=True) for f in ("q_proj", "k_proj"))
+
+    def experts(self, family: str) -> int:
+        """How many matrices of this family a layer has to choose from; 0 where it has one and no choice."""
+        return self.shape.experts if family in FEED_FORWARD else 0
+
+    def rotary_dims(self, layer: int) -> int:
+        """How many of a head's dimensions are rotated by position, from the first on; 0 for other positions."""
+        config, layer = self.config, self.first_layer + layer
+        unrotated = config.get("no_rope_layers")  # a 1 for each layer with rotation
+        if self.architecture.rotary is None or config.get("alibi") or (unrotated and not unrotated[layer]):
+            return 0
+        if isinstance(config.get("rotary_dim"), int):
+            return config["rotary_dim"]
+        given = [(config.get("rope_parameters") or {}).get("partial_rotary_factor")]
+        given += [config.get(key) for key in ("partial_rotary_factor", "rotary_pct", "rope_pct")]
+        fraction = next((value for value in given if value is not None), self.architecture.rotary_fraction)
+        return int(self.shape.head_dim * fraction)
+
+    def names(self, role: str, layer: int, *, bias: bool = False) -> list[str]:
+        """Names on disk of the tensors that hold a layer's role: several for experts; none for a bias it lacks."""
+        place = self.places[role].bias() if bias else self.places[role]
+        held_in = range(parts(place, role, self.shape))
+        names = [self.prefix + place.at(self.first_layer + layer, part) for part in held_in]
+        return names if not bias or names[0] in self.files else []
+
+    def restricted(self, *, layers: range | None = None, families: Sequence[str] | None = None) -> "Checkpoint":
+        """A view with these layers and families alone; its layer 0 is `layers.start` of this one.
+
+        For weight analyses: the forward pass and changes of the weights need the whole model.
+        Raises InputError for layers that the model has not, for fewer than two of them, and for
+        families that are not in FAMILIES.
+        """
+        layers = range(self.shape.layers) if layers is None else layers
+        families = FAMILIES if families is None else families
+        if len(layers) < 2 or layers.step != 1 or layers.start < 0 or layers.stop > self.shape.layers:
+            asked = f"{layers.start}:{layers.stop}"
+            raise InputError(f"layers {asked}: expected at least two within 0:{self.shape.layers} of {self.name}")
+        if unknown := [family for family in families if family not in FAMILIES]:
+            raise InputError(f"no family '{unknown[0]}' (there are: {', '.join(FAMILIES)})")
+        return replace(
+            self,
+            shape=replace(self.shape, layers=len(layers)),
+            first_layer=self.first_layer + layers.start,
+            left_out=tuple(f for f in self.families if f not in families) + self.left_out,
+        )
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """One tensor as stored, by its name on disk."""
+        return files.read(self.files[name], name)
+
+    def expert(self, name: str, number: int) -> torch.Tensor:
+        """One expert's part of a tensor that holds all of a layer's, as stored."""
+        return files.read(self.files[name], name, (number,))
+
+    def rows(self, name: str, role: str) -> torch.Tensor:
+        """What a stored tensor holds of a role, without reading the others where it lies in one piece."""
+        layout, axes = self.places[role].layout, len(self.headers[name].shape)
+        if not (part := layout.part(role, axes, self.shape)):
+            return layout.take(self.tensor(name), role, self.shape)
+        rows = files.read(self.files[name], name, part)
+        return rows.mT if layout.transposed and axes > 1 else rows
+
+    def weight(self, family: str, layer: int, *, expert: int | None = None, device: str = "cpu") -> torch.Tensor:
+        """One layer's matrix (out, in), or effective norm gain (hidden,), upcast to float64.
+
+        Where there are experts: the matrix of `expert`, or of all of them as (expert, out, in).
+        Raises InputError if an entry is NaN or infinite.
+        """
+        return self.stored(family, layer, expert=expert, device=device).double()
+
+    def stored(self, family: str, layer: int, *, expert: int | None = None, device: str = "cpu") -> torch.Tensor:
+        """The same values in a narrower type where one holds them: a matrix as the file has it."""
+        names = self.names(family, layer)
+        if not self.experts(family):
+            value = self._read(family, names, device)
+            return value.double() + self.architecture.gain_offset if is_gain(family) else value
+        stacked = self.places[family].layout.stacked
+        if expert is not None:
+            return self._read(family, names, device, expert) if stacked else self._read(family, [names[expert]], device)
+        value = self._read(family, names, device)
+        return value if stacked else value.unflatten(0, (len(names), -1))
+
+    def bias(self, family: str, layer: int, *, device: str = "cpu") -> torch.Tensor | None:
+        """One layer's bias, (out,) float64, of a projection or a LayerNorm; None where none is stored."""
+        names = self.names(family, layer, bias=True)
+        return self._read(family, names, device).double() if names else None
+
+    def _read(self, role: str, names: Sequence[str], device: str, expert: int | None = None) -> torch.Tensor:
+        """A role's stored values, those of several tensors one after the other, or of one expert."""
+        values = []
+        for name in names:
+            if expert is None:
+                stored = self.rows(name, role)
+            else:
+                stored = self.places[role].layout.take(self.expert(name, expert)[None], role, self.shape)[0]
+            require_finite(name, stored)
+            values.append(stored.to(device))
+        return values[0] if len(values) == 1 else torch.cat(values)
+
+    def parameters(self) -> int:
+        """Number of stored parameters, from the headers."""
+        return sum(math.prod(header.shape) for header in self.headers.values() if header.shares is None)
+
+    def head_blocks(self, family: str, layer: int, *, device: str = "cpu") -> torch.Tensor:
+        """Rows of q_proj, k_proj or v_proj by head: (head or kv_head, head_dim, hidden), float64."""
+        return self.stored_heads(family, layer, device=device).double()
+
+    def stored_heads(self, family: str, layer: int, *, device: str = "cpu") -> torch.Tensor:
+        """`head_blocks` in the type of `stored`."""
+        return self.stored(family, layer, device=device).unflatten(0, (-1, self.shape.head_dim))
+
+    def head_gains(self, family: str, layer: int, *, device: str = "cpu") -> torch.Tensor:
+        """Gain of q_norm or k_norm by head, (head or kv_head, head_dim), float64; (1, head_dim) if all share one."""
+        return self.weight(family, layer, device=device).unflatten(0, (-1, self.shape.head_dim))
+
+    def inspect(self, tick: Tick = silent) -> dict[str, str]:
+        """sha256 of every weight file, tokenizer and config, by file name; see `examine`."""
+        return self.examine(tick)[0]
+
+    def examine(self, tick: Tick = silent) -> tuple[dict[str, str], str]:
+        """(sha256 by file name, digest of the tensors whatever their files); reads every weight.
+
+        Raises InputError naming the first tensor that holds a NaN or an infinity.
+        """
+        return files.inspect(self.files, self.folder, tick)
+
+
+def open_checkpoint(source: str) -> Checkpoint:
+    """Open a folder, a hub id or `id@revision`; reads the config and the headers, no tensor.
+
+    Raises InputError in one line for what is missing, unknown, or does not fit the config.
+    """
+    folder, revision, name = hub.locate(source)
+    config = hub.read_config(folder)
+    indexed, headers = files.index(folder)
+    return assemble(name=name, folder=folder, revision=revision, config=config, files=indexed, headers=headers)
+
+
+def assemble(
+    *,
+    name: str,
+    folder: Path,
+    revision: str | None,
+    config: Mapping[str, Any],
+    files: Mapping[str, Path],
+    headers: Mapping[str, Header],
+) -> Checkpoint:
+    """The checkpoint that a config and the headers of its weights describe, wherever they came from.
+
+    Raises InputError in one line for what is unknown, quantised, or does not fit the config.
+    """
+    if reason := quantised(config, headers):
+        raise InputError(f"{name}: the weights are quantised ({reason}); give the unquantised checkpoint")
+    # Composite models (text with vision) keep the decoder's numbers one level down.
+    config = config.get("text_config", config)
+    match = recognise(config, headers, folder)
+    return Checkpoint(
+        name=name,
+        folder=folder,
+        revision=revision,
+        config=config,
+        architecture=match.architecture,
+        shape=match.shape,
+        files=files,
+        headers=headers,
+        prefix=match.prefix,
+        places=match.places,
+        lacking=match.absent,
+        note=match.note,
+    )

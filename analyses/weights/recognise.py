@@ -1,0 +1,212 @@
+"""Which record of the architecture table describes this checkpoint, and under which names?
+
+The config's `model_type` names the record. A type that is not in the table is taken for a record
+whose names, layouts and shapes the files show exactly, if there is one and only one. Names are
+looked up role by role, behind whatever prefix they stand.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from analyses.errors import InputError
+from analyses.weights.architectures import ARCHITECTURES, architecture
+from analyses.weights.headers import Header
+from analyses.weights.schema import FAMILIES, FEED_FORWARD, Architecture, Place, is_gain
+from analyses.weights.shape import Shape, read_shape
+
+BUFFERS = re.compile(r"(^|\.)(inv_freq|masked_bias|position_ids|token_type_ids|(attn|attention)\.bias)$")
+"""Constants that old checkpoints store: rotary frequencies, causal masks, positions."""
+
+TOWERS = re.compile(r"(^|\.)(vision_tower|vision_model|visual|audio_tower|multi_modal_projector|embed_vision)\.")
+"""Parts of a model that also sees or hears: no part of its decoder, and left as they are by whoever changes it."""
+
+ADVICE = "add a record to analyses/weights/architectures.py"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """A checkpoint's record and where each role of a layer is."""
+
+    architecture: Architecture
+    shape: Shape
+    prefix: str  # of the base model's names on disk
+    places: Mapping[str, Place]  # families and further roles, as this checkpoint spells them
+    absent: Mapping[str, str]  # family → why this checkpoint has none
+    note: str | None = None  # how it was recognised, where not by its model_type
+
+
+def recognise(config: Mapping[str, Any], headers: Mapping[str, Header], folder: Path) -> Match:
+    """Find the record, the prefix and the places; raises InputError in one line for what does not fit."""
+    record = architecture(config)
+    if record is not None:
+        return _fit(record, config, headers, folder)
+    found, misfits = _by_names(config, headers, folder)
+    model_type = config.get("model_type", "(none)")
+    unknown = f"model_type '{model_type}' is not in the architecture table"
+    if len(found) == 1:
+        name = found[0].architecture.name
+        return replace(found[0], note=f"{unknown}; its names and shapes are those of {name}, as which it was read")
+    if found:
+        raise InputError(f"{folder}: {unknown} and fits {' and '.join(m.architecture.name for m in found)}; {ADVICE}")
+    known = ", ".join(sorted({n for record in ARCHITECTURES if not record.refused for n in record.model_types}))
+    nearest = min(misfits, key=lambda misfit: (misfit.missing, -misfit.found))
+    raise InputError(f"{unknown} (known: {known}), and its names fit no record; nearest: {nearest}; {ADVICE}")
+
+
+class _Misfit(InputError):
+    """A record that does not describe a checkpoint: how many of its roles are missing there, and are found."""
+
+    def __init__(self, message: str, missing: int = 0, found: int = 0):
+        super().__init__(message)
+        self.missing, self.found = missing, found
+
+
+def _by_names(
+    config: Mapping[str, Any], headers: Mapping[str, Header], folder: Path
+) -> tuple[list[Match], list[_Misfit]]:
+    """Records that describe the files exactly, but for those that read them alike; why the others do not."""
+    found: list[Match] = []
+    misfits: list[_Misfit] = []
+    for model_type in dict.fromkeys(record.model_types[0] for record in ARCHITECTURES if record.by_name):
+        try:
+            record = architecture({**config, "model_type": model_type})
+            match = _fit(record, config, headers, folder)
+        except _Misfit as misfit:
+            misfits.append(_Misfit(f"as {record.name}: {misfit}", misfit.missing, misfit.found))
+            continue
+        except InputError:  # sizes that this record's config would give, or a family that is refused
+            continue
+        lacking = [f for f in record.biases if match.prefix + match.places[f].bias().at(0) not in headers]
+        if lacking or (stray := _stray(match, headers)):
+            why = f"{lacking[0]} has no bias" if lacking else f"tensor {stray} has no role"
+            misfits.append(_Misfit(f"as {record.name}: {why}", 1, len(match.places)))
+            continue
+        alike = [other for other in found if _alike(record, other.architecture)]
+        best = max([*alike, match], key=lambda m: len(m.architecture.biases))  # promises most of what is there
+        found = [other for other in found if other not in alike] + [best]
+    return found, misfits
+
+
+def _alike(a: Architecture, b: Architecture) -> bool:
+    """Whether two records read the same weights with the same meaning."""
+    same = {"name": "", "model_types": (), "when": {}, "biases": (), "notes": ()}
+    return replace(a, **same) == replace(b, **same)
+
+
+def _fit(record: Architecture, config: Mapping[str, Any], headers: Mapping[str, Header], folder: Path) -> Match:
+    shape = read_shape(
+        config,
+        folder,
+        keys=record.size_keys,
+        missing=record.missing_sizes,
+        wide=record.wide,
+        experts=record.experts,
+        whole_qk_norm=record.qk_norm == "whole projection",
+    )
+    if record.experts and (config.get("mlp_only_layers") or config.get("decoder_sparse_step", 1) != 1):
+        why = "some layers have experts and some have none (config: mlp_only_layers, decoder_sparse_step)"
+        raise InputError(f"{folder}: {why}; only models with experts in every layer can be measured")
+    prefix = _prefix(record, headers, folder)
+    places, absent = _places(record, headers, prefix)
+    match = Match(architecture=record, shape=shape, prefix=prefix, places=places, absent=absent)
+    _require_shapes(match, headers, folder)
+    return match
+
+
+def _spellings(record: Architecture, role: str) -> list[Place]:
+    tables = ({**record.tensors, **record.further}, *record.also)
+    return [table[role] for table in tables if role in table]
+
+
+def _prefix(record: Architecture, headers: Mapping[str, Header], folder: Path) -> str:
+    """What stands before the base model's names: "model.", nothing, or whatever this checkpoint has."""
+    firsts = tuple(place.at(0) for place in _spellings(record, "q_proj"))
+    found = {name[: -len(first)] for first in firsts for name in headers if name == first or name.endswith("." + first)}
+    missing = {prefix: _missing(record, headers, prefix) for prefix in sorted(found)}
+    whole = [prefix for prefix, roles in missing.items() if not roles]
+    if len(whole) == 1:
+        return whole[0]
+    if whole:
+        raise InputError(f"{folder}: layers of a {record.name} model stand behind {' and '.join(map(repr, whole))}")
+    if not found:
+        raise _Misfit(
+            f"{folder}: no tensor {firsts[0]}, whatever its prefix; config and weights disagree", len(FAMILIES)
+        )
+    prefix, roles = min(missing.items(), key=lambda item: len(item[1]))
+    first = prefix + _spellings(record, roles[0])[0].at(0)
+    message = f"{folder}: no tensor {first}, so there is no {', '.join(roles)}; config and weights disagree"
+    raise _Misfit(message, len(roles), len(record.tensors) - len(roles))
+
+
+def _missing(record: Architecture, headers: Mapping[str, Header], prefix: str) -> list[str]:
+    """Families of which the first layer has nothing, though this architecture has them."""
+    return [
+        family
+        for family in record.tensors
+        if family not in record.optional
+        and not any(prefix + place.at(0) in headers for place in _spellings(record, family))
+    ]
+
+
+def _places(
+    record: Architecture, headers: Mapping[str, Header], prefix: str
+) -> tuple[dict[str, Place], dict[str, str]]:
+    places = {}
+    for role in (*record.tensors, *record.further):
+        place = next((p for p in _spellings(record, role) if prefix + p.at(0) in headers), None)
+        if place is not None:
+            places[role] = place
+    missing = {family: why for family, why in record.optional.items() if family not in places}
+    absent = record.absent | missing
+    return places, {family: absent[family] for family in FAMILIES if family in absent}
+
+
+def parts(place: Place, role: str, shape: Shape) -> int:
+    """Over how many tensors a role of one layer is spread."""
+    if not place.by_part:
+        return 1
+    return {"q_norm": shape.heads, "k_norm": shape.kv_heads}.get(role, shape.experts)
+
+
+def _require_shapes(match: Match, headers: Mapping[str, Header], folder: Path) -> None:
+    shape = match.shape
+    for family in FAMILIES:
+        if (place := match.places.get(family)) is None:
+            continue
+        every = [(layer, part) for layer in range(shape.layers) for part in range(parts(place, family, shape))]
+        biased = any(match.prefix + place.bias().at(*at) in headers for at in every)
+        for kind, bias in ((place, False), (place.bias(), True))[: 1 + biased]:
+            expected = place.layout.stored_shape(family, shape, bias=bias)
+            for at in every:
+                name = match.prefix + kind.at(*at)
+                if name not in headers:
+                    why = "though other layers have it" if bias else f"though the config says {shape.layers} layers"
+                    experts = f" of {shape.experts} experts" if shape.experts else ""
+                    raise InputError(f"{folder}: no tensor {name}, {why}{experts}; config and weights disagree")
+                if (stored := headers[name].shape) != expected:
+                    raise InputError(f"tensor {name}: shape {list(stored)}, but the config says {list(expected)}")
+        if (beyond := match.prefix + place.at(shape.layers)) in headers:
+            raise InputError(
+                f"{folder}: the weights hold more layers than the config's {shape.layers} (found {beyond})"
+            )
+        if place.by_part and (beyond := match.prefix + place.at(0, parts(place, family, shape))) in headers:
+            what = "experts" if family in FEED_FORWARD else "heads"
+            raise InputError(f"{folder}: the weights hold more {what} than the config says (found {beyond})")
+
+
+def _stray(match: Match, headers: Mapping[str, Header]) -> str | None:
+    """The first tensor of a layer that has no role in the record."""
+
+    def has_bias(role: str) -> bool:
+        return match.architecture.layer_norm or not is_gain(role)
+
+    container = re.escape(match.prefix + match.places["q_proj"].name.partition("{}")[0]) + r"\d+\."
+    for name in headers:
+        if re.match(container, name) and not BUFFERS.search(name):
+            bare = name.removeprefix(match.prefix)
+            if not any(p.find(bare) or (p.bias().find(bare) and has_bias(r)) for r, p in match.places.items()):
+                return name
+    return None

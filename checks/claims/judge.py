@@ -1,0 +1,101 @@
+"""From records to `gates.json`: every gate evaluated, every claim given its verdict.
+
+The verdict is a word for people (`checks.claims.verdicts`). Until a claim's controls are run, it rests on
+the gate alone, and the page says so.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from analyses import records
+from analyses.errors import InputError
+from checks.claims import CLAIMS, INTEGRITY
+from checks.claims.gate import Outcome, evaluate
+from checks.claims.verdicts import VERDICTS, verdict
+
+
+def read_records(folder: Path) -> dict[str, dict[str, Any]]:
+    """The analysis records that a model's folder holds, by analysis; raises InputError if there is none."""
+    if not (found := current_records(folder)):
+        raise InputError(f"{folder}: no records; run `fathom measure` first")
+    return found
+
+
+def current_records(folder: Path) -> dict[str, dict[str, Any]]:
+    """The analysis records of a folder. One that its manifest does not describe counts as skipped, with
+    that reason: numbers of two runs never stand side by side.
+
+    Raises InputError for a record of another schema version, or one changed since it was written.
+    """
+    paths = {name: folder / f"{name}.json" for name in records.ANALYSES}
+    found = {name: records.read_record(path, arrays=False) for name, path in paths.items() if path.exists()}
+    if not found:
+        return {}
+    described = records.read_json(folder / "manifest.json").get("records", {})
+    return {
+        name: record if record["checksum"] == described.get(name) else _of_another_run(record)
+        for name, record in found.items()
+    }
+
+
+def _of_another_run(record: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: record[key] for key in ("schema_version", "analysis", "model", "key", "checksum")}
+    told = f"the record of {record['analysis']} is of another run than the others; measure it again"
+    return kept | {"absent": {}, "skipped": told}
+
+
+def read_controls(folder: Path, found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What `controls.json` says of each claim, by claim id; empty where none were run on these records."""
+    path = folder / "controls.json"
+    if not path.exists():
+        return {}
+    evidence = records.read_json(path)
+    return evidence["claims"] if evidence.get("records") == checksums(found) else {}
+
+
+def checksums(found: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Analysis → checksum of its record: what names a set of results."""
+    return {name: record["checksum"] for name, record in found.items()}
+
+
+def judge(found: Mapping[str, Mapping[str, Any]], controls: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The content of `gates.json` from a model's records.
+
+    Keys: `model`; `integrity` and `claims`, lists of outcomes; `counts`, how many claims have each
+    verdict and how many integrity gates each status; `verdicts`, the meaning of each word.
+    """
+    integrity = [records.plain(evaluate(gate, found)) for gate in INTEGRITY]
+    claims = [_verdict(evaluate(gate, found), (controls or {}).get(gate.id)) for gate in CLAIMS]
+    return {
+        "schema_version": records.SCHEMA_VERSION,
+        "model": next(iter(found.values()))["model"],
+        "integrity": integrity,
+        "claims": claims,
+        "counts": {
+            "claims": Counter(claim["verdict"] for claim in claims),
+            "integrity": Counter(outcome["status"] for outcome in integrity),
+        },
+        "verdicts": VERDICTS,
+    }
+
+
+def _verdict(outcome: Outcome, controls: Mapping[str, Any] | None) -> dict[str, Any]:
+    word, reason = verdict(outcome.status, outcome.reason, controls)
+    return records.plain(outcome) | {"verdict": word, "verdict_reason": reason, "controls": controls}
+
+
+def exit_code(judged: Mapping[str, Any], *, strict: bool) -> int:
+    """0 all ran and every integrity gate passed, 1 a gate failed, 2 an error, 3 nothing evaluated.
+
+    A failed claim counts only if strict. An integrity gate that was skipped with its analysis is
+    no failure; one that could not be decided is.
+    """
+    integrity = {outcome["status"] for outcome in judged["integrity"]}
+    claims = {claim["status"] for claim in judged["claims"]}
+    if "error" in integrity | claims:
+        return 2
+    if integrity | claims <= {"skip"}:
+        return 3
+    return int(bool(integrity & {"fail", "inconclusive"}) or (strict and "fail" in claims))

@@ -1,0 +1,1 @@
+"""What a claim's answer is worth: twins, surrogates, coordinates, noise."""

@@ -1,0 +1,188 @@
+"""A pair of axes being filled: from values to the geometry of a `Panel`.
+
+A missing value leaves a gap, and what lies outside an axis is not drawn; bands and limits are cut
+at the frame.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from checks.figures.axes import Axis
+from checks.figures.geometry import (
+    BOTTOM,
+    CHARACTER,
+    HALF,
+    LINE,
+    SIDE,
+    THIRD,
+    TOP,
+    Mark,
+    Marks,
+    Panel,
+    Path,
+    Shape,
+    Text,
+    Value,
+)
+from checks.figures.labels import spread, thin
+from checks.figures.paths import outline, polyline, rectangle, tidy
+
+
+@dataclass(slots=True, kw_only=True)
+class Plot:
+    """A pair of axes being filled."""
+
+    x: Axis
+    y: Axis
+    width: float = HALF
+    height: float = 250.0
+    room: float = 0.0  # characters kept free at the right for direct labels
+    aside: float = 0.0  # kept free right of the frame for a distribution along the vertical axis
+    margin: float = 0.0  # least left margin, so that panels under each other share their horizontal axis
+    areas: list[Path] = field(default_factory=list)
+    lines: list[Path] = field(default_factory=list)
+    marks: list[Marks] = field(default_factory=list)
+    words: list[Text] = field(default_factory=list)
+    labels: list[tuple[float, float, str, str]] = field(default_factory=list)  # (x, y, text, tone) of a line's end
+
+    @property
+    def frame(self) -> tuple[float, float, float, float]:
+        widest = max((len(t.label) for t in self.y.ticks), default=1)
+        name = CHARACTER * (len(self.x.label) + 1) if self._terse else 0.0
+        left = max(self.margin, name, 10 + CHARACTER * widest)
+        bottom = BOTTOM - LINE * self._terse
+        return left, TOP, self.width - SIDE - CHARACTER * self.room - self.aside, self.height - bottom
+
+    @property
+    def _terse(self) -> bool:
+        """In small panels the axis' name stands before its first tick instead of on a line of its own."""
+        return self.width <= THIRD and " " not in self.x.label
+
+    def point(self, x: Value, y: Value) -> tuple[float, float] | None:
+        """Coordinates of a data point; None where either value is missing or outside its axis."""
+        across, up = self.x.at(x), self.y.at(y)
+        return None if across is None or up is None else self._place(across, up)
+
+    def _place(self, across: float, up: float) -> tuple[float, float]:
+        left, top, right, bottom = self.frame
+        return tidy(left + across * (right - left)), tidy(bottom - up * (bottom - top))
+
+    def line(self, xs: Sequence[Value], ys: Sequence[Value], tone: str, *, dash: bool = False, label: str = "") -> None:
+        """A polyline with a gap wherever a value is missing; the label goes beside its last point."""
+        points = [self.point(x, y) for x, y in zip(xs, ys, strict=True)]
+        if d := polyline(points):
+            self.lines.append(Path(d=d, tone=f"{tone} dash" if dash else tone))
+        ends = [p for p in points if p]
+        if label and ends:
+            self.labels.append((*ends[-1], label, tone))
+
+    def points(
+        self, xs: Sequence[Value], ys: Sequence[Value], tone: str, *, shape: Shape = "circle", tips: Sequence[str]
+    ) -> None:
+        """One mark a point; a missing value has none."""
+        placed = [(self.point(x, y), tip) for x, y, tip in zip(xs, ys, tips, strict=True)]
+        marks = tuple(Mark(x=at[0], y=at[1], tip=tip) for at, tip in placed if at)
+        if marks:
+            self.marks.append(Marks(shape=shape, tone=tone, marks=marks))
+
+    def specks(self, xs: Sequence[Value], ys: Sequence[Value], tone: str) -> None:
+        """Small dots in one path, without tooltips: for small panels whose numbers stand in a table."""
+        points = [at for x, y in zip(xs, ys, strict=True) if (at := self.point(x, y))]
+        if points:
+            self.lines.append(Path(d="".join(f"M{x:g} {y:g}h0" for x, y in points), tone=f"{tone} specks"))
+
+    def band(
+        self, xs: Sequence[Value], lows: Sequence[Value], highs: Sequence[Value], tone: str, *, tip: str = ""
+    ) -> None:
+        """The area between two tracks, in pieces where either is missing; cut at the frame."""
+        piece: list[tuple[tuple[float, float], tuple[float, float]]] = []
+        for x, low, high in [*zip(xs, lows, highs, strict=True), (None, None, None)]:
+            across = self.x.at(x)
+            if across is not None and low is not None and high is not None:
+                piece.append((self._place(across, self.y.clamp(low)), self._place(across, self.y.clamp(high))))
+            elif piece:
+                self.areas.append(Path(d=outline(piece), tone=tone, tip=tip))
+                piece = []
+
+    def margin_null(self, values: Sequence[float], densities: Sequence[float], tone: str, tip: str) -> None:
+        """A density along the vertical axis, drawn in the margin that `aside` keeps free."""
+        _, _, right, _ = self.frame
+        start, unit = right + 3, (self.aside - 4) / max(densities)
+        ups = [self._place(1, self.y.clamp(value))[1] for value in values]
+        piece = [((start, up), (tidy(start + unit * d), up)) for up, d in zip(ups, densities, strict=True)]
+        self.areas.append(Path(d=outline(piece), tone=tone, tip=tip))
+
+    def beside(self, x: Value, y: Value, label: str) -> None:
+        """A label just right of a data point."""
+        if at := self.point(x, y):
+            self.words.append(Text(x=at[0] + 8, y=at[1] - 5, text=label))
+
+    def level(self, value: float, tone: str, *, label: str = "", dash: bool = True) -> None:
+        """A horizontal rule at a value of the vertical axis, if it lies on it."""
+        up = self.y.at(value)
+        if up is None:
+            return
+        (left, at), (right, _) = self._place(0, up), self._place(1, up)
+        self.lines.append(Path(d=f"M{left} {at}H{right}", tone=f"{tone} dash" if dash else tone))
+        if label:
+            self.labels.append((right, at, label, tone))
+
+    def border(self, value: float, tone: str) -> None:
+        """A vertical rule at a value of the horizontal axis, if it lies on it."""
+        if (across := self.x.at(value)) is not None:
+            (at, low), (_, high) = self._place(across, 0), self._place(across, 1)
+            self.lines.append(Path(d=f"M{at} {low}V{high}", tone=tone))
+
+    def bar(self, low_x: float, high_x: float, low_y: float, high_y: float, tone: str, tip: str) -> None:
+        """A rectangle between data values, cut at the frame."""
+        x0, y0 = self._place(self.x.clamp(low_x), self.y.clamp(low_y))
+        x1, y1 = self._place(self.x.clamp(high_x), self.y.clamp(high_y))
+        self.areas.append(Path(d=rectangle(x0, y1, x1, y0), tone=tone, tip=tip))
+
+    def panel(self, title: str, desc: str, *, below: tuple[Panel, ...] = ()) -> Panel:
+        left, top, right, bottom = self.frame
+        x_ticks = [
+            Text(x=self._place(self.x.at(t.value), 0)[0], y=bottom + 15, text=t.label, anchor="middle")
+            for t in self.x.ticks
+        ]
+        y_ticks = [
+            Text(x=left - 6, y=self._place(0, self.y.at(t.value))[1] + 4, text=t.label, anchor="end")
+            for t in self.y.ticks
+        ]
+        grid = "".join(f"M{tidy(left)} {tidy(t.y - 4)}H{tidy(right)}" for t in y_ticks)
+        words = list(self.words)
+        if self._terse and x_ticks:
+            first = x_ticks[0]
+            x_ticks[0] = Text(x=first.x + CHARACTER / 2, y=first.y, text=f"{self.x.label} {first.text}", anchor="end")
+        else:
+            words.append(Text(x=right, y=bottom + 33, text=self.x.label, anchor="end", tone="axis"))
+        heights = spread([y for _, y, _, _ in self.labels], LINE, top + 4, bottom)
+        edge = right + self.aside  # where direct labels begin
+        words += [
+            Text(x=edge + 7, y=y + 4, text=text) for y, (_, _, text, _) in zip(heights, self.labels, strict=True)
+        ]
+        leaders = [
+            Path(d=f"M{x + 5:.1f} {end:.1f}L{edge + 4:.1f} {y:.1f}", tone=f"{tone} leader")
+            for y, (x, end, _, tone) in zip(heights, self.labels, strict=True)
+            if x + 5 < edge + 4
+        ]
+        return Panel(
+            width=self.width,
+            height=self.height,
+            title=title,
+            measure=self.y.label,
+            desc=desc,
+            frame=tuple(round(v, 1) for v in self.frame),
+            x_ticks=tuple(thin(_rounded(x_ticks))),
+            y_ticks=tuple(y_ticks),
+            grid=grid,
+            words=tuple(_rounded(words)),
+            areas=tuple(self.areas),
+            lines=(*self.lines, *leaders),
+            marks=tuple(self.marks),
+            below=below,
+        )
+
+
+def _rounded(words: Iterable[Text]) -> list[Text]:
+    return [Text(x=round(w.x, 1), y=round(w.y, 1), text=w.text, anchor=w.anchor, tone=w.tone) for w in words]

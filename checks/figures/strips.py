@@ -1,0 +1,137 @@
+"""One finding drawn to scale: limit, pass side, observed value with its interval.
+
+Horizontal positions are percentages of the strip's width, so that its words keep their size on a
+phone; vertical ones are pixels. Fixed rows: observed value above, bar, ticks and limit below.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from checks.figures.axes import linear_ticks
+from checks.figures.geometry import CHARACTER, Anchor
+from checks.figures.numbers import apart, number
+
+EDGE = 14.0  # percent from an end within which words are anchored to it
+MOST_CONTROLS = 24  # hollow marks on a strip; of more values, that many evenly by rank
+NARROWEST = 290.0  # pixels, a strip on a phone: words are kept apart at this width and so at every other
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Word:
+    x: float  # percent
+    text: str
+    anchor: Anchor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strip:
+    title: str
+    desc: str
+    pass_from: float  # percent
+    pass_width: float
+    limit: float
+    limit_word: Word
+    dot: float
+    dot_word: Word
+    dot_tip: str
+    interval: tuple[float, float] | None
+    interval_tip: str
+    noise: tuple[float, float] | None  # left end and width of the band that noise moves the dot in
+    noise_tip: str
+    controls: tuple[tuple[float, str], ...]  # (percent, tooltip) of models that are not the model
+    controls_words: str  # how many there are, and how many are drawn
+    ticks: tuple[Word, ...]
+
+
+def strip(
+    finding: Mapping[str, Any], *, controls: Sequence[tuple[str, float]] = (), noise: float | None = None
+) -> Strip | None:
+    """The strip of one finding (a plain `checks.claims.gate.Finding`); None where there is no number.
+
+    Parameters
+    ----------
+    controls : (name, value) of the same number on models that are not the model.
+    noise : how far the number moves under changes that should not move it.
+    """
+    observed, threshold, interval = finding["observed"], finding["threshold"], finding["interval"]
+    if observed is None or threshold is None or not math.isfinite(observed):
+        return None
+    band = (observed - noise, observed + noise) if noise else None
+    low, high = _domain([observed, threshold, *(interval or ()), *(band or ()), *(value for _, value in controls)])
+
+    def at(value: float) -> float:
+        return round(100 * (min(high, max(low, value)) - low) / (high - low), 2)
+
+    below = finding["comparator"].startswith("<")
+    seen, limit = apart(observed, threshold)
+    words = COMPARATORS[finding["comparator"]]
+    spanned = f", interval {number(interval[0])} to {number(interval[1])}" if interval else ""
+    unit = f" {finding['unit']}" if finding["unit"] else ""
+    limit_word = _word(at(threshold), f"limit {SYMBOLS[finding['comparator']]} {limit}")
+    return Strip(
+        title=finding["quantity"],
+        desc=f"Observed {seen}{unit}{spanned}; the limit is {words} {limit}{unit}.",
+        pass_from=0.0 if below else at(threshold),
+        pass_width=at(threshold) if below else round(100 - at(threshold), 2),
+        limit=at(threshold),
+        limit_word=limit_word,
+        dot=at(observed),
+        dot_word=_word(at(observed), f"{seen}{unit}"),
+        dot_tip=f"observed {number(observed, 6)}{unit}",
+        interval=(at(interval[0]), at(interval[1])) if interval else None,
+        interval_tip=f"90 % interval {number(interval[0], 4)} to {number(interval[1], 4)}" if interval else "",
+        noise=(at(band[0]), round(at(band[1]) - at(band[0]), 2)) if band else None,
+        noise_tip=f"noise moves the number by {number(noise)}{unit} at most" if noise else "",
+        controls=tuple((at(value), f"{name}: {number(value)}{unit}") for name, value in _drawn(controls)),
+        controls_words=_how_many(len(controls)),
+        ticks=_apart([_word(at(tick.value), tick.label) for tick in linear_ticks(low, high, 4)], limit_word),
+    )
+
+
+COMPARATORS = {"<=": "at most", "<": "below", ">=": "at least", ">": "above"}
+SYMBOLS = {"<=": "≤", "<": "<", ">=": "≥", ">": ">"}
+
+
+def _drawn(controls: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
+    """All control values, or so many of them evenly by rank, least and greatest included."""
+    ranked = sorted(controls, key=lambda control: control[1])
+    last, most = len(ranked) - 1, MOST_CONTROLS - 1
+    return ranked if last <= most else [ranked[round(i * last / most)] for i in range(MOST_CONTROLS)]
+
+
+def _how_many(count: int) -> str:
+    if not count:
+        return ""
+    drawn = "each a hollow mark" if count <= MOST_CONTROLS else f"{MOST_CONTROLS} drawn hollow, evenly by rank"
+    return f"{count} control value{'s' if count > 1 else ''}, {drawn}."
+
+
+def _apart(ticks: list[Word], limit: Word) -> tuple[Word, ...]:
+    """The ticks whose words touch neither the limit's nor each other's."""
+    kept: list[Word] = []
+    for tick in ticks:
+        left, right = _extent(tick)
+        if all(left > b or right < a for a, b in map(_extent, [limit, *kept])):
+            kept.append(tick)
+    return tuple(kept)
+
+
+def _extent(word: Word) -> tuple[float, float]:
+    """Left and right end of a word in percent of the narrowest strip, with a little air."""
+    width = 100 * CHARACTER * (len(word.text) + 1) / NARROWEST
+    left = word.x - {"start": 0.0, "middle": width / 2, "end": width}[word.anchor]
+    return left, left + width
+
+
+def _domain(shown: Sequence[float]) -> tuple[float, float]:
+    low, high = min(shown), max(shown)
+    if low >= 0 and low < high / 2:
+        low = 0.0  # a magnitude starts at zero
+    room = 0.15 * (high - low) or abs(high) / 2 or 1.0
+    return (low if low == 0 else low - room), high + room
+
+
+def _word(x: float, text: str) -> Word:
+    return Word(x=x, text=text, anchor="start" if x < EDGE else "end" if x > 100 - EDGE else "middle")

@@ -1,0 +1,1 @@
+"""What a result was made on: manifest, environment, threads, progress."""

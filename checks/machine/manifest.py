@@ -1,0 +1,100 @@
+"""What determined the numbers: the model's files, the settings, the code, the environment.
+
+`date` and `timings` are the only parts that differ between two runs of the same thing.
+"""
+
+import hashlib
+import shlex
+from datetime import UTC, datetime
+from typing import Any
+
+from analyses import records
+from analyses.run import keys
+from analyses.run.measure import Measured
+from checks.machine import environment
+
+
+def manifest(measured: Measured) -> dict[str, Any]:
+    """The content of `manifest.json`. Holds no user name, no host name and no absolute path."""
+    checkpoint, settings = measured.checkpoint, measured.settings
+    return {
+        "schema_version": records.SCHEMA_VERSION,
+        "model": checkpoint.name,
+        "revision": checkpoint.revision,
+        "absent": {} if checkpoint.revision else {"revision": "a folder has no revision; its files are hashed"},
+        "files": measured.files,
+        "tensors": measured.tensors,
+        "records": _checksums(measured),
+        "architecture": {
+            "model_type": checkpoint.config.get("model_type", "(none)"),
+            "family": checkpoint.architecture.name,
+            "layers": checkpoint.shape.layers,
+            "hidden": checkpoint.shape.hidden,
+            "heads": checkpoint.shape.heads,
+            "kv_heads": checkpoint.shape.kv_heads,
+            "head_dim": checkpoint.shape.head_dim,
+            "feed_forward": checkpoint.shape.feed_forward,
+            "experts": checkpoint.shape.experts,
+            "parameters": checkpoint.parameters(),
+            "stored_dtype": measured.stored_dtype,
+            "notes": checkpoint.notes,
+            "record": hashlib.sha256(repr(checkpoint.architecture).encode()).hexdigest(),
+        },
+        "settings": {
+            "device": settings.device,
+            "dtype": settings.dtype,
+            "attention": settings.attention,
+            "seed": settings.seed,
+            "spectra": settings.spectra,
+            "analyses": settings.only,
+            "layers": keys.chosen(settings.layers),
+            "families": keys.chosen(settings.families),
+            "batch": "one sequence at a time, no padding",
+            "trust_remote_code": settings.trust_remote_code,
+        },
+        "calibration": {"name": measured.calibration.name, "sha256": measured.calibration.sha256},
+        "forward": measured.forward or {"skipped": "no forward pass was run"},
+        "analyses": {name: _analysis(measured, name) for name in settings.only},
+        "source": environment.source(),
+        "versions": environment.versions(),
+        "machine": environment.machine(),
+        "determinism": environment.determinism(),
+        "command": command(measured),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "timings": measured.seconds,
+    }
+
+
+def _checksums(measured: Measured) -> dict[str, str]:
+    """Analysis → checksum of the record that this manifest describes."""
+    return {name: _record(measured, name)["checksum"] for name in measured.settings.only}
+
+
+def _analysis(measured: Measured, name: str) -> dict[str, Any]:
+    """One analysis' version, the digest of its code, and the digest of its whole key."""
+    key = _record(measured, name)["key"]
+    return {"version": key["analysis_version"], "code": key["code"], "key": keys.digest(key)}
+
+
+def _record(measured: Measured, name: str) -> dict[str, Any]:
+    return records.read_record(measured.folder / f"{name}.json", arrays=False)
+
+
+def command(measured: Measured) -> str:
+    """The command that makes this page again. A folder is given by its name alone."""
+    settings, model = measured.settings, measured.checkpoint.name
+    if measured.checkpoint.revision:
+        model += f"@{measured.checkpoint.revision}"
+    words = ["fathom", "run", model, "--device", settings.device, "--dtype", settings.dtype]
+    words += ["--attention", settings.attention, "--seed", str(settings.seed)]
+    if settings.calibration:
+        words += ["--calibration", settings.calibration.name]
+    if settings.spectra != "exact":
+        words += ["--spectra", settings.spectra]
+    if settings.only != records.ANALYSES:
+        words += ["--only", ",".join(settings.only)]
+    if settings.layers is not None:
+        words += ["--layers", keys.chosen(settings.layers)]
+    if settings.families:
+        words += ["--families", keys.chosen(settings.families)]
+    return shlex.join(words)

@@ -1,0 +1,1 @@
+"""Exact changes of coordinates: other parameters, the same function."""

@@ -1,0 +1,69 @@
+"""Options that several verbs share, and the answers that they share."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+OK, GATE_FAILED, ERROR, NOTHING = 0, 1, 2, 3
+DTYPES = ("float32", "bfloat16", "float16", "float64", "auto")
+
+
+def models(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="folder, hub id, id@revision, or `reference`")
+
+
+def measuring(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, default=Path("build"), help="folder over all models (default: build)")
+    parser.add_argument("--only", type=analyses, metavar="NAME,…", help="these analyses only")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the forward pass; auto: as stored")
+    parser.add_argument("--attention", choices=("eager", "sdpa"), default="eager", help="attention implementation")
+    parser.add_argument("--calibration", type=Path, metavar="FILE", help="UTF-8 text instead of the one that ships")
+    parser.add_argument("--layers", type=layers, metavar="FIRST:END", help="these layers only; 0:12: the first 12")
+    parser.add_argument("--families", type=families, metavar="NAME,…", help="these weights only: q_proj,k_proj")
+    parser.add_argument("--seed", type=int, default=0)
+    spectra = "of the residuals between layers; sampled: estimated, with its error, from side 1,024 on"
+    parser.add_argument("--spectra", choices=("exact", "sampled", "none"), default="exact", help=spectra)
+    controls = ("all", "class", "coordinates", "noise", "none")
+    parser.add_argument("--controls", choices=controls, help="default: all for the reference model, else none")
+    parser.add_argument("--trust-remote-code", action="store_true", help="let the model's own code run")
+
+
+def common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--strict", action="store_true", help="exit with 1 if a claim fails")
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+
+
+def analyses(text: str) -> tuple[str, ...]:
+    from analyses.records import ANALYSES
+
+    names = tuple(text.split(","))
+    if unknown := [name for name in names if name not in ANALYSES]:
+        raise argparse.ArgumentTypeError(f"no analysis '{unknown[0]}' (there are: {', '.join(ANALYSES)})")
+    return names
+
+
+def layers(text: str) -> range:
+    """`0:12` as a range; the model decides which layers there are."""
+    match = re.fullmatch(r"(\d{1,6}):(\d{1,6})", text)
+    if match is None or int(match[1]) >= int(match[2]):
+        raise argparse.ArgumentTypeError(f"'{text}' is no range; expected FIRST:END, as 0:12 for the first 12 layers")
+    return range(int(match[1]), int(match[2]))
+
+
+def families(text: str) -> tuple[str, ...]:
+    from analyses.weights.architectures import FAMILIES
+
+    names = text.split(",")
+    if unknown := [name for name in names if name not in FAMILIES]:
+        raise argparse.ArgumentTypeError(f"no family '{unknown[0]}' (there are: {', '.join(FAMILIES)})")
+    return tuple(family for family in FAMILIES if family in names)
+
+
+def say(arguments: argparse.Namespace) -> Callable[[str], None]:
+    """Where lines of progress go: the terminal, or nowhere under --quiet."""
+    return (lambda line: None) if arguments.quiet else (lambda line: print(line, flush=True))

@@ -1,0 +1,1 @@
+"""Pages, and the same results for machines."""

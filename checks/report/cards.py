@@ -1,0 +1,74 @@
+"""A claim on the page: its sentence, its strips, its margin in words, its controls, its command."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from checks.claims.verdicts import FROM_STATUS
+from checks.figures.numbers import MISSING, apart, number, typeset
+from checks.figures.strips import SYMBOLS, strip
+from checks.report import words
+
+BROKEN = ("failed", "undecided", "could not be checked")
+_IDENTITY = {"pass": "holds", "fail": BROKEN[0], "inconclusive": BROKEN[1], "error": BROKEN[2], "skip": "not asked"}
+
+
+def card(claim: Mapping[str, Any], command: str) -> dict[str, Any]:
+    controls = claim["controls"] or {}
+    return {
+        "id": claim["id"],
+        "claim": words.sentence(claim["claim"]),
+        "verdict": claim["verdict"],
+        "rank": words.VERDICTS.index(claim["verdict"]),
+        "reason": words.closed(claim["verdict_reason"]),
+        "answer": words.ANSWERS[claim["status"]],
+        "tone": words.tone(words.ANSWERS[claim["status"]]),
+        "findings": [_finding(finding, k, controls) for k, finding in enumerate(claim["findings"])],
+        "why": words.sentence(claim["why"]),
+        "counted": words.counted(claim["findings"], claim["minimum"]),
+        "controlled": any(controls.get(name) for name in words.CONTROLS),
+        "controls": [_control(name, controls.get(name)) for name in words.CONTROLS],
+        "command": command,
+    }
+
+
+def _control(name: str, evidence: Mapping[str, Any] | None) -> dict[str, str]:
+    if not evidence:
+        return {"name": name.capitalize(), "answer": words.NOT_RUN, "tone": words.tone(words.NOT_RUN), "detail": ""}
+    answer = evidence["answer"]
+    return {
+        "name": name.capitalize(),
+        "answer": answer,
+        "tone": words.tone(answer),
+        "detail": typeset(evidence["detail"]),
+    }
+
+
+def _finding(finding: Mapping[str, Any], k: int, controls: Mapping[str, Any]) -> dict[str, Any]:
+    """The k-th condition of a claim; its control values and its noise are drawn where they were measured."""
+    runs = (controls.get("control") or {}).get("runs", ())
+    values = [(run["name"], run["observed"][k]) for run in runs if run["observed"][k] is not None]
+    bands = (controls.get("noise") or {}).get("bands") or ()
+    noise = bands[k] if k < len(bands) else None
+    observed, limit = apart(finding["observed"], finding["threshold"])
+    return {
+        "quantity": finding["quantity"],
+        "tone": FROM_STATUS[finding["status"]],
+        "observed": observed,
+        "limit": MISSING if finding["threshold"] is None else f"{SYMBOLS[finding['comparator']]} {limit}",
+        "strip": strip(finding, controls=values, noise=noise),
+        "words": words.sentence(typeset(words.margin(finding, noise))),
+        "reason": finding["reason"],
+    }
+
+
+def identity(outcome: Mapping[str, Any]) -> dict[str, Any]:
+    finding = outcome["findings"][0]
+    return {
+        "claim": words.sentence(outcome["claim"]),
+        "status": _IDENTITY[outcome["status"]],
+        "reason": outcome["reason"],
+        "observed": number(finding["observed"], 2),
+        "tolerance": number(finding["threshold"], 2),
+        "cases": number(max(finding["n"].values(), default=None)),
+        "why": words.sentence(outcome["why"]),
+    }

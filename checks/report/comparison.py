@@ -1,0 +1,173 @@
+"""A comparison of two runs as a page: the answer, what differs, claim by claim, number by number, track by track."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from checks.figures.numbers import DIGITS, MISSING, MOST_DIGITS, number, typeset
+from checks.report import provenance, words
+from checks.report.overlays import overlays
+from checks.report.rendering import render
+from checks.sections import SECTIONS
+from checks.verify.compare import (
+    CHANGED,
+    DRIFT,
+    FAILURE,
+    FIX,
+    GROUPS,
+    SAME,
+    UNLIKE,
+    Number,
+    Pair,
+    Side,
+    differences,
+    metrics,
+)
+
+TITLES = {
+    FAILURE: "New failures",
+    FIX: "Fixes",
+    CHANGED: "Other verdicts",
+    DRIFT: "Drifts",
+    UNLIKE: "Not comparable",
+    SAME: "Unchanged",
+}
+MEANINGS = {
+    FAILURE: "It held in A and does not hold in B, or its analysis fails in B.",
+    FIX: "It did not hold in A and holds in B.",
+    CHANGED: "Another verdict, neither of them “holds”.",
+    DRIFT: "The same verdict, but a number moved further than its tolerance.",
+    UNLIKE: "The two runs did not ask the same question, so a difference is neither failure nor drift.",
+    SAME: "The same verdict, and every number within its tolerance.",
+}
+
+
+def answer(pairs: Sequence[Pair]) -> str:
+    """All claims in one sentence."""
+    counts = {group: sum(pair.group == group for pair in pairs) for group in GROUPS}
+    parts = [
+        words.count(counts[FAILURE], "new failure") if counts[FAILURE] else "no new failure",
+        *([f"{counts[FIX]} fixed"] if counts[FIX] else []),
+        *([f"{counts[CHANGED]} with another verdict"] if counts[CHANGED] else []),
+        *([f"{counts[DRIFT]} drifting"] if counts[DRIFT] else []),
+        f"{counts[SAME]} unchanged",
+        *([f"{counts[UNLIKE]} not comparable"] if counts[UNLIKE] else []),
+    ]
+    return words.sentence(f"Of {words.count(len(pairs), 'claim')}: {', '.join(parts)}")
+
+
+def broken(side: Side) -> list[str]:
+    """Identities that do not hold in a run."""
+    return [o["claim"] for o in side.judged["integrity"] if o["status"] not in ("pass", "skip")]
+
+
+def render_comparison(a: Side, b: Side, pairs: Sequence[Pair]) -> str:
+    return render("compare.html", summarise(a, b, pairs))
+
+
+def summarise(a: Side, b: Side, pairs: Sequence[Pair]) -> dict[str, Any]:
+    """Everything that `compare.html` shows."""
+    groups = [
+        {
+            "id": group.replace(" ", "-"),
+            "title": TITLES[group],
+            "meaning": MEANINGS[group],
+            "column": "Deciding numbers, A → B" + ("" if group == UNLIKE else ", and how far they may move"),
+            "reason": _common([pair for pair in pairs if pair.group == group]),
+            "pairs": [_pair(pair) for pair in pairs if pair.group == group],
+        }
+        for group in GROUPS
+    ]
+    groups = [group for group in groups if group["pairs"]]
+    return {
+        "anchors": ["runs", *(group["id"] for group in groups), *(section.name for section in SECTIONS)],
+        "sides": [_side("A", a), _side("B", b)],
+        "answer": answer(pairs),
+        "broken": [words.sentence(claim) for claim in broken(b)],
+        "differences": [(part, _short(left), _short(right)) for part, left, right in differences(a, b)],
+        "groups": groups,
+        "sections": [_section(section.name, section.question, section.short, a, b) for section in SECTIONS],
+    }
+
+
+def _side(letter: str, side: Side) -> dict[str, Any]:
+    return {
+        "letter": letter,
+        "name": side.name,
+        "date": side.manifest.get("date") or "",
+        "revision": provenance.revision(side.manifest),
+        "dtype": provenance.dtype(side.manifest),
+        "architecture": provenance.architecture(side.manifest["architecture"]),
+        "answer": words.answer([claim["verdict"] for claim in side.judged["claims"]]),
+        "command": side.manifest["command"],
+    }
+
+
+def _short(value: str) -> str:
+    """A digest by its start; anything else as it is."""
+    bare = value.removeprefix("sha256:")
+    whole = len(bare) == 64 and set(bare) <= set("0123456789abcdef")
+    return f"{bare[: provenance.DIGEST]}…" if whole else value
+
+
+def _common(pairs: Sequence[Pair]) -> str:
+    """The reasons that all of several claims have; "" where they differ, and each says its own."""
+    reasons = {pair.reasons for pair in pairs}
+    return _told(reasons.pop()) if len(pairs) > 1 and len(reasons) == 1 else ""
+
+
+def _told(reasons: Sequence[str]) -> str:
+    return words.sentence(typeset("; ".join(reasons)))
+
+
+def _pair(pair: Pair) -> dict[str, Any]:
+    return {
+        "id": pair.id,
+        "claim": words.sentence(pair.claim),
+        "a": pair.a,
+        "b": pair.b,
+        "numbers": [_number(given) for given in pair.numbers if given.a is not None or given.b is not None],
+        "reasons": _told(pair.reasons),
+        "held": pair.group != UNLIKE,  # against a tolerance
+    }
+
+
+def _number(given: Number) -> dict[str, Any]:
+    left, right = _both(given.a, given.b)
+    return {
+        "name": given.name,
+        "a": left,
+        "b": right,
+        "moved": number(given.moved) if given.moved is not None else MISSING,
+        "size": "" if given.moved is None else given.moved,
+        "tolerance": number(given.tolerance, 2),
+        "source": given.source,
+        "drifts": given.drifts,
+    }
+
+
+def _both(a: float | None, b: float | None) -> tuple[str, str]:
+    """Both numbers with digits added until they differ, where they do."""
+    if a is None or b is None:
+        return number(a), number(b)
+    shown = DIGITS
+    while a != b and shown < MOST_DIGITS + 2 and number(a, shown) == number(b, shown):
+        shown += 1
+    return number(a, shown), number(b, shown)
+
+
+def _section(name: str, question: str, short: str, a: Side, b: Side) -> dict[str, Any]:
+    sides = [side.found.get(name) for side in (a, b)]
+    absent = [
+        f"{letter}: {(record.get('error') or record.get('skipped')) if record else 'not run'}"
+        for letter, record in zip("AB", sides, strict=True)
+        if record is None or record.get("error") or record.get("skipped")
+    ]
+    summary = {"name": name, "question": question, "short": short, "absent": "; ".join(absent)}
+    if absent:
+        return summary
+    rows = [_number(given) for given in metrics(a, b, name)]
+    return summary | {
+        "figure": overlays(name, *(record for record in sides if record is not None)),
+        "numbers": rows,
+        "drifting": sum(row["drifts"] for row in rows),
+    }

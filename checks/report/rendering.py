@@ -1,0 +1,56 @@
+"""How does a summary become a page? One environment for all templates.
+
+Every name passes through Jinja's autoescape, a missing key is an error (StrictUndefined), and the
+page's policy lets no request leave it and no script run but the one that ships.
+"""
+
+import base64
+import functools
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from checks.figures.numbers import number
+
+
+def render(template: str, page: Mapping[str, Any]) -> str:
+    """A template filled with a summary; raises jinja2.UndefinedError where the summary lacks what it cites."""
+    return environment().get_template(template).render(page=page)
+
+
+def slug(text: str) -> str:
+    """A word as part of a class name or an anchor.
+
+    >>> slug("does not hold")
+    'does-not-hold'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def _policy(script: str) -> str:
+    """A content security policy under which no request leaves the page and no script runs but this one."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+
+
+@functools.cache
+def environment() -> jinja2.Environment:
+    checks = Path(__file__).parents[1]
+    # Installed, the templates are a package below checks; in the source tree they lie beside it.
+    folders = [checks / "templates", checks.parent / "templates"]
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([folder for folder in folders if folder.is_dir()]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters["slug"] = slug
+    made.globals["policy"] = _policy(made.get_template("page.js").render())
+    made.filters["number"] = number
+    return made

@@ -1,0 +1,223 @@
+"""Verdicts in sentences: the answer at the top of a page, a margin, what would change it.
+
+Plain outcomes in (the dicts of `gates.json`), English out. Counts and distances are formed here, so
+that a template never has to.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from checks.figures.numbers import number, percent, stated, typeset
+
+VERDICTS = ("error", "does not hold", "coordinate-dependent", "uninformative", "undecided", "holds", "not applicable")
+"""In the order in which a reader should see them: what went wrong first."""
+
+CONTROLS = ("control", "coordinates", "noise")
+NOT_RUN = "not\u00a0run"  # never broken over two lines
+CAUTION = (
+    "No controls have been run on these claims. Until they are, “holds” means only that the number meets its "
+    "threshold: "
+    "an untrained model may pass too, and another choice of coordinates may give another answer."
+)
+PARTLY = (
+    "Some controls have not been run. Where the table says “not run”, “holds” means only that the number "
+    "meets its threshold."
+)
+ANSWERS = {"pass": "yes", "fail": "no", "inconclusive": "undecided", "skip": "not asked", "error": "failed"}
+
+TONES = {
+    **dict.fromkeys(("yes", "informative", "stable"), "holds"),
+    **dict.fromkeys(("coordinate-blind", "changes"), "coordinate-dependent"),
+    **dict.fromkeys(("vacuous", "insensitive", "generic drift", "mechanical"), "uninformative"),
+    **dict.fromkeys(("undecided", "within noise"), "undecided"),
+    "no": "does not hold",
+    "failed": "error",
+}
+"""The verdict towards which each of the four answers speaks; any other word speaks towards none."""
+
+_PHRASES = {
+    "does not hold": ("1 does not", "{} do not"),
+    "coordinate-dependent": ("1 depends on the choice of coordinates", "{} depend on the choice of coordinates"),
+    "uninformative": (
+        "1 says nothing, because its control shows the same",
+        "{} say nothing, because their controls show the same",
+    ),
+    "undecided": ("1 is undecided", "{} are undecided"),
+    "not applicable": ("1 does not apply to this model", "{} do not apply to this model"),
+    "error": (
+        "1 could not be evaluated, because its analysis failed",
+        "{} could not be evaluated, because their analyses failed",
+    ),
+}
+
+
+def answer(verdicts: Sequence[str]) -> str:
+    """All claims in one sentence.
+
+    >>> answer(["holds", "holds", "does not hold", "undecided"])
+    '2 of 4 claims hold; 1 does not; 1 is undecided.'
+    """
+    counts = Counter(verdicts)
+    if not verdicts:
+        return "No claim was evaluated."
+    total = f"{len(verdicts)} claim{'s' if len(verdicts) > 1 else ''}"
+    parts = [f"{counts['holds']} of {total} hold{'s' if counts['holds'] == 1 else ''}"]
+    parts += [phrases[counts[v] > 1].format(counts[v]) for v, phrases in _PHRASES.items() if counts[v]]
+    return "; ".join(parts) + "."
+
+
+def caution(claims: Sequence[Mapping[str, Any]]) -> str:
+    """What a reader must know about controls that were not run; "" where all were."""
+    run = [bool(claim["controls"] and claim["controls"].get(name)) for claim in claims for name in CONTROLS]
+    if all(run):
+        return ""
+    return PARTLY if any(run) else CAUTION
+
+
+def margin(finding: Mapping[str, Any], noise: float | None = None) -> str:
+    """How far a number is from its limit, and what move of the limit would change the answer.
+
+    noise : how far the number moves under changes that should not move it, where that was measured.
+    """
+    if finding["margin"] is None:
+        return ""
+    distance, unit = abs(finding["margin"]), f" {finding['unit']}" if finding["unit"] else ""
+    where = f" (in {finding['where']})" if finding["where"] else ""
+    if distance == 0:
+        return f"Exactly at the limit{where}."
+    side = "inside" if finding["margin"] > 0 else "outside"
+    said = f"{number(distance)}{unit} {side} the limit{where}"
+    if noise:
+        said += f", {number(float(f'{distance / noise:.2g}'), 2)} × the noise"
+    if finding["status"] == "inconclusive" and finding["reason"]:
+        return f"{said}; {finding['reason']}."
+    if not finding["threshold"] or finding["status"] not in ("pass", "fail"):
+        return f"{said}."
+    at = flips_at(finding)
+    away = abs(at - finding["threshold"]) / abs(finding["threshold"])
+    return f"{said}; the answer changes at a limit of {number(at)}{f', {percent(away)} away' if away < 2 else ''}."
+
+
+def flips_at(finding: Mapping[str, Any]) -> float:
+    """The limit nearest to the one given at which the answer is no longer what it is.
+
+    It is the nearest end of the interval, or the number itself where the interval is held against
+    another bound or there is none.
+    """
+    ends = [finding["observed"]]
+    if finding["interval"] and finding["interval_bound"] in (None, finding["threshold"]):
+        ends += finding["interval"]
+    return min(ends, key=lambda end: abs(finding["threshold"] - end))
+
+
+def counted(findings: Sequence[Mapping[str, Any]], minimum: Mapping[str, float]) -> str:
+    """What was counted and how many the claim needs: "23 pairs (needs 4); 24 layers"."""
+    counts: dict[str, float] = {}
+    for finding in findings:
+        for name, count in finding["n"].items():
+            counts[name] = min(count, counts.get(name, count))
+    parts = []
+    for name in [*(m for m in minimum if m not in counts), *counts]:
+        needed = f" (needs {stated(minimum[name])})" if name in minimum else ""
+        parts.append(f"{number(counts.get(name, 0))} {name.replace('_', ' ')}{needed}")
+    return "; ".join(parts)
+
+
+def identities(outcomes: Sequence[Mapping[str, Any]]) -> str:
+    """How many identities hold, of those that were asked."""
+    asked = [o for o in outcomes if o["status"] != "skip"]
+    if not asked:
+        return "no identity was checked"
+    return f"{sum(o['status'] == 'pass' for o in asked)} of {len(asked)} identities hold"
+
+
+def integrity(outcomes: Sequence[Mapping[str, Any]]) -> str:
+    """All identities in one sentence, with the one closest to its tolerance."""
+    asked = [o for o in outcomes if o["status"] != "skip"]
+    if not asked:
+        return "No identity was checked."
+    ratios = [
+        (abs(f["observed"]) / f["threshold"], f)
+        for o in asked
+        for f in o["findings"]
+        if f["observed"] is not None and f["threshold"]
+    ]
+    sentence = identities(outcomes)
+    if ratios:
+        worst = max(ratios, key=lambda pair: pair[0])[1]
+        sentence += (
+            f"; the worst violation is {number(worst['observed'], 2)} of the {number(worst['threshold'], 2)} "
+            f"allowed ({worst['quantity']})"
+        )
+    if skipped := len(outcomes) - len(asked):
+        sentence += f"; {skipped} {'was' if skipped == 1 else 'were'} not asked"
+    return sentence + "."
+
+
+def left_out(arrays: Sequence[str], most: int = 3) -> str:
+    """The arrays that a page's copy of a record lacks; of many, the longest.
+
+    >>> left_out(["gram (4,608 numbers)", "sym_eigs (6,144 numbers)"])
+    'gram (4,608 numbers), sym_eigs (6,144 numbers)'
+    """
+    more = len(arrays) - most
+    return ", ".join(arrays[:most]) + (f" and {more} shorter array{'s' if more > 1 else ''}" if more > 0 else "")
+
+
+def sentence(text: str | None) -> str:
+    """First letter up, full stop at the end; identifiers and symbols at the start are left as they are."""
+    text = (text or "").strip()
+    if not text:
+        return ""
+    first = text.split()[0]
+    if first.isalpha() and first.isascii() and first.islower() and (len(first) > 1 or first == "a"):
+        text = text[0].upper() + text[1:]
+    return text if text[-1] in ".!?" else text + "."
+
+
+def closed(text: str | None) -> str:
+    """A full stop at the end of a reason that follows a colon."""
+    return f"{typeset(text).rstrip('.')}." if text else ""
+
+
+def tally(verdicts: Sequence[str]) -> list[tuple[str, int]]:
+    """Each verdict that occurs, with its count, in the order in which a reader should see them."""
+    return [(word, count) for word in VERDICTS if (count := verdicts.count(word))]
+
+
+def choices(verdicts: Sequence[str]) -> list[tuple[str, int]]:
+    """The verdicts that a table's rows can be filtered by, each with its count; none where there is no choice."""
+    found = tally(verdicts)
+    return found if len(found) > 1 else []
+
+
+def same_tensors(models: Sequence[tuple[str, str | None]]) -> list[str]:
+    """A sentence for every set of models, given as (name, digest of its tensors), whose tensors are equal.
+
+    >>> same_tensors([("a", "1f"), ("b", "2e"), ("c", "1f"), ("d", None)])
+    ['A and c hold the same tensors to the last bit.']
+    """
+    by_content: dict[str, list[str]] = {}
+    for name, content in models:
+        if content:
+            by_content.setdefault(content, []).append(name)
+    return [
+        sentence(f"{', '.join(names[:-1])} and {names[-1]} hold the same tensors to the last bit")
+        for names in by_content.values()
+        if len(names) > 1
+    ]
+
+
+def count(many: int, word: str) -> str:
+    """How many of what.
+
+    >>> count(1, "claim"), count(21, "claim")
+    ('1 claim', '21 claims')
+    """
+    return f"{number(many)} {word}{'' if many == 1 else 's'}"
+
+
+def tone(word: str) -> str:
+    """The verdict whose sign and colour an answer has in the matrix."""
+    return TONES.get(word, "not applicable")

@@ -1,0 +1,189 @@
+"""Figures and words of `attention_stats`: what each head attends to, and how sharply."""
+
+import statistics
+from collections.abc import Sequence
+
+from checks.figures import axes
+from checks.figures.geometry import Figure, Key, Panel, Value
+from checks.figures.heatmaps import heatmap, sequential
+from checks.figures.labels import tips
+from checks.figures.numbers import number
+from checks.figures.plots import Plot
+from checks.sections.section import Comparison, Record, Section, layer_names, table
+
+MOST_TIPS = 600  # more heads than this are drawn without tooltips: they cover each other, and the record has them
+WIDEST = 16  # heads in a table; of more, the least, the median and the greatest
+
+
+def figures(record: Record) -> dict[str, Figure]:
+    return {"entropy": _entropy(record), "spread": _spread(record)} if record["dynamic"] is not None else {}
+
+
+def _by_head(record: Record, key: str) -> list[list[Value]]:
+    return [layer[key] for layer in record["dynamic"]]
+
+
+def _entropy(record: Record) -> Figure:
+    maps = (
+        ("entropy_fraction_per_head", "Entropy of attention", "fraction of its maximum, ln(visible keys)"),
+        ("sink_share_per_head", "Attention on the first key", "mean probability"),
+    )
+    panels, tables = [], []
+    for key, title, measure in maps:
+        values = _by_head(record, key)
+        flat = _flat(values)
+        found = (
+            f"{title}: median {number(_median(flat))} over heads, from {number(min(flat, default=None))} to "
+            f"{number(max(flat, default=None))}."
+        )
+        panels.append(
+            heatmap(
+                values,
+                sequential(0.0, 1.0),
+                title=title,
+                measure=measure,
+                desc=found,
+                rows="layer",
+                columns="head",
+                tip=lambda i, j, v: f"L{i} H{j}: {v}",
+            )
+        )
+        tables.append(table(f"{title}, {measure}", "layer", layer_names(len(values)), _columns(values)))
+    return Figure(
+        id="attention_stats-entropy",
+        caption=(
+            "Left: mean entropy of each head’s attention, as a fraction of what uniform attention over the "
+            "visible keys would have. "
+            "Right: how much of its attention goes to the first key, which many models use as a sink."
+        ),
+        panels=tuple(panels),
+        tables=tuple(tables),
+    )
+
+
+def _columns(values: Sequence[Sequence[Value]]) -> dict[str, list[Value]]:
+    if len(values[0]) <= WIDEST:
+        return {f"head {h}": [row[h] for row in values] for h in range(len(values[0]))}
+    return _spread_of(values)
+
+
+def _spread_of(values: Sequence[Sequence[Value]]) -> dict[str, list[Value]]:
+    """Over the heads of each layer."""
+    known = [[v for v in row if v is not None] for row in values]
+    return {
+        "least": [min(row, default=None) for row in known],
+        "median": [_median(row) for row in known],
+        "greatest": [max(row, default=None) for row in known],
+    }
+
+
+def _flat(values: Sequence[Sequence[Value]]) -> list[float]:
+    return [v for row in values for v in row if v is not None]
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return statistics.median(values) if values else None
+
+
+def _spread(record: Record) -> Figure:
+    spread, bare = _by_head(record, "mean_logit_std_per_head"), _by_head(record, "logit_std_without_sink_per_head")
+    count = len(spread)
+    temperature = record["temperature"]
+    plot = Plot(
+        x=axes.layers(temperature and count),
+        y=axes.logarithmic(temperature, label="1 / mean logit spread (log axis)"),
+        height=225,
+    )
+    plot.line(range(count), temperature, "s0")
+    plot.points(range(count), temperature, "s0", tips=tips([f"layer {n}" for n in range(count)], temperature))
+    warm = plot.panel(
+        "Temperature of a layer",
+        f"From {number(temperature[0])} in the first layer to {number(temperature[-1])} in the last.",
+    )
+    columns = {
+        **_spread_of(spread),
+        "median, first key left out": [_median([v for v in row if v is not None]) for row in bare],
+        "temperature": temperature,
+    }
+    return Figure(
+        id="attention_stats-spread",
+        caption=(
+            "Standard deviation of a query’s logits over its visible keys, averaged over queries. Left: every "
+            "head, and the median with and "
+            "without the first key. Right: the layer’s temperature, one over the mean spread of its heads."
+        ),
+        panels=(_spread_panel(spread, columns), warm),
+        keys=(
+            Key(name="one head", tone="s5 faint", kind="mark", shape="dot"),
+            Key(name="median over heads", tone="s0"),
+            Key(name="median, first key left out", tone="s1", kind="dash"),
+        ),
+        tables=(table("Logit spread over heads, by layer", "layer", layer_names(count), columns),),
+    )
+
+
+def _spread_panel(spread: Sequence[Sequence[Value]], columns: dict[str, list[Value]]) -> Panel:
+    count = len(spread)
+    y = axes.linear(
+        [*_flat(spread), *columns["median, first key left out"]],
+        label="standard deviation of the logits (nats)",
+        include=(0.0,),
+    )
+    plot = Plot(x=axes.layers(count), y=y, height=225)
+    for layer, row in enumerate(spread):
+        at, names = [layer] * len(row), [f"L{layer} H{h}" for h in range(len(row))]
+        if count * len(row) > MOST_TIPS:
+            plot.specks(at, row, "s5 faint")
+        else:
+            plot.points(at, row, "s5 faint", shape="dot", tips=tips(names, row))
+    plot.line(range(count), columns["median, first key left out"], "s1", dash=True)
+    plot.line(range(count), columns["median"], "s0")
+    found = (
+        f"The median spread goes from {number(columns['median'][0])} in the first layer to "
+        f"{number(columns['median'][-1])} in the last."
+    )
+    return plot.panel("Spread of the logits", found)
+
+
+def facts(record: Record) -> dict[str, str]:
+    facts = record["calibration"]
+    return {
+        "heads": number(record["num_layers"] * record["num_heads"]),
+        "tokens": number(facts["tokens"]) if facts else "",
+        "text": facts["calibration"] if facts else "",
+        "queries": number(record["queries"]),
+        "no_forward": record["absent"].get("dynamic", ""),
+    }
+
+
+def published(record: Record) -> list[Comparison]:
+    ratios, tops = [], []
+    for layer in record["static"]:
+        for said, exact in zip(layer["metric_singvals_per_head"], layer["singvals_per_head"], strict=True):
+            if exact[0] and said[0]:
+                ratios.append(sum(v * v for v in said) / sum(v * v for v in exact))
+                tops.append(said[0] / exact[0])
+    return [
+        Comparison(
+            quantity="Singular values of a head",
+            published=(
+                f"those of W_k W_qᵀ, another matrix: σ₁ is {number(_median(tops))} and Σσ² "
+                f"{number(_median(ratios))} of the right one in the median head"
+            ),
+            corrected="those of g = W_kᵀ W_q, exact",
+        )
+    ]
+
+
+SECTION = Section(
+    name="attention_stats",
+    question="What does each head attend to, and how sharply?",
+    short="Attention",
+    figures=figures,
+    facts=facts,
+    published=published,
+    limits=(
+        "Every dynamic number belongs to the calibration text: another text gives other entropies.",
+        "A mean over queries hides heads that are sharp for a few queries and flat for the rest.",
+    ),
+)

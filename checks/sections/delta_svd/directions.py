@@ -1,0 +1,131 @@
+"""Figures of `delta_svd`: how alike the directions are that layers write, and the published phases."""
+
+import math
+
+from checks.figures import axes
+from checks.figures.geometry import Figure, Key, Value
+from checks.figures.heatmaps import heatmap, sequential
+from checks.figures.labels import tips
+from checks.figures.numbers import number
+from checks.figures.plots import Plot
+from checks.sections.delta_svd.write_tracks import median
+from checks.sections.section import Record, pair_names, table
+
+
+def directions(record: Record) -> Figure:
+    borders = sorted(phase["first"] for phase in record["phases"].values() if phase and phase["first"] > 0)
+    panels, tables = [], []
+    for key, title in (("abs_cos_centred", "Mean removed"), ("abs_cos", "As published")):
+        matrix = record[key]
+        adjacent = [matrix[i + 1][i] for i in range(len(matrix) - 1)]
+        found = (
+            f"{title}: adjacent layers’ top directions have a median |cos| of {number(median(adjacent))}. "
+            "Rules mark the published phases."
+        )
+        panels.append(
+            heatmap(
+                matrix,
+                sequential(0.0, 1.0),
+                title=title,
+                measure="|cos| of top directions",
+                desc=found,
+                rows="layer",
+                columns="layer",
+                lower=True,
+                tip=lambda i, j, v: f"L{i}, L{j}: {v}",
+                borders=borders,
+                aside=key == "abs_cos",
+            )
+        )
+    columns = {
+        title: [record[key][i + 1][i] for i in range(record["num_layers"] - 1)]
+        for key, title in (("abs_cos_centred", "mean removed"), ("abs_cos", "as published"))
+    }
+    tables.append(
+        table(
+            "|cos| of adjacent layers’ top directions",
+            "layers",
+            pair_names(record["num_layers"] - 1),
+            columns,
+        )
+    )
+    return Figure(
+        id="delta_svd-directions",
+        caption=(
+            "How alike the top directions of two layers’ writes are. Two random directions in this space have "
+            "a mean |cos| of about "
+            f"{number(_random_cos(record['hidden']))}. Rules are the borders of the published phases."
+        ),
+        panels=tuple(panels),
+        tables=tuple(tables),
+    )
+
+
+def _random_cos(hidden: int) -> float:
+    """Mean |cos| of two random directions in many dimensions, √(2/(π·hidden))."""
+    return math.sqrt(2 / (math.pi * hidden))
+
+
+def phases(record: Record) -> Figure:
+    there = {name: phase for name, phase in record["phases"].items() if phase}
+    names = [
+        f"{name}: {p['first']}–{p['last']}" if p["first"] != p["last"] else f"{name}: {p['first']}"
+        for name, p in there.items()
+    ]
+    y = axes.fixed(0, 1.03, label="share of a layer’s top direction in its phase’s basis")
+    plot = Plot(x=axes.layers(record["num_layers"]), y=y, height=230)
+    columns: dict[str, list[Value]] = {
+        key: [] for key in ("intra", "cross", "capture as published", "its chance", "capture left out", "its chance ")
+    }
+    for phase in there.values():
+        span = range(phase["first"], phase["last"] + 1)
+        left_out = phase["capture_left_out_centred"] or [None] * len(span)
+        ends = (span[0] - 0.45, span[-1] + 0.45)
+        plot.line(ends, [phase["capture_chance"]] * 2, "s1", dash=True)
+        if phase["capture_left_out_chance"] is not None:
+            plot.line(ends, [phase["capture_left_out_chance"]] * 2, "s7", dash=True)
+        plot.points(
+            list(span),
+            phase["capture"],
+            "s1",
+            shape="square",
+            tips=tips([f"as published, layer {n}" for n in span], phase["capture"]),
+        )
+        plot.points(list(span), left_out, "s0", tips=tips([f"left out, layer {n}" for n in span], left_out))
+        row = (
+            phase["intra_centred"],
+            phase["cross_centred"],
+            median(phase["capture"]),
+            phase["capture_chance"],
+            median(left_out),
+            phase["capture_left_out_chance"],
+        )
+        for key, value in zip(columns, row, strict=True):
+            columns[key].append(value)
+        if phase["first"]:
+            plot.border(phase["first"] - 0.5, "border")
+    test = record["phase_test_centred"]
+    found = (
+        f"At equal distance, pairs inside a phase are more alike than pairs across by {number(test['difference'])}; "
+        f"{number(test['p'])} of {number(test['segmentations'])} other segmentations separate at least as well."
+        if test["p"] is not None
+        else "The phases cannot be tested at this depth."
+    )
+    return Figure(
+        id="delta_svd-phases",
+        caption=(
+            "How much of each layer’s top direction lies in the shared rank-8 basis of its phase. As "
+            "published, the basis contains the layer itself; "
+            "left out, it is made of the phase’s other layers. " + found
+        ),
+        panels=(plot.panel("Capture by the published phases", found),),
+        keys=(
+            Key(name="layer left out, mean removed", tone="s0", kind="mark"),
+            Key(name="its chance level", tone="s7", kind="dash"),
+            Key(name="as published", tone="s1", kind="mark", shape="square"),
+            Key(name="its chance level", tone="s1", kind="dash"),
+        ),
+        tables=(
+            table("Phases: mean |cos| inside and across (mean removed), and median capture", "phase", names, columns),
+        ),
+    )

@@ -1,0 +1,85 @@
+"""Words of `head_geometry`: does a head's spectrum predict its attention entropy?"""
+
+from checks.figures.geometry import Figure
+from checks.figures.numbers import number
+from checks.sections.head_geometry.descriptors import NAMES, OUTCOME, VERSION
+from checks.sections.head_geometry.parts import parts
+from checks.sections.head_geometry.scatter import scatter
+from checks.sections.section import Comparison, Record, Section
+
+
+def figures(record: Record) -> dict[str, Figure]:
+    found = record["tables"][VERSION][OUTCOME]
+    return {"scatter": scatter(record, found), "parts": parts(found)} if found else {}
+
+
+def facts(record: Record) -> dict[str, str]:
+    found = record["tables"][VERSION][OUTCOME]
+    if not found:
+        return {
+            "absent": record["absent"].get(f"tables.{VERSION}.{OUTCOME}", "the spectra or the attention are missing")
+        }
+    r = found["descriptors"][found["best"]]["r"]
+    return {
+        "absent": "",
+        "heads": number(found["heads"]),
+        "best": f"{NAMES[found['best']]} ({found['best']})",
+        "pooled": number(r["pooled"]),
+        "within": number(r["within"]),
+        "p": number(found["best_shift_p"]),
+    }
+
+
+def published(record: Record) -> list[Comparison]:
+    old, new = (record["tables"][version][OUTCOME] for version in ("published", VERSION))
+    if not old or not new:
+        return []
+    gained = record["tables"]["gained"][OUTCOME]
+    rows = [
+        Comparison(
+            quantity="Best single predictor of entropy",
+            published=_best(old) + ", from the spectrum of W_k W_qᵀ",
+            corrected=_best(new) + ", from that of g",
+        ),
+        Comparison(
+            quantity="The same with the gains folded in",
+            published="not asked; under q/k norms the stored scale of W_q is free",
+            corrected=_best(gained) if gained else "undefined for this model",
+        ),
+    ]
+    before, after = old["regressions"]["published"], new["regressions"]["corrected"]
+    if before and after:
+        inflation = (
+            f"largest variance inflation {number(max(before['vif']))}" if before["vif"] else "predictors collinear"
+        )
+        rows.append(
+            Comparison(
+                quantity="Regression of entropy on the descriptors",
+                published=f"R² {number(before['r2'])} in the sample; {inflation}, since anisotropy is d over rank_eff",
+                corrected=(
+                    f"R² {number(after['r2_out_of_sample'])} on layers left out ({number(after['r2'])} in the "
+                    "sample), without anisotropy"
+                ),
+            )
+        )
+    return rows
+
+
+def _best(found: Record) -> str:
+    r = found["descriptors"][found["best"]]["r"]
+    return f"{found['best']}: r {number(r['pooled'])} pooled, {number(r['within'])} within layers"
+
+
+SECTION = Section(
+    name="head_geometry",
+    question="Does a head’s spectrum predict its attention entropy?",
+    short="Spectrum and entropy",
+    figures=figures,
+    facts=facts,
+    published=published,
+    limits=(
+        "A correlation over heads is no mechanism: a larger g spreads the logits and lowers the entropy by "
+        "arithmetic alone.",
+        "Entropy is taken on one text; the spectrum knows nothing of it.",
+    ),
+)

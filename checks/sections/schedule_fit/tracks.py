@@ -1,0 +1,154 @@
+"""Figures of `schedule_fit`: tracks over depth and the forms fitted to them."""
+
+import math
+
+from checks.figures import axes
+from checks.figures.geometry import QUARTER, Figure, Key, Panel, Table
+from checks.figures.labels import tips
+from checks.figures.numbers import number
+from checks.figures.plots import Plot
+from checks.sections.schedule_fit.evidence import temperature, weights
+from checks.sections.schedule_fit.forms import FORMS, best_published, fitted_tracks, r2
+from checks.sections.section import Record, layer_names, table
+
+
+def figures(record: Record) -> dict[str, Figure]:
+    drawn = {
+        "main": _main(record),
+        "families": _families(record),
+        "weights": weights(record),
+        "temperature": temperature(record),
+    }
+    return {name: figure for name, figure in drawn.items() if figure}
+
+
+def _main(record: Record) -> Figure | None:
+    """The input gain and the measured temperature, with best and published form and residuals beneath."""
+    subjects = (
+        ("Norm of the input gain", record["families"].get("input_ln")),
+        ("Measured temperature", record["temperature"]["measured"]),
+    )
+    panels, tables = [], []
+    for title, track in subjects:
+        if not track or track["status"] != "fitted":
+            continue
+        panels.append(_with_residuals(title, track))
+        best, old = track["best_form"], best_published(track)
+        columns = {
+            "value": track["track"],
+            f"best, {FORMS[best].name}": track["corrected"][best]["fitted"],
+            f"published, {FORMS[old].name}": track["fits"][old]["fitted"],
+        }
+        tables.append(table(f"{title} and its fits", "layer", layer_names(len(track["track"])), columns))
+        tables.append(_fit_table(title, track))
+    if not panels:
+        return None
+    return Figure(
+        id="schedule_fit-main",
+        caption=(
+            "Each track with the form that AICc prefers and with the one that the published comparison, R² "
+            "without a penalty for "
+            "parameters, would choose; what the preferred form leaves is drawn beneath."
+        ),
+        panels=tuple(panels),
+        keys=(
+            Key(name="track", tone="s6", kind="mark"),
+            Key(name="best by AICc", tone="s0"),
+            Key(name="best as published", tone="s1", kind="dash"),
+        ),
+        tables=tuple(tables),
+    )
+
+
+def _with_residuals(title: str, track: Record) -> Panel:
+    values, best, old = track["track"], track["best_form"], best_published(track)
+    fitted, older = track["corrected"][best]["fitted"], track["fits"][old]["fitted"]
+    count = len(values)
+    residuals = [math.log(v / f) for v, f in zip(values, fitted, strict=True)]
+    rest = Plot(
+        x=axes.layers(count),
+        y=axes.linear(residuals, label="ln(track / best form)", include=(0.0,), count=4),
+        height=125,
+        margin=52,
+    )
+    rest.level(0, "zero", dash=False)
+    rest.points(range(count), residuals, "s6", shape="dot", tips=tips([f"layer {n}" for n in range(count)], residuals))
+    said = track["corrected"][best]
+    below = rest.panel(
+        "Residuals",
+        f"Root mean square {number(said['rmse_log'])}, largest {number(said['largest_residual'])} in layer "
+        f"{said['largest_residual_layer']}.",
+    )
+    plot = Plot(
+        x=axes.layers(count),
+        y=axes.linear(
+            [*values, *fitted, *older],
+            label=f"best: {FORMS[best].name}, {said['formula']}; published: {FORMS[old].name}",
+        ),
+        height=230,
+        margin=52,
+    )
+    plot.line(range(count), older, "s1", dash=True)
+    plot.line(range(count), fitted, "s0")
+    plot.points(range(count), values, "s6", shape="dot", tips=tips([f"layer {n}" for n in range(count)], values))
+    weight = f", Akaike weight {number(said['weight'])}" if said["weight"] is not None else ""
+    found = (
+        f"Best form: {FORMS[best].name}{weight}, R² {r2(said['r2_log'])} on the log scale. Published "
+        f"choice: {FORMS[old].name}, R² {r2(track['fits'][old]['r2'])}."
+    )
+    return plot.panel(title, found, below=(below,))
+
+
+def _fit_table(title: str, track: Record) -> Table:
+    fits = track["corrected"]
+    order = [form for form in FORMS if form in fits]
+    columns = {key: [fits[form][name] for form in order] for key, name in FIT_COLUMNS.items()}
+    return table(
+        f"{title}: every form by least squares of the logarithm", "form", [FORMS[f].name for f in order], columns
+    )
+
+
+FIT_COLUMNS = {
+    "parameters": "n_parameters",
+    "AICc": "aicc",
+    "Akaike weight": "weight",
+    "R² (log)": "r2_log",
+    "R² (linear)": "r2_linear",
+    "RMSE (log)": "rmse_log",
+    "Durbin–Watson": "durbin_watson",
+}
+
+
+def _families(record: Record) -> Figure | None:
+    tracks = fitted_tracks(record["families"])
+    if not tracks:
+        return None
+    panels = []
+    for name, track in tracks.items():
+        count, best = len(track["track"]), track["best_form"]
+        fitted = track["corrected"][best]["fitted"]
+        plot = Plot(
+            x=axes.layers(count),
+            y=axes.linear([*track["track"], *fitted], label=f"‖W‖, {FORMS[best].name}", count=4),
+            width=QUARTER,
+            height=124,
+        )
+        plot.line(range(count), fitted, "s0")
+        plot.specks(range(count), track["track"], "s6")
+        panels.append(
+            plot.panel(
+                name,
+                f"{name}: {FORMS[best].name} fits best, R² {r2(track['corrected'][best]['r2_log'])} on the "
+                "log scale.",
+            )
+        )
+    return Figure(
+        id="schedule_fit-families",
+        caption=(
+            "The norm of every family over depth, with its best form by AICc. A constant is a form too, and "
+            "often the best."
+        ),
+        panels=tuple(panels),
+        keys=(Key(name="track", tone="s6", kind="mark"), Key(name="best form", tone="s0")),
+        size="quarter",
+    )

@@ -1,0 +1,73 @@
+"""What one analysis contributes to the page: its question, figures, numbers in prose, and limits."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from checks.figures.geometry import Column, Figure, Table, Value
+from checks.figures.numbers import column
+from checks.maps.invariance import MAPS
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One quantity as published and as corrected, both as written."""
+
+    quantity: str
+    published: str
+    corrected: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """One analysis on the page. The prose of its method is in the template of the same name."""
+
+    name: str  # of the analysis
+    question: str
+    short: str  # in the list of contents
+    figures: Callable[[Record], Mapping[str, Figure]]
+    facts: Callable[[Record], Mapping[str, str]]  # numbers for the prose, as written
+    published: Callable[[Record], Sequence[Comparison]]
+    limits: tuple[str, ...]  # what the numbers cannot say, whatever the model
+
+
+def table(
+    caption: str, row: str, names: Sequence[str], columns: Mapping[str, Sequence[Value] | Sequence[str]]
+) -> Table:
+    """Columns of numbers under their names, one row for each of `names`; text columns stay as they are."""
+    written = [
+        [str(v) for v in values] if any(isinstance(v, str) for v in values) else column(values)
+        for values in columns.values()
+    ]
+    return Table(
+        caption=caption,
+        columns=(Column(name=row), *(Column(name=name) for name in columns)),
+        rows=tuple(zip(names, *written, strict=True)),
+    )
+
+
+def invariance(record: Record) -> Table | None:
+    """The record's statistics × exact changes of parameters, in words; None for a record without any."""
+    found = record.get("invariance")
+    if not found:
+        return None
+    there = set(next(iter(found.values())))
+    maps = [name for name in MAPS if name in there]
+    return Table(
+        caption="“stays”: for every such model, up to rounding. “moves”: for some model, or it loses its value.",
+        columns=(Column(name="number in the record"), *(Column(name=name) for name in maps)),
+        rows=tuple(
+            (statistic, *("stays" if cells[name] else "moves" for name in maps)) for statistic, cells in found.items()
+        ),
+    )
+
+
+def layer_names(count: int) -> list[str]:
+    return [str(layer) for layer in range(count)]
+
+
+def pair_names(count: int) -> list[str]:
+    """Pairs of adjacent layers, "0–1" and so on; `count` pairs."""
+    return [f"{layer}–{layer + 1}" for layer in range(count)]

@@ -1,0 +1,1 @@
+"""Other models made from this one: shuffled, initialised, planted."""

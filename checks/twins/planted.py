@@ -1,0 +1,159 @@
+"""Twins with an effect of a stated size put in: what must a claim of absence not overlook?
+
+A gate that says "there is nothing" is worth something only if it fails on a model that has it.
+Effects that tie a layer to the one before are planted down the chain, into the twin's own layer
+before it, so that every adjacent pair has exactly the stated size. One matrix per family is kept
+between calls (float64, hence one layer of the model at most): reading the layers in order costs one
+step each, reading an earlier layer again starts the chain anew and gives the same bytes.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import torch
+
+from analyses.weights.architectures import MATRICES
+from checks.twins.roles import Role
+from checks.twins.twins import Twin, TwinCheckpoint
+
+PARALLEL = 1e-8  # below this share of its norm, what is left of a matrix is rounding: it is parallel already
+WRITES = ("o_proj", "down_proj")  # what a layer adds to the residual stream
+
+Link = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (twin's W_ℓ, base's W_{ℓ+1}) → twin's W_{ℓ+1}
+
+
+def adjacent_mixture(*, cos: float = 0.5) -> Twin:
+    """Every matrix mixed with the twin's matrix of the layer before, so that their cosine is `cos` exactly.
+
+    W'₀ = W₀ and W'_{ℓ+1} = ‖W_{ℓ+1}‖·(cos·û + √(1−cos²)·v̂), with û = W'_ℓ/‖W'_ℓ‖ and v̂ the unit part of
+    W_{ℓ+1} orthogonal to û. A matrix that is zero or parallel to û is left as it is.
+    """
+    return Twin(
+        name="adjacent mixture",
+        preserves="the Frobenius norm of every matrix; gains, biases, embedding and head",
+        destroys=f"the independence of adjacent layers: each pair of matrices has cosine {cos:g}",
+        size=cos,
+        change=partial(_chained, partial(_mix, cos=cos)),
+    )
+
+
+def query_key_mixture(*, cos: float = 0.4) -> Twin:
+    """Every query head mixed with its key head, so that the cosine of W_q^h and W_k is `cos` exactly.
+
+    W'_q^h = ‖W_q^h‖·(cos·k̂ + √(1−cos²)·q̂), k̂ = W_k/‖W_k‖_F and q̂ the unit part of W_q^h orthogonal to it. For
+    equal norms and unrelated row spaces the symmetric head metric then has eigenvalues in the
+    proportion (cos + 1) : (cos − 1), hence a negative share of (1−cos)²/(2 + 2cos²) = 0.155 at 0.4.
+    """
+    return Twin(
+        name="query-key mixture",
+        preserves="the Frobenius norm of every head's queries; everything else as it is",
+        destroys=f"the balance of the head metric's signs: queries and keys of a head have cosine {cos:g}",
+        size=cos,
+        change=partial(_mix_query_with_key, cos=cos),
+    )
+
+
+def common_direction(*, size: float = 1.0) -> Twin:
+    """One direction of the residual stream added to all that every layer writes.
+
+    W' = W + u wᵀ for each o_proj and down_proj: u is one random unit vector for the whole model, w
+    a random vector of its own per matrix, ‖u wᵀ‖_F = ‖w‖ = size·‖W‖_F. On isotropic inputs x
+    the planted write has `size` times the root mean square length of the matrix's own, and w·x makes
+    it vary over tokens; real inputs are not isotropic, so there the size is that of the weights only.
+    Experts of a layer share u too. Where a norm stands behind the branch, its gain multiplies what is written.
+    """
+    return Twin(
+        name="common direction",
+        preserves="all matrices but those that write; these up to a term of rank one",
+        destroys=f"the difference of what layers write: a shared direction of relative size {size:g}",
+        size=size,
+        change=partial(_add_direction, size=size),
+    )
+
+
+def truncated_residual(*, keep: float = 0.5) -> Twin:
+    """The residual of every adjacent pair loses the smaller part of its singular values.
+
+    The published null is about Δ = Ŵ_{ℓ+1} − Ŵ_ℓ of matrices scaled to norm 1. With T the part of Δ in its
+    ⌈keep·m⌉ largest singular values, Ŵ'_{ℓ+1} = Ŵ'_ℓ + s T, where s = −2⟨Ŵ'_ℓ, T⟩/‖T‖² makes its norm 1 again, so
+    that the twin's residual is s T exactly. Truncating each layer's own spectrum instead would be
+    no plant: the null is made of the layers' own spectra, and the ratio stays near 1 (1.00 for Gaussian
+    matrices, where this one gives 0.74 for square ones and 0.6 at two to one).
+    """
+    return Twin(
+        name="truncated residual",
+        preserves="the Frobenius norm of every matrix; gains, biases, embedding and head",
+        destroys=f"the fullness of the residual of adjacent layers: only the largest {keep:.0%} of its modes are left",
+        size=keep,
+        change=partial(_chained, partial(_truncate_difference, keep=keep)),
+    )
+
+
+# --- the changes --------------------------------------------------------------------------------
+
+
+def _chained(link: Link, twin: TwinCheckpoint, role: Role, value: torch.Tensor) -> torch.Tensor:
+    if role.bias or role.part not in MATRICES:
+        return value
+    chain = role.part if role.number is None else (role.part, role.number)  # an expert is tied to its index
+    layer, matrix = twin.memory.get(chain, (math.inf, None))
+    if layer > role.layer:
+        layer, matrix = 0, twin.base.weight(role.part, 0, expert=role.number)
+    while layer < role.layer:
+        layer += 1
+        matrix = link(matrix, twin.base.weight(role.part, layer, expert=role.number))
+    twin.memory[chain] = (layer, matrix)
+    return matrix
+
+
+def _mix(before: torch.Tensor, own: torch.Tensor, *, cos: float) -> torch.Tensor:
+    """`own` turned towards `before` until their cosine is `cos`, its norm kept; any equal shapes."""
+    norm, norm_before = torch.linalg.vector_norm(own), torch.linalg.vector_norm(before)
+    if norm == 0 or norm_before == 0:
+        return own
+    towards = before / norm_before
+    rest = own / norm
+    rest = rest - (rest * towards).sum() * towards
+    if (length := torch.linalg.vector_norm(rest)) < PARALLEL:
+        return own
+    rest = rest / length
+    rest = rest - (rest * towards).sum() * towards  # twice is enough, also for nearly parallel matrices
+    return norm * (cos * towards + math.sqrt(1 - cos**2) * rest)
+
+
+def _mix_query_with_key(twin: TwinCheckpoint, role: Role, value: torch.Tensor, *, cos: float) -> torch.Tensor:
+    if role.bias or role.part != "q_proj":
+        return value
+    keys = twin.base.head_blocks("k_proj", role.layer)  # (kv_head, head_dim, hidden)
+    queries = value.double().unflatten(0, (len(keys), -1, twin.shape.head_dim))  # (kv_head, head in group, …)
+    mixed = [[_mix(key, query, cos=cos) for query in group] for key, group in zip(keys, queries, strict=True)]
+    return torch.cat([head for group in mixed for head in group])
+
+
+def _add_direction(twin: TwinCheckpoint, role: Role, value: torch.Tensor, *, size: float) -> torch.Tensor:
+    if role.bias or role.part not in WRITES:
+        return value
+    matrix = value.double()  # (hidden, in)
+    u = torch.randn(matrix.shape[0], generator=twin.draw("direction"), dtype=torch.float64)
+    w = torch.randn(matrix.shape[1], generator=twin.draw(*role.key), dtype=torch.float64)
+    scale = size * torch.linalg.vector_norm(matrix) / torch.linalg.vector_norm(u) / torch.linalg.vector_norm(w)
+    return matrix + scale * torch.outer(u, w)
+
+
+def _largest(matrix: torch.Tensor, keep: float) -> torch.Tensor:
+    """The part of a matrix in the larger share `keep` of its singular values."""
+    u, sigma, vt = torch.linalg.svd(matrix, full_matrices=False)
+    kept = math.ceil(keep * len(sigma))
+    return (u[:, :kept] * sigma[:kept]) @ vt[:kept]
+
+
+def _truncate_difference(before: torch.Tensor, own: torch.Tensor, *, keep: float) -> torch.Tensor:
+    norm, norm_before = torch.linalg.vector_norm(own), torch.linalg.vector_norm(before)
+    if norm == 0 or norm_before == 0:
+        return own
+    towards = before / norm_before
+    part = _largest(own / norm - towards, keep)
+    if torch.linalg.vector_norm(part) < PARALLEL:
+        return own
+    return norm * (towards - 2 * (towards * part).sum() / part.square().sum() * part)

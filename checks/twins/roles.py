@@ -1,0 +1,81 @@
+"""Which part of the model does the tensor of this name belong to?
+
+The analyses go from a family and a layer to a name; whoever changes a model goes the other way,
+and needs the parts that no analysis reads: embedding, head, final gain, biases.
+"""
+
+from dataclasses import dataclass
+
+from analyses.weights.checkpoint import Checkpoint
+from analyses.weights.layouts import PLAIN, Layout
+from analyses.weights.recognise import BUFFERS, TOWERS
+from analyses.weights.schema import Place, is_gain
+
+EMBEDDING, FINAL_GAIN, HEAD = "embedding", "final_ln", "head"  # parts beside the families
+HEAD_BIAS = "head_own_bias"  # of a head whose matrix is the embedding: a parameter by itself
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    """What one stored tensor is."""
+
+    part: str  # a family, or "embedding", "final_ln", "head"
+    layer: int | None = None  # None outside the layers
+    bias: bool = False  # the part's bias, (out,), instead of its weight
+    number: int | None = None  # of the expert or head, where each has a tensor of its own
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What tells this role's weight from others, for whoever draws at random."""
+        return (self.part, self.layer) if self.number is None else (self.part, self.layer, self.number)
+
+    @property
+    def is_gain(self) -> bool:
+        return not self.bias and is_gain(self.part)
+
+
+def roles_of(checkpoint: Checkpoint, name: str) -> tuple[Role, ...]:
+    """The roles that a tensor holds, by its name on disk, in the order of its layout; () if none is known."""
+    bare = name.removeprefix(checkpoint.prefix)
+    for table, tails in ((checkpoint.architecture.outside, (bare,)), (checkpoint.architecture.head, _tails(name))):
+        for part, names in table.items():
+            for known in names:
+                if known in tails:
+                    return (Role(part=part),)
+                if Place(known).bias().name in tails:
+                    return (Role(part=part, bias=True),)
+    for part, place in checkpoint.places.items():
+        for bias in (False, True):
+            if found := (place.bias() if bias else place).find(bare):
+                layer, number = found
+                return tuple(
+                    Role(part=held, layer=layer, bias=bias, number=number) for held in place.layout.roles or (part,)
+                )
+    return ()
+
+
+def layout_of(checkpoint: Checkpoint, role: Role) -> Layout:
+    """How the tensor that holds this role holds it."""
+    return checkpoint.places[role.part].layout if role.layer is not None else PLAIN
+
+
+def _tails(name: str) -> tuple[str, ...]:
+    """The name, and what is left of it behind each of its dots: a head stands outside the base model's prefix."""
+    words = name.split(".")
+    return tuple(".".join(words[i:]) for i in range(len(words)))
+
+
+def unknown_tensors(checkpoint: Checkpoint) -> list[str]:
+    """Names of stored parameters of the decoder without a role, in order."""
+    told = (n for n in sorted(checkpoint.files) if not BUFFERS.search(n) and not TOWERS.search(n))
+    return [name for name in told if not roles_of(checkpoint, name)]
+
+
+def is_tied(checkpoint: Checkpoint) -> bool:
+    """Whether the head is the embedding; a head stored beside it is then ignored by the library."""
+    return bool(checkpoint.config.get("tie_word_embeddings", checkpoint.architecture.tied))
+
+
+def has_own_head(checkpoint: Checkpoint) -> bool:
+    """Whether a stored head of its own reads the final norm's output."""
+    return not is_tied(checkpoint) and any(Role(part=HEAD) in roles_of(checkpoint, name) for name in checkpoint.files)

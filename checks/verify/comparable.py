@@ -1,0 +1,69 @@
+"""Do two records answer the same question, and if so, what may have moved the answer?
+
+Other weights, another text or another precision make another question. Another number of threads, library or machine
+leaves it as it is.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+OTHER = {
+    "weights": "other weights",
+    "layers": "other layers",
+    "families": "other families",
+    "libraries": "other libraries",
+    "code": "other code",
+    "inputs": "other code of what it reads",
+    "threads": "another number of threads",
+}
+"""A part of a key that differs, where "another" and its name are not the words."""
+
+
+def parts(
+    old: Mapping[str, Any], new: Mapping[str, Any], then: Mapping[str, Any], now: Mapping[str, Any]
+) -> tuple[list[str], list[str]]:
+    """What makes two records answers to other questions, and what only makes them other answers, in words."""
+    from analyses.run import keys
+
+    before, after = old["key"], new["key"]
+    parts = keys.differing(before, after)
+    if then.get("tensors") == now.get("tensors"):
+        same = {"weights", "model"} | ({"revision"} if not {"config", "tokenizer"} & set(parts) else set())
+        parts = [part for part in parts if part not in same]
+    elif {"weights", "config", "tokenizer"} & set(parts) and not _from_hub(before, after):
+        parts = [part for part in parts if part not in ("revision", "model")]
+    questions = {*keys.INPUTS, *keys.SETTINGS, "analysis", "analysis_version"}
+    inputs = [_changed(part, before, after) for part in parts if part in questions]
+    environment = [_changed(part, before, after) for part in parts if part not in questions]
+    for part in ("processor", "instructions", "blas", "gpu", "driver"):
+        one, other = then.get("machine", {}).get(part), now.get("machine", {}).get(part)
+        if one != other:
+            environment.append(f"{part} {other}, then {one}")
+    return inputs, environment
+
+
+def _from_hub(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    return any(not str(key["revision"]).startswith("sha256:") for key in (before, after))
+
+
+def _changed(part: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    from analyses.run.keys import WORDS
+
+    old, new = str(before.get(part, "none")), str(after.get(part, "none"))
+    if len(old) >= 40 and len(new) >= 40 and part != "libraries":
+        old, new = old.removeprefix("sha256:")[:12], new.removeprefix("sha256:")[:12]
+    return f"{OTHER.get(part) or 'another ' + WORDS.get(part, part)} ({new}, then {old})"
+
+
+def identity(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Whether the models are one, whatever they are called."""
+    called = [f"{m['model']}@{m['revision'][:12]}" if m["revision"] else m["model"] for m in (then, now)]
+    same = then.get("tensors") == now.get("tensors")
+    if same and called[0] != called[1]:
+        yield f"{called[1]} holds the same tensors as {called[0]}"
+    elif same and then["files"] != now["files"]:
+        names = sorted(n for n in {*then["files"], *now["files"]} if then["files"].get(n) != now["files"].get(n))
+        yield f"the same tensors; other files: {', '.join(names)}"
+    elif not same:
+        names = sorted(n for n in {*then["files"], *now["files"]} if then["files"].get(n) != now["files"].get(n))
+        yield f"other tensors than those recorded, in {', '.join(names) or 'files of the same bytes'}"

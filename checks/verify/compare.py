@@ -1,0 +1,239 @@
+"""Two runs beside each other: what newly fails, what is mended, what moved, and what cannot be compared, and why.
+
+A claim is compared only where both runs asked the same question of the same model: the keys of their
+records say so. A difference between two models is a finding, not a regression, so their verdicts and
+numbers stand side by side and are called neither failure nor drift.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from analyses import records
+from analyses.errors import InputError
+from checks.verify.embedded import NAMES, extract
+from checks.verify.tolerances import BOUND
+
+FAILURE, FIX, CHANGED, DRIFT, UNLIKE, SAME = (
+    "new failure",
+    "fix",
+    "other verdict",
+    "drift",
+    "not comparable",
+    "unchanged",
+)
+GROUPS = (FAILURE, FIX, CHANGED, DRIFT, UNLIKE, SAME)
+"""What can become of a claim, in the order in which a reader should see it."""
+
+QUESTION = {
+    "weights": "other weights",
+    "config": "another configuration",
+    "tokenizer": "another tokenizer",
+    "calibration": "another calibration text",
+    "dtype": "another precision",
+    "layers": "other layers",
+    "families": "other families",
+    "spectra": "spectra had another way",
+    "analysis_version": "another version of the analysis",
+}
+"""Parts of a record's key that make another question, in words; a difference in any other part is what a comparison
+is for: the code, its libraries, the device, the number of threads, the seed."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One run: a folder of records, or a page that carries them."""
+
+    name: str
+    judged: Mapping[str, Any]
+    manifest: Mapping[str, Any]
+    found: Mapping[str, Mapping[str, Any]]  # analysis → record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Number:
+    """One number of both runs."""
+
+    name: str
+    a: float | None
+    b: float | None
+    tolerance: float
+    source: str  # where the tolerance comes from
+
+    @property
+    def moved(self) -> float | None:
+        return None if self.a is None or self.b is None else abs(self.b - self.a)
+
+    @property
+    def drifts(self) -> bool:
+        """Further than its tolerance, or had in one run alone."""
+        if self.moved is None:
+            return (self.a is None) != (self.b is None)
+        return not self.moved <= self.tolerance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """One claim in both runs."""
+
+    id: str
+    analysis: str
+    claim: str
+    group: str  # of GROUPS
+    reasons: tuple[str, ...]  # why it cannot be compared
+    a: str | None  # verdicts; None where the claim was not asked
+    b: str | None
+    numbers: tuple[Number, ...]  # of its conditions
+
+
+def read_side(path: Path) -> Side:
+    """A model's folder or its page.
+
+    Raises InputError where there is neither, or the folder holds several models.
+    """
+    if path.is_dir():
+        if not (path / "manifest.json").exists():
+            raise InputError(f"{path}: no manifest.json; give one model's folder of records, or its report.html")
+        files = {name: (path / name).read_bytes() for name in NAMES if (path / name).exists()}
+    else:
+        files = extract(path)
+    if "gates.json" not in files:
+        raise InputError(f"{path}: not judged yet; run `fathom report` on it first")
+    trees = {name: _parsed(path, name, data) for name, data in files.items()}
+    found = {name: trees[f"{name}.json"] for name in records.ANALYSES if f"{name}.json" in trees}
+    judged, manifest = trees["gates.json"], trees["manifest.json"]
+    return Side(name=judged["model"], judged=judged, manifest=manifest, found=found)
+
+
+def _parsed(path: Path, name: str, data: bytes) -> dict[str, Any]:
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise InputError(f"{path}: {name} is no JSON ({error}); measure again") from error
+
+
+def compare(a: Side, b: Side) -> list[Pair]:
+    """Every claim that either run asked, in the order of GROUPS."""
+    left, right = ({claim["id"]: claim for claim in side.judged["claims"]} for side in (a, b))
+    pairs = [_pair(id, left.get(id), right.get(id), a, b) for id in dict.fromkeys([*left, *right])]
+    return sorted(pairs, key=lambda pair: GROUPS.index(pair.group))
+
+
+def differences(a: Side, b: Side) -> list[tuple[str, str, str]]:
+    """(part, value in A, value in B) of everything in which the keys of the two runs' records differ."""
+    told: dict[str, tuple[str, str]] = {}
+    for name in records.ANALYSES:
+        left, right = (side.found.get(name, {}).get("key", {}) for side in (a, b))
+        for part in dict.fromkeys([*left, *right]):
+            if part not in ("inputs", "model") and left and right and left.get(part) != right.get(part):
+                told.setdefault(part, (str(left.get(part, "–")), str(right.get(part, "–"))))
+    return [(part.replace("_", " "), *values) for part, values in told.items()]
+
+
+def metrics(a: Side, b: Side, analysis: str) -> list[Number]:
+    """Every metric of one analysis that both runs have, with the tolerance that it was held against."""
+    left, right = (side.found.get(analysis, {}).get("metrics", {}) for side in (a, b))
+    bands = _bands(a, b)
+    return [
+        _number(
+            name, left[name]["value"], right[name]["value"], bands.get(f"{analysis}.metrics.{name}"), a.found[analysis]
+        )
+        for name in left
+        if name in right
+    ]
+
+
+def _pair(id: str, left: Mapping[str, Any] | None, right: Mapping[str, Any] | None, a: Side, b: Side) -> Pair:
+    claim = left or right
+    assert claim
+    reasons = _reasons(claim["analysis"], left, right, a, b)
+    bands = _bands(a, b)
+    record = a.found.get(claim["analysis"], {})
+    numbers = ()
+    if left and right:
+        findings = {finding["path"]: finding for finding in right["findings"]}
+        numbers = tuple(
+            _number(f["quantity"], f["observed"], findings[f["path"]]["observed"], bands.get(f["path"]), record)
+            for f in left["findings"]
+            if f["path"] in findings
+        )
+    return Pair(
+        id=id,
+        analysis=claim["analysis"],
+        claim=claim["claim"],
+        group=_group(left, right, numbers, reasons),
+        reasons=reasons,
+        a=left and left["verdict"],
+        b=right and right["verdict"],
+        numbers=numbers,
+    )
+
+
+def _group(
+    left: Mapping[str, Any] | None,
+    right: Mapping[str, Any] | None,
+    numbers: Sequence[Number],
+    reasons: Sequence[str],
+) -> str:
+    if reasons or not left or not right:
+        return UNLIKE
+    before, after = left["verdict"], right["verdict"]
+    if before != after:
+        return FAILURE if before == "holds" or after == "error" else FIX if after == "holds" else CHANGED
+    return DRIFT if any(number.drifts for number in numbers) else SAME
+
+
+def _reasons(
+    analysis: str, left: Mapping[str, Any] | None, right: Mapping[str, Any] | None, a: Side, b: Side
+) -> tuple[str, ...]:
+    """Why this claim cannot be compared; () where it can."""
+    if not left or not right:
+        return (f"only {'A' if left else 'B'} asks this claim",)
+    # An error in B is what a comparison must show, so it is never put down to being unlike.
+    skipped = [name for name, claim in (("A", left), ("B", right)) if claim["verdict"] == "not applicable"]
+    if len(skipped) == 1:
+        return (f"not asked in {skipped[0]}: {(left if skipped == ['A'] else right)['verdict_reason']}",)
+    told = []
+    if _limits(left) != _limits(right):
+        told.append("another limit")
+    if left["status"] == right["status"] and left["verdict"] != right["verdict"] and _run(left) != _run(right):
+        # The gate answers the same; what turned the verdict is evidence that one run alone asked for.
+        told.append("other controls were run")
+    keys = [side.found.get(analysis, {}).get("key") for side in (a, b)]
+    if all(keys):
+        same = a.manifest.get("tensors") and a.manifest.get("tensors") == b.manifest.get("tensors")
+        differing = [part for part in QUESTION if keys[0].get(part) != keys[1].get(part)]
+        told += [QUESTION[part] for part in differing if not (part == "weights" and same)]  # other files, say shards
+    elif "error" not in (left["verdict"], right["verdict"]):
+        told.append("a record without a key, of an earlier Fathom")
+    return tuple(told)
+
+
+def _run(claim: Mapping[str, Any]) -> set[str]:
+    """The controls that were run on a claim."""
+    return {name for name, evidence in (claim["controls"] or {}).items() if evidence}
+
+
+def _limits(claim: Mapping[str, Any]) -> list[tuple]:
+    return [(f["path"], f["comparator"], f["threshold"], f["interval_bound"]) for f in claim["findings"]]
+
+
+def _bands(a: Side, b: Side) -> dict[str, float]:
+    """Path of a gate's number → how far noise moved it, the larger of both runs."""
+    bands: dict[str, float] = {}
+    for side in (a, b):
+        for claim in side.judged["claims"]:
+            measured = ((claim["controls"] or {}).get("noise") or {}).get("bands") or ()
+            for finding, band in zip(claim["findings"], measured, strict=False):
+                if band is not None:
+                    bands[finding["path"]] = max(band, bands.get(finding["path"], 0.0))
+    return bands
+
+
+def _number(name: str, a: float | None, b: float | None, band: float | None, record: Mapping[str, Any]) -> Number:
+    dtype = record.get("dtype", "float32")
+    rounding = BOUND.get(dtype, BOUND["float32"]) * max(abs(a or 0.0), abs(b or 0.0))
+    if band is not None and band >= rounding:
+        return Number(name=name, a=a, b=b, tolerance=band, source="measured noise")
+    return Number(name=name, a=a, b=b, tolerance=rounding, source=f"rounding of {dtype}")

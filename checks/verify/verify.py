@@ -1,0 +1,194 @@
+"""Does a received result come out again? Not whether a finding holds: whether its numbers are what the model gives.
+
+First the inputs are compared: other weights, another text or another precision make another question,
+and its numbers are not comparable, whatever they are. Then the model is measured again with the
+recorded settings, and every number is held against its own tolerance. Another number of threads,
+library or machine leaves the question as it is, and is named as the likely cause of what moved.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from analyses import records
+from checks.verify import comparable
+from checks.verify.differences import Leaf, Status, compare, status, worst
+from checks.verify.results import RECORDED, Result
+from checks.verify.tolerances import FILE, read_tolerances, tolerance_of
+
+SAME, MOVED, NOT_COMPARABLE = 0, 1, 3  # exit codes; 2 is bad input
+NAMED = 20  # leaves told of each analysis, worst first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What became of one analysis."""
+
+    analysis: str
+    status: str  # identical | within tolerance | drifted | missing | not comparable
+    counts: Mapping[str, int]  # status → leaves
+    inputs: Sequence[str]  # what makes it another question, in words
+    environment: Sequence[str]  # what may have moved it, in words
+    worst: Leaf | None
+    leaves: Sequence[Leaf] = ()  # those that are not identical, worst first, at most NAMED
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """The whole of it, which JSON, Markdown and JUnit are views of."""
+
+    model: str
+    analyses: Sequence[Answer]
+    verdicts: Sequence[Mapping[str, Any]]  # claim, recorded, found; those that changed
+    asked: Sequence[str]  # the analyses that were asked for
+    notes: Sequence[str] = field(default_factory=tuple)
+
+    @property
+    def status(self) -> str:
+        if self.verdicts:
+            return "verdict changed"
+        words = ("missing", "drifted", "not comparable", "within tolerance", "identical")
+        return min((answer.status for answer in self.analyses), key=words.index, default="not comparable")
+
+    @property
+    def exit_code(self) -> int:
+        return {"identical": SAME, "within tolerance": SAME, "not comparable": NOT_COMPARABLE}.get(self.status, MOVED)
+
+
+def verify(recorded: Result, found: Result, *, names: Sequence[str]) -> Verification:
+    """Hold two results against each other, analysis by analysis and claim by claim."""
+    measured = read_tolerances(recorded.folder, RECORDED)
+    answers = [_answer(name, recorded, found, measured) for name in names]
+    comparable = {answer.analysis for answer in answers if answer.status != "not comparable"}
+    notes = list(comparable.identity(recorded.manifest, found.manifest))
+    texts = [result.manifest.get("calibration", {}) for result in (recorded, found)]
+    if texts[0].get("sha256") != texts[1].get("sha256"):
+        notes.append(f"the recorded text is {texts[0].get('name')}; give it with --calibration")
+    if not measured:
+        notes.append(f"there is no {FILE}: tolerances are rounding bounds, none is measured")
+    if left := [name for name in recorded.found if name not in names]:
+        notes.append(f"not asked for: {', '.join(left)}")
+    return Verification(
+        model=recorded.manifest["model"],
+        analyses=answers,
+        verdicts=_verdicts(recorded, found, comparable),
+        asked=tuple(names),
+        notes=tuple(notes),
+    )
+
+
+def _answer(name: str, recorded: Result, found: Result, measured: Mapping[str, Any]) -> Answer:
+    old, new = recorded.found.get(name), found.found.get(name)
+    if old is None or new is None:
+        side = "recorded" if old is None else "measured"
+        return _no(name, "missing", [], f"there is no {side} record of {name}")
+    inputs, environment = comparable.parts(old, new, recorded.manifest, found.manifest)
+    if inputs:
+        return _no(name, "not comparable", inputs, "another question: " + "; ".join(inputs), environment)
+    for side, record in (("recorded", old), ("measured", new)):
+        for word in ("error", "skipped"):
+            if word in record and old.get(word) != new.get(word):
+                told = f"the {side} analysis was {'not run' if word == 'skipped' else 'broken off'}: {record[word]}"
+                return _no(name, "missing", [], told, environment)
+    same_model = measured.get("tensors") == found.manifest["tensors"]
+    leaves = compare(old, new, tolerance_of(measured, name, old, same_model=same_model))
+    leaves += _arrays(name, recorded.folder, found.folder, old, new)
+    counts = {word: sum(leaf.status == word for leaf in leaves) for word in ("identical", "within tolerance")}
+    counts |= {word: sum(leaf.status == word for leaf in leaves) for word in ("drifted", "missing")}
+    rest = [leaf for leaf in leaves if leaf.status != "identical"]
+    told = []
+    if old.get("shortened") and old.get("checksum") != new["checksum"]:
+        told.append(f"{len(old['shortened'])} arrays that the recorded copy lacks were not compared")
+    if old.get("arrays") and old["arrays"] != new.get("arrays") and not _has_arrays(recorded.folder, old):
+        told.append("the recorded directions are not here to be compared")
+    if old.get("checksum") == new["checksum"]:
+        told.append("the records are the same to the last byte")
+    return Answer(
+        analysis=name,
+        status=status(leaves) if leaves else "identical",
+        counts=counts,
+        inputs=(),
+        environment=environment,
+        worst=worst(leaves),
+        leaves=_ranked(rest)[:NAMED],
+        notes=told,
+    )
+
+
+def _no(name: str, word: str, inputs: Sequence[str], why: str, environment: Sequence[str] = ()) -> Answer:
+    return Answer(
+        analysis=name, status=word, counts={}, inputs=inputs, environment=environment, worst=None, notes=[why]
+    )
+
+
+def _ranked(leaves: list[Leaf]) -> list[Leaf]:
+    ranked, rest = [], list(leaves)
+    while rest and len(ranked) < NAMED:
+        rest.remove(leaf := worst(rest))
+        ranked.append(leaf)
+    return ranked
+
+
+def _arrays(name: str, then: Path, now: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Leaf]:
+    """The directions beside two records, each line or space by its angle; nothing where a side has none."""
+    if not old.get("arrays") or old["arrays"] == new.get("arrays"):
+        return []
+    if not _has_arrays(then, old) or not _has_arrays(now, new):
+        return []
+    import numpy as np
+    from safetensors.numpy import load_file
+
+    from checks.verify.directions import STORED, angles
+
+    files = [load_file(folder / f"{name}.safetensors") for folder in (then, now)]
+    values = np.array(old["singvals"]) if name == "head_grams" and old.get("singvals") else None
+    leaves = []
+    for key in sorted({*files[0], *files[1]}):
+        one, other = files[0].get(key), files[1].get(key)
+        if one is None or other is None or one.shape != other.shape:
+            told = [None if a is None else str(a.shape) for a in (one, other)]
+            leaves.append(_direction(key, "missing", *told, None, 0.0))
+            continue
+        found = angles(one, other, values)
+        what: Status = "within tolerance" if found.largest <= STORED else "drifted"
+        leaves.append(_direction(f"{key}{list(found.where)}", what, 0.0, found.largest, found.largest, STORED))
+    return leaves
+
+
+def _direction(path: str, what: Status, old: Any, new: Any, moved: float | None, size: float) -> Leaf:
+    source = "radians between lines, or spaces of tied singular values, stored as float32"
+    return Leaf(path=path, status=what, recorded=old, found=new, moved=moved, tolerance=size, source=source)
+
+
+def _has_arrays(folder: Path, record: Mapping[str, Any]) -> bool:
+    return all((folder / name).exists() for name in record.get("arrays", {}))
+
+
+def _verdicts(recorded: Result, found: Result, comparable: set[str]) -> list[dict[str, Any]]:
+    """Claims and identities whose answer changed. Their controls are those recorded, on both sides."""
+    from checks.claims.judge import judge
+
+    if recorded.judged is None:
+        return [{"id": "gates.json", "claim": "every gate", "recorded": "not there", "found": "judged"}]
+    controls = {claim["id"]: claim["controls"] for claim in recorded.judged["claims"]}
+    like = {name: record for name, record in found.found.items() if name in comparable}
+    if not like:
+        return []
+    judged = judge(like, controls)
+    changed = []
+    for kind, word in (("integrity", "status"), ("claims", "verdict")):
+        now = {outcome["id"]: outcome for outcome in judged[kind]}
+        for then in recorded.judged[kind]:
+            if then["analysis"] in comparable and (new := now.get(then["id"], {}).get(word)) != then[word]:
+                told = {"id": then["id"], "claim": then["claim"], "recorded": then[word], "found": new or "not asked"}
+                changed.append(told)
+    return changed
+
+
+def plain(verification: Verification) -> dict[str, Any]:
+    """The verification as JSON."""
+    tree = records.plain(verification) | {"status": verification.status, "exit_code": verification.exit_code}
+    return json.loads(json.dumps(tree))

@@ -1,0 +1,162 @@
+"""A plan is right about what a measurement then reads, costs and leaves out, and reads no tensor to say so."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch.utils.flop_counter import FlopCounterMode
+
+from analyses.errors import InputError
+from analyses.forward.calibration import load_calibration
+from analyses.head_grams import all_pairs, one_head
+from analyses.numerics import spectra
+from analyses.run.costs import costs, tokens
+from analyses.run.plan import plan
+from analyses.run.suite import Passes, Settings, analyse
+from analyses.weights import files
+from analyses.weights.checkpoint import open_checkpoint
+from analyses.weights.schema import FAMILIES
+from checks.cli import main
+from tests.run import test_memory
+from tests.tiny import tiny_checkpoint
+from tests.weights.test_hub import ID, hub, sharded, single  # noqa: F401, fixtures
+
+FACTOR = 3  # as the plan says: leading terms only, and an allocator between what is held and what is resident
+
+
+def test_a_plan_tells_what_the_checkpoint_holds(single):  # noqa: F811
+    found, checkpoint = plan(str(single)), open_checkpoint(str(single))
+    tensors = load_file(single / "model.safetensors")
+    assert (found.layers, found.hidden, found.heads, found.kv_heads, found.head_dim) == (3, 32, 4, 2, 8)
+    assert found.parameters == sum(tensor.numel() for tensor in tensors.values()) == sum(found.dtypes.values())
+    assert found.weight_bytes == sum(tensor.nbytes for tensor in tensors.values())
+    assert (found.architecture, found.recognised) == ("Qwen3", "by its model_type, qwen3")
+    assert set(found.present) | set(found.absent) == set(FAMILIES) and found.present == checkpoint.families
+    assert not found.remote and not found.skipped
+
+
+def test_a_plan_reads_no_tensor(single, monkeypatch):  # noqa: F811
+    def refuse(*arguments):
+        raise AssertionError("a tensor was read")
+
+    monkeypatch.setattr(files, "read", refuse)
+    plan(str(single))
+
+
+def test_what_has_no_tokenizer_or_no_such_weights_is_announced_as_skipped(tmp_path):
+    found = plan(str(tiny_checkpoint(tmp_path / "llama", "llama", tokenizer=False)))
+    assert found.absent["q_norm"] == "this architecture does not normalise queries"
+    assert {"delta_svd", "head_geometry", "attention_stats, of the text"} <= set(found.skipped)
+    assert all("no tokenizer" in why for why in found.skipped.values())
+    ungated = plan(str(tiny_checkpoint(tmp_path / "gpt2", "gpt2", tokenizer=False)))
+    assert "not gated" in ungated.skipped["null_residual, of gate_proj"]
+
+
+def test_what_a_plan_skips_a_measurement_skips(tmp_path):
+    folder = tiny_checkpoint(tmp_path / "tiny", tokenizer=False)
+    assert main(["measure", str(folder), "--out", str(tmp_path), "--quiet"]) == 0
+    skipped = {
+        path.stem for path in (tmp_path / "tiny").glob("*.json") if "skipped" in json.loads(path.read_text())
+    } - {"manifest"}
+    assert skipped <= set(plan(str(folder)).skipped)
+    assert "delta_svd" in skipped
+
+
+@pytest.mark.parametrize("source", [ID, "owner/sharded", f"{ID}@main"])
+def test_a_plan_of_a_repository_says_the_same_and_fetches_no_weights(hub, single, source):  # noqa: F811
+    remote, local = plan(source), plan(str(single))
+    assert remote.remote and remote.revision
+    same = ("architecture", "recognised", "layers", "parameters", "dtypes", "present", "absent", "costs", "skipped")
+    assert all(getattr(remote, name) == getattr(local, name) for name in same)
+    assert not [path for path, asked in ((p, r) for m, p, r in hub.requests if m == "GET") if "safetensors" in path
+                and not path.endswith(".json") and not asked]  # fmt: skip
+
+
+def test_what_cannot_be_measured_has_no_plan(tmp_path):
+    folder = tiny_checkpoint(tmp_path / "tiny", tokenizer=False)
+    name = "model.layers.0.mlp.up_proj.qweight"
+    save_file(load_file(folder / "model.safetensors") | {name: torch.zeros(2, 2, dtype=torch.int32)},
+              folder / "model.safetensors")  # fmt: skip
+    with pytest.raises(InputError, match="quantised"):
+        plan(str(folder))
+
+
+def test_the_command_line_prints_a_plan(single, capsys):  # noqa: F811
+    assert main(["plan", str(single)]) == 0
+    printed = capsys.readouterr().out
+    for words in ("Qwen3, recognised by its model_type", "3 layers, hidden 32", "present: q_proj", "null_residual",
+                  "peak memory", "read once to check and hash them"):  # fmt: skip
+        assert words in printed
+    assert max(map(len, printed.splitlines())) <= 120
+    assert main(["plan", str(single), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["parameters"] == plan(str(single)).parameters
+    assert main(["plan", str(single / "nowhere")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+# --- costs ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return test_memory.checkpoint_of(tmp_path_factory.mktemp("costs") / "model", layers=4, shards=1)
+
+
+def test_operations_are_those_that_are_done(folder, monkeypatch):
+    """Products are counted by torch; what LAPACK and NumPy do is counted where they are called."""
+    other = []
+
+    def counted(module, name, work):
+        original = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda x, *a, **k: other.append(work(x)) or original(x, *a, **k))
+
+    def batch(x):
+        return x.shape[:-2].numel()
+
+    counted(spectra, "gram", lambda x: 2 * batch(x) * x.shape[-2] ** 2 * x.shape[-1])
+    counted(all_pairs, "gram", lambda x: x.shape[-2] ** 2 * x.shape[-1])  # one triangle
+    counted(spectra, "eigenvalues", lambda x: 4 / 3 * batch(x) * x.shape[-1] ** 3)
+    counted(torch.linalg, "eigvalsh", lambda x: 4 / 3 * batch(x) * x.shape[-1] ** 3)
+    counted(torch.linalg, "qr", lambda x: 4 * batch(x) * max(x.shape[-2:]) * min(x.shape[-2:]) ** 2)
+    for module in (spectra, one_head):
+        counted(module, "svd", lambda x: 9 * batch(x) * max(x.shape[-2:]) * min(x.shape[-2:]) ** 2)
+    checkpoint = open_checkpoint(str(folder))
+    expected = costs(checkpoint, load_calibration(None), dtype="float32")
+    for name in ("null_residual", "head_grams"):
+        other.clear()
+        with FlopCounterMode(display=False) as counter:
+            analyse(name, checkpoint, Passes(skipped="no text"), Settings(device="cpu"), None)
+        done = counter.get_total_flops() + sum(other)
+        assert 1 / FACTOR < expected[name].operations / done < FACTOR, (name, expected[name].operations, done)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is read as Linux gives it")
+def test_peak_memory_is_what_a_run_takes(folder):
+    script = test_memory.SCRIPT.partition("folder, limit")[0] + """
+checkpoint = open_checkpoint(sys.argv[1])
+two = checkpoint.restricted(layers=range(2))
+passes, settings, found = Passes(skipped="no text"), Settings(device="cpu"), {}
+for name in ("null_residual", "head_grams", "attention_stats"):
+    run = lambda of: analyse(name, of, passes, settings, None)
+    found[name] = peak(lambda: run(checkpoint), lambda: run(two))
+print(json.dumps(found))
+"""
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(1 << 16), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", script, str(folder)]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    expected = costs(open_checkpoint(str(folder)), load_calibration(None), dtype="float32")
+    for name, measured in json.loads(ran.stdout).items():
+        assert 1 / FACTOR < expected[name].peak / measured < FACTOR, (name, expected[name].peak, measured)
+
+
+def test_tokens_are_estimated_within_the_factor_for_english():
+    # Published: about four characters a token for English in vocabularies of 30,000 to 150,000 pieces.
+    text = load_calibration(None)
+    words = sum(len(one.split()) for one in text.texts)
+    assert words < tokens(text) < FACTOR * words

@@ -1,0 +1,168 @@
+"""Two runs compared: every claim in one group, for the right reason, from folders and from pages."""
+
+import copy
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analyses.errors import InputError
+from checks import cli
+from checks.report.comparison import answer, render_comparison
+from checks.report.page import render_model
+from checks.verify.compare import (
+    CHANGED,
+    DRIFT,
+    FAILURE,
+    FIX,
+    GROUPS,
+    SAME,
+    UNLIKE,
+    Side,
+    compare,
+    metrics,
+    read_side,
+)
+from checks.verify.tolerances import BOUND
+from tests.page import attention_record, finding, gates, manifest, outcome, write_folder
+from tests.report.test_report import HOSTILE, Page
+
+KEY = {"weights": "w", "calibration": "c", "dtype": "float32", "seed": 0, "threads": 1, "code": "x"}
+
+
+def side(claims, key=KEY, name="m", **record):
+    found = {"attention_stats": attention_record(key=key, model=name, **record)}
+    return Side(name=name, judged=gates(claims, model=name), manifest=manifest(name), found=found)
+
+
+def group_of(before, after, **key):
+    (pair,) = compare(side([before]), side([after], KEY | key))
+    return pair.group
+
+
+def with_noise(band, observed):
+    controls = {"control": None, "coordinates": None, "noise": {"answer": "stable", "detail": "", "bands": [band]}}
+    return outcome("A", findings=[finding(observed)], controls=controls)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "group"),
+    [
+        ("holds", "does not hold", FAILURE),
+        ("holds", "undecided", FAILURE),
+        ("does not hold", "error", FAILURE),
+        ("undecided", "holds", FIX),
+        ("does not hold", "undecided", CHANGED),
+        ("holds", "holds", SAME),
+        ("not applicable", "not applicable", SAME),
+        ("holds", "not applicable", UNLIKE),
+    ],
+)
+def test_a_claims_group_follows_from_its_two_verdicts(before, after, group):
+    assert group_of(outcome("A", before), outcome("A", after)) == group
+
+
+def test_a_number_drifts_when_it_moves_beyond_its_measured_noise_and_beyond_rounding_where_none_was_measured():
+    assert group_of(with_noise(0.01, 0.05), with_noise(0.01, 0.0599)) == SAME
+    assert group_of(with_noise(0.01, 0.05), with_noise(0.002, 0.0601)) == DRIFT
+    step = BOUND["float32"] * 0.05
+    assert group_of(outcome("A", findings=[finding(0.05)]), outcome("A", findings=[finding(0.05 + step)])) == SAME
+    assert group_of(outcome("A", findings=[finding(0.05)]), outcome("A", findings=[finding(0.05 + 3 * step)])) == DRIFT
+    assert group_of(outcome("A", findings=[finding(0.05)]), outcome("A", findings=[finding(None)])) == DRIFT
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "words"),
+    [
+        ("weights", "other", "other weights"),
+        ("dtype", "bfloat16", "another precision"),
+        ("calibration", "other", "another calibration text"),
+        ("layers", "0-3", "other layers"),
+    ],
+)
+def test_another_question_is_not_comparable_and_says_why(part, value, words):
+    (pair,) = compare(side([outcome("A")]), side([outcome("A", "does not hold")], KEY | {part: value}))
+    assert (pair.group, pair.reasons) == (UNLIKE, (words,))
+
+
+@pytest.mark.parametrize("part", ["seed", "threads", "code", "libraries", "device_class"])
+def test_what_a_comparison_is_for_does_not_keep_two_runs_apart(part):
+    assert group_of(outcome("A"), outcome("A", "does not hold"), **{part: "other"}) == FAILURE
+
+
+def test_another_limit_and_a_claim_that_one_run_lacks_are_not_comparable():
+    moved = outcome("A", findings=[finding(threshold=0.2)])
+    assert group_of(outcome("A"), moved) == UNLIKE
+    pairs = compare(side([outcome("A"), outcome("B")]), side([outcome("A")]))
+    assert [(p.id, p.group, p.reasons) for p in pairs if p.id == "B"] == [("B", UNLIKE, ("only A asks this claim",))]
+
+
+def test_a_verdict_that_only_a_control_turned_which_one_run_lacks_is_no_failure():
+    evidence = {"answer": "changes", "detail": "", "runs": []}
+    bare, turned = outcome("A"), outcome("A", "coordinate-dependent", status="pass", controls={"coordinates": evidence})
+    (pair,) = compare(side([bare]), side([turned]))
+    assert (pair.group, pair.reasons) == (UNLIKE, ("other controls were run",))
+    stable = outcome("A", controls={"coordinates": evidence | {"answer": "stable"}})
+    assert group_of(stable, turned) == FAILURE
+    assert group_of(bare, outcome("A", "does not hold", controls={"coordinates": evidence})) == FAILURE
+
+
+@given(st.lists(st.sampled_from(["holds", "does not hold", "undecided", "error", "not applicable"]), min_size=1))
+def test_every_claim_is_in_one_group_and_a_run_against_itself_is_unchanged(verdicts):
+    claims = [outcome(f"C{i}", verdict) for i, verdict in enumerate(verdicts)]
+    pairs = compare(side(claims), side(claims))
+    assert [pair.group for pair in pairs] == [SAME] * len(verdicts)
+    mixed = compare(side(claims), side(list(reversed([c | {"id": f"C{i}"} for i, c in enumerate(claims)]))))
+    assert len(mixed) == len(verdicts) and all(pair.group in GROUPS for pair in mixed)
+
+
+def test_every_metric_of_both_runs_has_its_tolerance():
+    value = {"value": 0.5, "interval": None, "n": {}, "where": None, "method": "", "reason": None, "applies": True}
+    a, b = (side([outcome("A")], metrics={"m": value | {"value": v}}) for v in (0.5, 0.6))
+    (number,) = metrics(a, b, "attention_stats")
+    assert number.drifts and number.tolerance == pytest.approx(BOUND["float32"] * 0.6, rel=1e-12)
+    assert number.source == "rounding of float32"
+
+
+def test_the_page_says_both_numbers_apart_draws_both_tracks_and_escapes_names():
+    a = side([outcome("A", findings=[finding(0.05)])], name=HOSTILE)
+    record = copy.deepcopy(attention_record())
+    b = side([outcome("A", findings=[finding(0.0500001)])], name=HOSTILE, dynamic=record["dynamic"])
+    source = render_comparison(a, b, compare(a, b))
+    page = Page(source)
+    assert "0.050000 → 0.0500001" in page.text.replace("0.0500000", "0.050000")
+    assert source.count("<script") == 1 and "Both runs over depth" in page.text
+    assert len(set(page.ids)) == len(page.ids) and {t[1:] for t in page.targets if t.startswith("#")} <= set(page.ids)
+    assert answer(compare(a, b)) == "Of 1 claim: no new failure, 1 unchanged."
+
+
+def test_a_folder_and_its_page_are_the_same_side_and_a_comparison_is_written(tmp_path, capsys):
+    folder = write_folder(tmp_path / "m", gates([outcome("A")]), manifest(), attention_stats=attention_record(key=KEY))
+    (folder / "report.html").write_text(render_model(folder), encoding="utf-8")
+    assert read_side(folder) == read_side(folder / "report.html")
+    out = tmp_path / "both.html"
+    assert cli.main(["compare", str(folder), str(folder / "report.html"), "--out", str(out)]) == 0
+    assert "Of 1 claim: no new failure" in capsys.readouterr().out
+    first = out.read_bytes()
+    assert cli.main(["compare", str(folder), str(folder), "--out", str(out), "--quiet"]) == 0
+    assert out.read_bytes() == first
+
+
+def test_a_new_failure_exits_with_1_under_strict_and_a_broken_identity_always(tmp_path):
+    sides = {}
+    for name, verdict, status in (("a", "holds", "pass"), ("b", "does not hold", "pass"), ("c", "holds", "fail")):
+        judged = gates([outcome("A", verdict)], [outcome("attention_stats.sum", status=status)])
+        sides[name] = str(write_folder(tmp_path / name, judged, manifest(), attention_stats=attention_record(key=KEY)))
+    out = ["--out", str(tmp_path / "x.html"), "--quiet"]
+    assert cli.main(["compare", sides["a"], sides["b"], *out]) == 0
+    assert cli.main(["compare", sides["a"], sides["b"], "--strict", *out]) == 1
+    assert cli.main(["compare", sides["a"], sides["c"], *out]) == 1
+
+
+def test_a_folder_over_models_and_one_that_is_not_judged_are_refused_in_one_line(tmp_path):
+    folder = write_folder(tmp_path / "m", gates([outcome("A")]), manifest(), attention_stats=attention_record())
+    with pytest.raises(InputError, match="one model's folder"):
+        read_side(tmp_path)
+    (folder / "gates.json").unlink()
+    with pytest.raises(InputError, match="fathom report"):
+        read_side(folder)
