@@ -9,7 +9,6 @@ its own keys in its result record; these are the keys that all of them share:
     metrics          name → Metric, the numbers that claim gates read
     identities       name → Metric, worst violation of what the mathematics promises
     absent           path pattern → reason, one for every null in the record
-    invariance       statistic → map → bool: which exact changes of parameters leave it alone (`invariance`)
     notes            list of sentences a reader must know to read the numbers rightly
     key              all that determined the numbers, flat (`keys`)
     arrays           name → sha256 of the safetensors file beside the record, where there is one
@@ -47,27 +46,6 @@ class CannotWrite(InputError):
 
 class Differs(ValueError):
     """A number that did not come again: the same key, other bytes."""
-
-
-ANALYSES = (
-    "null_residual",
-    "head_grams",
-    "attention_stats",
-    "schedule_fit",
-    "head_geometry",
-    "delta_svd",
-)
-"""In the order in which they can run: schedule_fit and head_geometry read attention_stats."""
-
-VERSIONS = {
-    "null_residual": 1,
-    "head_grams": 1,
-    "attention_stats": 1,
-    "schedule_fit": 1,
-    "head_geometry": 1,
-    "delta_svd": 1,
-}
-"""Raised when an analysis' numbers change their meaning: two versions are then no longer compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

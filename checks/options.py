@@ -39,11 +39,11 @@ def common(parser: argparse.ArgumentParser) -> None:
 
 
 def analyses(text: str) -> tuple[str, ...]:
-    from analyses.records import ANALYSES
+    from analyses import registry
 
     names = tuple(text.split(","))
-    if unknown := [name for name in names if name not in ANALYSES]:
-        raise argparse.ArgumentTypeError(f"no analysis '{unknown[0]}' (there are: {', '.join(ANALYSES)})")
+    if unknown := [name for name in names if name not in registry.NAMES]:
+        raise argparse.ArgumentTypeError(f"no analysis '{unknown[0]}' (there are: {', '.join(registry.NAMES)})")
     return names
 
 

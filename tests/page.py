@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from analyses import records
+from analyses import records, registry
 
 COUNT = 3  # layers of the synthetic records
 
@@ -127,7 +127,7 @@ def write_folder(folder: Path, judged: dict[str, Any], described: dict[str, Any]
     for name, record in found.items():
         common = {"schema_version": 1, "analysis": name, "model": "m"}
         records.write_record(folder / f"{name}.json", common | record, key={"analysis": name})
-    there = [name for name in records.ANALYSES if (folder / f"{name}.json").exists()]
+    there = [name for name in registry.NAMES if (folder / f"{name}.json").exists()]
     checksums = {name: records.read_record(folder / f"{name}.json")["checksum"] for name in there}
     records.write_json(folder / "manifest.json", described | {"records": checksums})
     return folder

@@ -10,17 +10,15 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from analyses import records
-from analyses.run import suite
+from analyses import records, registry
 from checks import cli
 from checks.claims.judge import current_records
 from checks.report.overlays import overlays
-from checks.sections import SECTIONS
 from tests.figures.test_figures import assert_inside
 from tests.report.test_for_machines import valid
 from tests.tiny import MODEL_TYPES, tiny_checkpoint
 
-FILES = {f"{name}.json" for name in (*records.ANALYSES, "gates", "manifest")}
+FILES = {f"{name}.json" for name in (*registry.NAMES, "gates", "manifest")}
 FILES |= {"report.html", "junit.xml", "summary.md"}
 
 
@@ -138,7 +136,7 @@ def test_one_analysis_that_crashes_loses_no_other(tiny, tmp_path, monkeypatch, c
     def crash(*arguments, **keywords):
         raise MemoryError("no room for the grams")
 
-    monkeypatch.setattr(suite.head_grams, "measure", crash)
+    monkeypatch.setattr("analyses.head_grams.analysis.measure", crash)
     assert fathom("run", tiny, "--out", tmp_path, "--device", "cpu") == 2
     assert "head_grams failed: MemoryError: no room for the grams" in capsys.readouterr().err
     judged = records.read_json(tmp_path / "tiny" / "gates.json")
@@ -165,7 +163,7 @@ def test_a_crash_leaves_old_records_whole_and_nothing_concluded_from_them(tiny, 
     def die(*arguments, **keywords):
         raise SystemExit("the process ends here")
 
-    monkeypatch.setattr(suite.null_residual, "measure", die)
+    monkeypatch.setattr("analyses.null_residual.analysis.measure", die)
     with pytest.raises(SystemExit):
         fathom(*run, "--seed", 1)
     left = {path.name: path.read_bytes() for path in (tmp_path / "tiny").iterdir()}
@@ -269,7 +267,7 @@ def test_a_models_own_code_does_not_run_unless_trusted(tmp_path, capsys):
 
 def test_every_figure_of_a_measured_model_lies_inside_its_view_boxes_and_says_what_it_shows(measured):
     found = current_records(measured / "tiny")
-    for section in SECTIONS:
+    for section in registry.sections():
         record = found[section.name]
         drawn = [*section.figures(record).values(), overlays(section.name, record, record)]
         for panel in (panel for figure in drawn if figure for panel in with_those_below(figure.panels)):

@@ -1,4 +1,6 @@
 """What are a head's spectrum and its attention, layer by layer?"""
 
 from analyses.attention_stats.analysis import AttentionProbe as AttentionProbe
+from analyses.attention_stats.analysis import analyse as analyse
 from analyses.attention_stats.analysis import measure as measure
+from analyses.attention_stats.analysis import probe as probe

@@ -15,6 +15,7 @@ import torch
 from analyses.attention_stats.means import STATISTICS, HeadMeans
 from analyses.attention_stats.probe import AttentionProbe as AttentionProbe
 from analyses.errors import InputError
+from analyses.forward.inputs import Inputs
 from analyses.forward.probe import ForwardFacts
 from analyses.numerics import spectra
 from analyses.progress import Tick, silent
@@ -236,3 +237,25 @@ def _notes(checkpoint: Checkpoint, facts: ForwardFacts | None) -> list[str]:
     if checkpoint.has_qk_bias:
         notes.append("Queries and keys carry biases, which the static spectra omit and the dynamic statistics include.")
     return notes + (facts.notes() if facts is not None else [])
+
+
+def probe(checkpoint: Checkpoint) -> AttentionProbe:
+    """What the forward pass feeds."""
+    return AttentionProbe()
+
+
+def analyse(inputs: Inputs) -> tuple[AttentionStats, dict[str, torch.Tensor]]:
+    """`measure` as the suite calls it; no arrays. Without a tokenizer the static half remains."""
+    passes = inputs.passes
+    if passes.failure:
+        raise passes.failure
+    record = measure(
+        inputs.checkpoint,
+        passes.probes["attention_stats"] if passes.facts else None,
+        passes.facts,
+        seed=inputs.seed,
+        device=inputs.device,
+        no_forward=passes.skipped or "",
+        tick=inputs.tick,
+    )
+    return record, {}

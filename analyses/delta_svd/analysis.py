@@ -14,6 +14,7 @@ import torch
 from analyses.delta_svd.phases import Phase, PhaseTest, describe, phase_ranges, phase_test
 from analyses.delta_svd.probe import DeltaProbe as DeltaProbe
 from analyses.delta_svd.writes import LayerWrite, Spectrum
+from analyses.forward.inputs import Inputs
 from analyses.forward.probe import ForwardFacts
 from analyses.numerics.intervals import bootstrap, spearman
 from analyses.records import SCHEMA_VERSION, Metric
@@ -270,3 +271,20 @@ def _notes(checkpoint: Checkpoint, facts: ForwardFacts) -> list[str]:
     elif checkpoint.architecture.layer_norm:
         notes.append("States and writes are centred over features, since this model's LayerNorm ignores their mean.")
     return notes + facts.notes()
+
+
+def probe(checkpoint: Checkpoint) -> DeltaProbe:
+    """What the forward pass feeds. Behind a post-norm the stream is read as it is, mean over features included."""
+    architecture = checkpoint.architecture
+    return DeltaProbe(
+        layer_norm=architecture.layer_norm and not architecture.post_norm, branches_add=not architecture.post_norm
+    )
+
+
+def analyse(inputs: Inputs) -> tuple[DeltaSvd, dict[str, torch.Tensor]]:
+    """`measure` as the suite calls it."""
+    passes = inputs.passes
+    passes.require()
+    return measure(
+        inputs.checkpoint, passes.probes["delta_svd"], passes.facts, seed=inputs.seed, device=inputs.device
+    )

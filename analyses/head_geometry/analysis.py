@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from analyses.forward.inputs import Inputs
 from analyses.head_geometry.descriptors import DESCRIPTORS, describe
 from analyses.head_geometry.table import Table, tabulate, unfit
 from analyses.records import SCHEMA_VERSION, Metric
@@ -225,3 +226,9 @@ def _identities(
         )
         for name, found, method, unit, reason in cases
     }
+
+
+def analyse(inputs: Inputs) -> tuple[HeadGeometry, dict[str, Any]]:
+    """`measure` as the suite calls it; no arrays."""
+    attention = inputs.record_of("attention_stats")
+    return measure(attention, seed=inputs.seed, claimed_only=inputs.settings.claimed_only), {}

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from analyses.forward.inputs import Inputs
 from analyses.head_grams.all_pairs import FLOAT32_HIDDEN
 from analyses.head_grams.layer_pairs import Compared, Pairs, compare_layers, mean, median
 from analyses.head_grams.one_head import HeadMetrics, Reader, curvature
@@ -303,3 +304,8 @@ def _notes(checkpoint: Checkpoint) -> list[str]:
     if checkpoint.has_qk_norm:
         notes.append("Queries and keys are normalised, so that the scale of g is not the scale of the model's logits.")
     return notes
+
+
+def analyse(inputs: Inputs) -> tuple[HeadGrams, dict[str, torch.Tensor]]:
+    """`measure` as the suite calls it."""
+    return measure(inputs.checkpoint, seed=inputs.seed, device=inputs.device, part=inputs.part, tick=inputs.tick)

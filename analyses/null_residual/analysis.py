@@ -14,9 +14,11 @@ Its keys are kept with their meaning, and the corrected numbers stand beside the
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from analyses.forward.inputs import Inputs
 from analyses.null_residual import metrics as claimed
 from analyses.null_residual import scales
 from analyses.null_residual.experts import UNDEFINED, ExpertTrack, combine, expert_track
@@ -234,3 +236,16 @@ def _notes(
             "are matched into all of the next layer's"
         )
     return notes
+
+
+def analyse(inputs: Inputs) -> tuple[NullResidual, dict[str, Any]]:
+    """`measure` as the suite calls it; no arrays."""
+    record = measure(
+        inputs.checkpoint,
+        seed=inputs.seed,
+        device=inputs.device,
+        spectra=inputs.settings.spectra,
+        part=inputs.part,
+        tick=inputs.tick,
+    )
+    return record, {}

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from analyses import records
+from analyses import registry
 from analyses.forward.calibration import Calibration
+from analyses.forward.inputs import Settings
 from analyses.records import digest as digest
-from analyses.run.suite import FORWARD, NEEDS, Settings
 from analyses.weights.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -59,8 +59,8 @@ def key_of(
     the digest of every source that the analysis imports. `inputs` is the digest of the keys of the
     records that it reads, "none" where it reads the checkpoint alone.
     """
-    reads = {name: digest(key_of(checkpoint, name, settings, calibration, files)) for name in NEEDS.get(analysis, ())}
-    forward = bool(FORWARD & {analysis, *reads})
+    reads = {name: digest(key_of(checkpoint, name, settings, calibration, files)) for name in registry.reads(analysis)}
+    forward = bool(registry.FORWARD & {analysis, *reads})
     groups = {kind: digest({n: h for n, h in files.items() if _kind(n) == kind}) for kind in INPUTS[:3]}
     return {
         **groups,
@@ -75,8 +75,8 @@ def key_of(
         "families": chosen(settings.families),
         "spectra": settings.spectra,
         "analysis": analysis,
-        "analysis_version": records.VERSIONS[analysis],
-        "code": code(f"analyses.{analysis}", *(("analyses.forward.instrumented",) if analysis in FORWARD else ())),
+        "analysis_version": registry.row(analysis).version,
+        "code": code(f"analyses.{analysis}", *(("analyses.forward.instrumented",) if analysis in registry.FORWARD else ())),
         "inputs": digest(reads) if reads else "none",
         "threads": torch.get_num_threads(),
         "device_class": settings.device,
@@ -111,9 +111,9 @@ def told(parts: Iterable[str]) -> str:
 def code(*modules: str) -> str:
     """sha256 over the sources of these modules and of all of this project that they import, directly or not.
 
-    What joins the analyses (`analyses.run.suite`) and names their symmetries is part of each.
+    What joins the analyses (`analyses.run.suite`) is part of each.
     """
-    found = {"analyses.run.suite", *_closure("checks.maps.invariance")}.union(*(_closure(module) for module in modules))
+    found = {"analyses.run.suite"}.union(*(_closure(module) for module in modules))
     sources = {module: hashlib.sha256(_path(module).read_bytes()).hexdigest() for module in found}
     return digest(sources)
 
@@ -137,7 +137,7 @@ def _imports(module: str) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return {name for name in names if name.partition(".")[0] in ("analyses", "checks") and _path(name).exists()}
+    return {name for name in names if name.partition(".")[0] == "analyses" and _path(name).exists()}
 
 
 def _path(module: str) -> Path:

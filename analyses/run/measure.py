@@ -17,12 +17,13 @@ from typing import Any
 
 import torch
 
-from analyses import records
+from analyses import records, registry
 from analyses.errors import InputError
 from analyses.forward.calibration import Calibration, load_calibration
+from analyses.forward.inputs import NotMeasured, Settings, Skipped
 from analyses.progress import Tick, silent
 from analyses.run import keys
-from analyses.run.suite import FORWARD, NEEDS, NotMeasured, Settings, Skipped, analyse, forward_pass
+from analyses.run.suite import analyse, forward_pass
 from analyses.weights.checkpoint import Checkpoint, open_checkpoint
 from analyses.weights.safetensors import as_file
 
@@ -111,8 +112,8 @@ def measure_checkpoint(
     say(f"{checkpoint.name}: checking {len(checkpoint.files)} tensors")
     files, content = checkpoint.examine(bar(f"{checkpoint.name}: checking"))
     settings = resolve(settings, checkpoint)
-    wanted = tuple(name for name in records.ANALYSES if name in {*settings.only, *_needed(settings.only)})
-    own = {name: keys.key_of(checkpoint, name, settings, text, files) for name in records.ANALYSES}
+    wanted = registry.with_read(settings.only)
+    own = {name: keys.key_of(checkpoint, name, settings, text, files) for name in registry.NAMES}
     why = _outdated(folder, {name: own[name] for name in wanted})
     # What an earlier run left and this one would leave too belongs to the result.
     there = tuple(name for name in own if name in wanted or outdated(folder / f"{name}.json", own[name]) is None)
@@ -180,7 +181,7 @@ def resolve(settings: Settings, checkpoint: Checkpoint) -> Settings:
         settings,
         device=resolve_device(settings.device),
         dtype=stored_dtype(checkpoint) if settings.dtype == "auto" else settings.dtype,
-        only=tuple(name for name in records.ANALYSES if name in settings.only),
+        only=tuple(name for name in registry.NAMES if name in settings.only),
     )
 
 
@@ -189,15 +190,11 @@ def stored_dtype(checkpoint: Checkpoint) -> str:
     return str(checkpoint.tensor(next(iter(checkpoint.files))).dtype).removeprefix("torch.")
 
 
-def _needed(names: Sequence[str]) -> set[str]:
-    return {needed for name in names for needed in NEEDS.get(name, ())}
-
-
 def _outdated(folder: Path, own: Mapping[str, keys.Key]) -> dict[str, str]:
     """Analysis → why its record must be made (again), in the order in which they run."""
     why: dict[str, str] = {}
     for name, key in own.items():
-        if again := [needed for needed in NEEDS.get(name, ()) if needed in why]:
+        if again := [needed for needed in registry.reads(name) if needed in why]:
             why[name] = f"{READS} {' and '.join(again)}"
         if reason := outdated(folder / f"{name}.json", key):
             why[name] = reason
@@ -228,7 +225,7 @@ def _clear(folder: Path) -> None:
 
 
 def _forward_facts(folder: Path, names: Sequence[str]) -> Mapping[str, Any] | None:
-    found = [records.read_record(folder / f"{name}.json", arrays=False) for name in names if name in FORWARD]
+    found = [records.read_record(folder / f"{name}.json", arrays=False) for name in names if name in registry.FORWARD]
     return next((record["calibration"] for record in found if record.get("calibration")), None)
 
 

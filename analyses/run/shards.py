@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from analyses import head_grams
+from analyses.forward.inputs import Settings, Skipped, arithmetic_device
 from analyses.head_grams import shards as head_shards
 from analyses.null_residual import shards as layer_shards
-from analyses.run.suite import Settings, Skipped, arithmetic_device, seen_by
+from analyses.run.suite import restricted
 from analyses.weights.checkpoint import Checkpoint
 
 ANALYSES = ("null_residual", "head_grams")
@@ -24,7 +25,7 @@ Stored = tuple[dict[str, Any], dict[str, torch.Tensor]]
 def pieces(analysis: str, checkpoint: Checkpoint, settings: Settings) -> list[range]:
     """The layers of each piece, from the headers alone; none where the settings leave nothing to measure."""
     try:
-        view = seen_by(analysis, checkpoint, settings)
+        view = restricted(analysis, checkpoint, settings)
     except Skipped:
         return []
     if analysis == "null_residual":
@@ -34,7 +35,7 @@ def pieces(analysis: str, checkpoint: Checkpoint, settings: Settings) -> list[ra
 
 def make(analysis: str, checkpoint: Checkpoint, layers: range, settings: Settings) -> Stored:
     """Measure the piece of these layers."""
-    view, device, seed = seen_by(analysis, checkpoint, settings), arithmetic_device(settings), settings.seed
+    view, device, seed = restricted(analysis, checkpoint, settings), arithmetic_device(settings), settings.seed
     if analysis == "null_residual":
         found = layer_shards.compare(view, layers, seed=seed, device=device, spectra=settings.spectra)
         return layer_shards.to_plain(found), {}
@@ -47,4 +48,4 @@ def restore(analysis: str, checkpoint: Checkpoint, layers: range, settings: Sett
     tree, tensors = stored
     if analysis == "null_residual":
         return layer_shards.from_plain(tree)
-    return head_shards.from_tensors(tensors, layers, seen_by(analysis, checkpoint, settings).shape)
+    return head_shards.from_tensors(tensors, layers, restricted(analysis, checkpoint, settings).shape)

@@ -11,10 +11,12 @@ uniform factor of the gain cancels in the logits, without them logits go as γ²
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
+from analyses.forward.inputs import Inputs, NotMeasured, Skipped
 from analyses.numerics.intervals import LEVEL
 from analyses.records import SCHEMA_VERSION, Metric
 from analyses.schedule_fit.fitting import aicc, fit_all
@@ -241,3 +243,18 @@ def _identities(tracks: Sequence[Track]) -> dict[str, Metric]:
         )
         for name, found, method in cases
     }
+
+
+def analyse(inputs: Inputs) -> tuple[ScheduleFit, dict[str, Any]]:
+    """`measure` on the records that it reads; no arrays. The gains need no forward pass."""
+    weights = inputs.record_of("null_residual")
+    try:
+        attention = inputs.record_of("attention_stats")
+        temperature, reason = attention["temperature"], attention["absent"].get("temperature", "")
+        dtype = attention["dtype"]
+    except (Skipped, NotMeasured) as missing:
+        temperature, reason, dtype = None, str(missing), weights["dtype"]
+    record = measure(
+        weights["scales"], temperature, model=weights["model"], dtype=dtype, seed=inputs.seed, no_temperature=reason
+    )
+    return record, {}

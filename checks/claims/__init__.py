@@ -1,7 +1,6 @@
 """All gates, in the order of the page: one module per analysis, gates as data."""
 
-from checks.claims import attention_stats, delta_svd, head_geometry, head_grams, null_residual, schedule_fit
+from analyses.registry import ROWS
 
-MODULES = (null_residual, schedule_fit, head_grams, attention_stats, head_geometry, delta_svd)
-INTEGRITY = tuple(gate for module in MODULES for gate in module.INTEGRITY)
-CLAIMS = tuple(gate for module in MODULES for gate in module.CLAIMS)
+INTEGRITY = tuple(gate for row in ROWS for gate in row.gates().INTEGRITY)
+CLAIMS = tuple(gate for row in ROWS for gate in row.gates().CLAIMS)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from analyses import records
+from analyses import records, registry
 from analyses.errors import InputError
 from checks.claims import CLAIMS, INTEGRITY
 from checks.claims.gate import Outcome, evaluate
@@ -29,7 +29,7 @@ def current_records(folder: Path) -> dict[str, dict[str, Any]]:
 
     Raises InputError for a record of another schema version, or one changed since it was written.
     """
-    paths = {name: folder / f"{name}.json" for name in records.ANALYSES}
+    paths = {name: folder / f"{name}.json" for name in registry.NAMES}
     found = {name: records.read_record(path, arrays=False) for name, path in paths.items() if path.exists()}
     if not found:
         return {}

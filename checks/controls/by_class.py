@@ -9,7 +9,7 @@ weights.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from analyses.run.suite import FORWARD, NEEDS
+from analyses import registry
 from checks.claims.gate import Gate
 from checks.claims.verdicts import BLIND
 from checks.controls.subject import Evidence, Run, Subject, run_of
@@ -147,7 +147,7 @@ def _twins(subject: Subject, gates: Sequence[Gate], kind: Twin) -> dict[str, lis
 
 
 def needs_forward(gate: Gate) -> bool:
-    return bool(FORWARD & {gate.analysis, *NEEDS.get(gate.analysis, ())})
+    return registry.reads_text(gate.analysis)
 
 
 def _pass_counts(runs: Sequence[Run]) -> dict[str, tuple[int, int]]:

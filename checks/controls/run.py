@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from analyses.forward.calibration import Calibration
+from analyses.forward.inputs import Settings
 from analyses.records import SCHEMA_VERSION
-from analyses.run.suite import Settings
 from analyses.weights.checkpoint import Checkpoint
 from checks.claims import CLAIMS
 from checks.claims.gate import evaluate

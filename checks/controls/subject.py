@@ -7,14 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from analyses import registry
 from analyses.forward.calibration import Calibration
-from analyses.records import ANALYSES
-from analyses.run.suite import FORWARD, NEEDS, Settings, records_of
+from analyses.forward.inputs import Settings
+from analyses.run.suite import records_of
 from analyses.weights.checkpoint import Checkpoint
 from checks.claims import CLAIMS
 from checks.claims.gate import Gate, Outcome, Status, evaluate
 
-WEIGHTS = tuple(name for name in ANALYSES if name not in FORWARD and name not in NEEDS)
+WEIGHTS = tuple(name for name in registry.NAMES if name not in registry.FORWARD and not registry.reads(name))
 """Analyses that read nothing but weights, so that no setting of the forward pass moves them."""
 
 Records = Mapping[str, Mapping[str, Any]]
@@ -75,7 +76,7 @@ class Subject:
         if not any(gate.spectra for gate in gates):
             changed = replace(changed, spectra="none")
         only = sorted({gate.analysis for gate in gates})
-        reading = [gate.families for gate in gates if "null_residual" in (gate.analysis, *NEEDS.get(gate.analysis, ()))]
+        reading = [gate.families for gate in gates if "null_residual" in (gate.analysis, *registry.reads(gate.analysis))]
         known: Records = {}
         if checkpoint is self.checkpoint and changed.seed == self.settings.seed:
             known = {name: self.found[name] for name in WEIGHTS if name in self.found}

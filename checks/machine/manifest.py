@@ -8,10 +8,11 @@ import shlex
 from datetime import UTC, datetime
 from typing import Any
 
-from analyses import records
+from analyses import records, registry
 from analyses.run import keys
 from analyses.run.measure import Measured
 from checks.machine import environment
+from checks.maps import invariance
 
 
 def manifest(measured: Measured) -> dict[str, Any]:
@@ -55,6 +56,7 @@ def manifest(measured: Measured) -> dict[str, Any]:
         "calibration": {"name": measured.calibration.name, "sha256": measured.calibration.sha256},
         "forward": measured.forward or {"skipped": "no forward pass was run"},
         "analyses": {name: _analysis(measured, name) for name in settings.only},
+        "invariance": {name: invariance.table(name, checkpoint) for name in settings.only},
         "source": environment.source(),
         "versions": environment.versions(),
         "machine": environment.machine(),
@@ -91,7 +93,7 @@ def command(measured: Measured) -> str:
         words += ["--calibration", settings.calibration.name]
     if settings.spectra != "exact":
         words += ["--spectra", settings.spectra]
-    if settings.only != records.ANALYSES:
+    if settings.only != registry.NAMES:
         words += ["--only", ",".join(settings.only)]
     if settings.layers is not None:
         words += ["--layers", keys.chosen(settings.layers)]

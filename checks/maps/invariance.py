@@ -187,5 +187,5 @@ def table(analysis: str, checkpoint: Checkpoint) -> dict[str, dict[str, bool]]:
         return {}
     return {
         statistic: {m: m not in (found.by_normalised if checkpoint.has_qk_norm else found.by) for m in maps}
-        for statistic, found in STATISTICS[analysis].items()
+        for statistic, found in STATISTICS.get(analysis, {}).items()
     }

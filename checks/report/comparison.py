@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+from analyses import registry
 from checks.figures.numbers import DIGITS, MISSING, MOST_DIGITS, number, typeset
 from checks.report import provenance, words
 from checks.report.overlays import overlays
 from checks.report.rendering import render
-from checks.sections import SECTIONS
 from checks.verify.compare import (
     CHANGED,
     DRIFT,
@@ -79,13 +79,13 @@ def summarise(a: Side, b: Side, pairs: Sequence[Pair]) -> dict[str, Any]:
     ]
     groups = [group for group in groups if group["pairs"]]
     return {
-        "anchors": ["runs", *(group["id"] for group in groups), *(section.name for section in SECTIONS)],
+        "anchors": ["runs", *(group["id"] for group in groups), *(section.name for section in registry.sections())],
         "sides": [_side("A", a), _side("B", b)],
         "answer": answer(pairs),
         "broken": [words.sentence(claim) for claim in broken(b)],
         "differences": [(part, _short(left), _short(right)) for part, left, right in differences(a, b)],
         "groups": groups,
-        "sections": [_section(section.name, section.question, section.short, a, b) for section in SECTIONS],
+        "sections": [_section(section.name, section.question, section.short, a, b) for section in registry.sections()],
     }
 
 

@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from analyses import records
+from analyses import records, registry
 from analyses.errors import InputError
 from checks.figures.numbers import apart, number
 from checks.figures.strips import SYMBOLS
 from checks.report import provenance, words
 from checks.report.rendering import render
-from checks.sections import SECTIONS
 
 HEADING = "Claims about layer geometry, model by model"
 
@@ -87,7 +86,7 @@ def summarise(models: Sequence[Readable], unreadable: Sequence[Mapping[str, str]
                     if claim["analysis"] == section.name
                 ],
             }
-            for section in SECTIONS
+            for section in registry.sections()
             if any(claim["analysis"] == section.name for claim in claims.values())
         ],
     }

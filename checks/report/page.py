@@ -8,13 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from analyses import records
+from analyses import records, registry
 from checks.claims.judge import current_records
 from checks.figures.numbers import number
 from checks.report import provenance, words
 from checks.report.cards import BROKEN, card, identity
 from checks.report.rendering import render
-from checks.sections import SECTIONS
 from checks.sections.section import Section, invariance
 from checks.verify.embedded import NAMES, Carried, carry
 
@@ -56,8 +55,8 @@ def summarise(
         "choices": words.choices([claim["verdict"] for claim in claims]),
         "integrity": {"sentence": words.integrity(judged["integrity"]), "rows": integrity},
         "broken": [row for row in integrity if row["status"] in BROKEN],
-        "sections": [_section(section, found.get(section.name), claims, manifest) for section in SECTIONS],
-        "anchors": ["matrix", "integrity", *(section.name for section in SECTIONS), "provenance"],
+        "sections": [_section(section, found.get(section.name), claims, manifest) for section in registry.sections()],
+        "anchors": ["matrix", "integrity", *(section.name for section in registry.sections()), "provenance"],
         "command": manifest["command"],
         "provenance": provenance.tables(manifest),
     }
@@ -75,7 +74,7 @@ def _attached(files: Mapping[str, bytes], carried: Mapping[str, Carried]) -> dic
             }
             for name, data in files.items()
         },
-        "loose": [name for name in files if name.removesuffix(".json") not in records.ANALYSES],
+        "loose": [name for name in files if name.removesuffix(".json") not in registry.NAMES],
     }
 
 
@@ -110,7 +109,7 @@ def _section(
         "facts": section.facts(record),
         "published": section.published(record),
         "errata": _errata(mine),
-        "invariance": invariance(record),
+        "invariance": invariance(manifest.get("invariance", {}).get(section.name, {})),
         "limits": section.limits,
         "notes": [words.sentence(note) for note in record["notes"]],
     }

@@ -48,9 +48,8 @@ def table(
     )
 
 
-def invariance(record: Record) -> Table | None:
-    """The record's statistics × exact changes of parameters, in words; None for a record without any."""
-    found = record.get("invariance")
+def invariance(found: Mapping[str, Mapping[str, bool]]) -> Table | None:
+    """Statistics × exact changes of parameters, from an analysis' part of the manifest, in words; None for none."""
     if not found:
         return None
     there = set(next(iter(found.values())))

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from analyses import records
+from analyses import records, registry
 from analyses.errors import InputError
 from checks.sweep.plan import Element
 
@@ -60,7 +60,7 @@ def _refresh(folder: Path) -> None:
 
 def require_our_schema(out: Path, element: Element) -> None:
     """Refuse a folder whose records another Fathom wrote: they are somebody's results."""
-    for name in records.ANALYSES:
+    for name in registry.NAMES:
         path = out / element.source.slug / f"{name}.json"
         if not path.exists():
             continue

@@ -121,7 +121,7 @@ def plain_settings(settings: Any) -> dict[str, Any]:
 
 def settings_of(element: Element) -> Any:
     """The `analyses.run.suite.Settings` of an element."""
-    from analyses.run.suite import Settings
+    from analyses.forward.inputs import Settings
 
     def value(stored: Any) -> Any:
         if isinstance(stored, dict):

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from analyses import records
+from analyses import records, registry
 from analyses.errors import InputError
 from checks.sweep.hashes import Hashes
 from checks.sweep.patterns import expand
@@ -56,14 +56,14 @@ def _element(source: Source, options: Mapping[str, Any], threads: int, hashes: H
     """One checkpoint with the records that its options ask for."""
     import torch
 
+    from analyses.forward.inputs import Settings
     from analyses.run.measure import resolve_device, stored_dtype
-    from analyses.run.suite import Settings
     from analyses.weights.checkpoint import open_checkpoint
     from analyses.weights.files import described_files
 
     torch.set_num_threads(threads)  # part of every key, and of the keys of what a record was made from
     named = {field.name: options[field.name] for field in dataclasses.fields(Settings) if field.name in options}
-    settings = Settings(**named | {"only": options.get("only") or records.ANALYSES})
+    settings = Settings(**named | {"only": options.get("only") or registry.NAMES})
     if settings.device == "auto" and not local:
         raise InputError("--device auto: this machine cannot say what the workers' machines have; give cpu or cuda")
     device = resolve_device(settings.device) if local else settings.device
@@ -91,18 +91,17 @@ def _tasks(source: Source, settings: Any, files: Mapping[str, str]) -> dict[str,
     """Analysis → its record, of those that the settings ask for and those that they read."""
     from analyses.forward.calibration import load_calibration
     from analyses.run import keys
-    from analyses.run.suite import NEEDS
 
     text, named = load_calibration(settings.calibration), SimpleNamespace(name=source.name, revision=source.commit)
-    wanted = {*settings.only, *(needed for name in settings.only for needed in NEEDS.get(name, ()))}
+    wanted = registry.with_read(settings.only)
     tasks = {}
-    for name in (name for name in records.ANALYSES if name in wanted):
+    for name in (name for name in registry.NAMES if name in wanted):
         key = dict(keys.key_of(named, name, settings, text, files))
         if source.commit is not None:
             key = {part: value for part, value in key.items() if part not in OF_FILES}
             if key["dtype"] == "auto":
                 del key["dtype"]  # as stored, which only its headers tell
-        tasks[name] = Task(id=records.digest(key), key=key, reads=NEEDS.get(name, ()))
+        tasks[name] = Task(id=records.digest(key), key=key, reads=registry.reads(name))
     return tasks
 
 

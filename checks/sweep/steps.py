@@ -9,12 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from analyses import records
+from analyses import records, registry
 from analyses.errors import InputError
 from checks.figures.numbers import number
 from checks.report import words
 from checks.report.rendering import render
-from checks.sections import SECTIONS
 from checks.sweep.plan import Element, Plan
 from checks.sweep.steps_drawn import Step, claim_of, figure
 
@@ -93,7 +92,7 @@ def _series(k: int, name: str, steps: Sequence[Step]) -> dict[str, Any]:
     asked = [step.claims[id]["verdict"] for step in steps for id in ids if id in step.claims]
     sections = [
         {"question": section.question, "ids": [id for id in ids if claim_of(steps, id)["analysis"] == section.name]}
-        for section in SECTIONS
+        for section in registry.sections()
     ]
     groups = [
         {

@@ -19,9 +19,9 @@ from safetensors.torch import load_file
 from analyses import records
 from analyses.errors import InputError
 from analyses.forward.calibration import load_calibration
+from analyses.forward.inputs import Settings
 from analyses.run import keys, shards
 from analyses.run.measure import measure_checkpoint
-from analyses.run.suite import Settings
 from analyses.weights.checkpoint import Checkpoint, open_checkpoint
 from analyses.weights.safetensors import as_file
 from checks.machine.manifest import manifest

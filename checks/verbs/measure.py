@@ -36,9 +36,10 @@ def source_of(model: str) -> str:
 
 def measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:
     """Measure every model; one that cannot be measured does not keep the others from it."""
-    from analyses.records import ANALYSES, write_json
+    from analyses import registry
+    from analyses.forward.inputs import Settings
+    from analyses.records import write_json
     from analyses.run.measure import measure
-    from analyses.run.suite import Settings
     from checks.machine.manifest import manifest
     from checks.machine.progress import bars
 
@@ -53,7 +54,7 @@ def measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:
         spectra=arguments.spectra,
         layers=arguments.layers,
         families=arguments.families,
-        only=arguments.only or ANALYSES,
+        only=arguments.only or registry.NAMES,
         trust_remote_code=arguments.trust_remote_code,
     )
     folders, code = [], options.OK

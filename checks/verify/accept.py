@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from analyses import records
+from analyses import records, registry
 from analyses.errors import InputError
 
 LOG = "log.jsonl"
@@ -48,7 +48,7 @@ def slim(judged: Mapping[str, Any]) -> dict[str, Any]:
 def changes(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> list[str]:
     """Metrics and verdicts that differ between two recorded results, old and new value in one line each."""
     told = []
-    for name in records.ANALYSES:
+    for name in registry.NAMES:
         old, new = (json.loads(files.get(f"{name}.json", b"{}")).get("metrics", {}) for files in (before, after))
         for metric in sorted({*old, *new}):
             one, other = (metrics.get(metric, {}).get("value") for metrics in (old, new))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analyses import records
+from analyses import registry
 from analyses.errors import InputError
 from checks.verify.embedded import NAMES, extract
 from checks.verify.tolerances import BOUND
@@ -101,7 +101,7 @@ def read_side(path: Path) -> Side:
     if "gates.json" not in files:
         raise InputError(f"{path}: not judged yet; run `fathom report` on it first")
     trees = {name: _parsed(path, name, data) for name, data in files.items()}
-    found = {name: trees[f"{name}.json"] for name in records.ANALYSES if f"{name}.json" in trees}
+    found = {name: trees[f"{name}.json"] for name in registry.NAMES if f"{name}.json" in trees}
     judged, manifest = trees["gates.json"], trees["manifest.json"]
     return Side(name=judged["model"], judged=judged, manifest=manifest, found=found)
 
@@ -123,7 +123,7 @@ def compare(a: Side, b: Side) -> list[Pair]:
 def differences(a: Side, b: Side) -> list[tuple[str, str, str]]:
     """(part, value in A, value in B) of everything in which the keys of the two runs' records differ."""
     told: dict[str, tuple[str, str]] = {}
-    for name in records.ANALYSES:
+    for name in registry.NAMES:
         left, right = (side.found.get(name, {}).get("key", {}) for side in (a, b))
         for part in dict.fromkeys([*left, *right]):
             if part not in ("inputs", "model") and left and right and left.get(part) != right.get(part):

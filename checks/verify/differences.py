@@ -15,7 +15,7 @@ WORST: tuple[Status, ...] = ("missing", "drifted", "within tolerance", "identica
 
 # What says how a record was made, or explains it; keys and checksums are compared apart.
 OUTSIDE = frozenset(
-    {"absent", "arrays", "checksum", "dtype", "invariance", "key", "model", "notes", "schema_version", "shortened"}
+    {"absent", "arrays", "checksum", "dtype", "key", "model", "notes", "schema_version", "shortened"}
 )
 SENTENCES = frozenset({"method", "reason", "dtype", "attention", "devices"})  # of a metric; how a pass was made
 

@@ -17,11 +17,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from analyses import records
+from analyses import registry
 from analyses.errors import InputError
 
 SCHEME = "data:application/gzip;base64,"
-NAMES = (*(f"{name}.json" for name in records.ANALYSES), "gates.json", "controls.json", "manifest.json")
+NAMES = (*(f"{name}.json" for name in registry.NAMES), "gates.json", "controls.json", "manifest.json")
 FLOAT, OTHER = 12.0, 2.0  # bytes in a page of a number with 17 digits, and of another number
 BEST = 0.7  # of that, where digits pack better than they do at random
 CHEAPEST = 768.0  # bytes; a smaller array costs less than the words that would stand for it

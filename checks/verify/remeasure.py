@@ -77,7 +77,7 @@ def settings_of(
     """The recorded settings, for these analyses; the device is the processor where the recorded one is not here."""
     import torch
 
-    from analyses.run.suite import Settings
+    from analyses.forward.inputs import Settings
 
     recorded = manifest["settings"]
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}

@@ -80,18 +80,18 @@ def model_of(manifest: Mapping[str, Any]) -> str:
 
 def subset(manifest: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
     """The analyses that took least, up to a quarter of the recorded time; with each, those whose records it reads."""
-    from analyses.run.suite import FORWARD, NEEDS
+    from analyses import registry
 
     times = manifest.get("timings", {})
 
     def cost(chosen: set[str]) -> float:
         own = sum(times.get(name, 0.0) for name in chosen)
-        return own + (times.get("forward", 0.0) if FORWARD & chosen else 0.0)
+        return own + (times.get("forward", 0.0) if registry.FORWARD & chosen else 0.0)
 
     chosen: set[str] = set()
     whole = cost(set(names))
-    for name in sorted(names, key=lambda name: cost({name, *NEEDS.get(name, ())})):
-        more = chosen | {name, *(set(NEEDS.get(name, ())) & set(names))}
+    for name in sorted(names, key=lambda name: cost({name, *registry.reads(name)})):
+        more = chosen | {name, *(set(registry.reads(name)) & set(names))}
         if not chosen or cost(more) <= SUBSET * whole:
             chosen = more
     return tuple(name for name in names if name in chosen)

@@ -78,7 +78,8 @@ def measure_tolerances(
 def _perturbed(checkpoint: Any, text: Any, settings: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
     import torch
 
-    from analyses.run.suite import FORWARD, NEEDS, records_of
+    from analyses import registry
+    from analyses.run.suite import records_of
     from checks.twins.roles import Role
     from checks.twins.twins import Twin, TwinCheckpoint
 
@@ -86,7 +87,7 @@ def _perturbed(checkpoint: Any, text: Any, settings: Any) -> Iterator[tuple[str,
         draw = torch.rand(value.shape, generator=twin.draw(role.part, role.layer, role.bias), dtype=torch.float64)
         return value.double() * (1 + LAST_BITS * (2 * draw - 1))
 
-    reading = tuple(n for n in settings.only if FORWARD & {n, *NEEDS.get(n, ())})
+    reading = tuple(n for n in settings.only if registry.reads_text(n))
     with threads(1 if torch.get_num_threads() > 1 else 2) as count:
         yield f"{count} threads", records_of(checkpoint, text, settings, settings.only)
     twin = Twin(name="last bits", preserves="all but the last bits", destroys="the last bits", change=last_bits)
@@ -209,6 +210,6 @@ def _limit(analysis: str, pattern: str, dtype: str) -> float | None:
 
 
 def _precision(analysis: str, dtype: str) -> str:
-    from analyses.run.suite import FORWARD, NEEDS
+    from analyses import registry
 
-    return dtype if FORWARD & {analysis, *NEEDS.get(analysis, ())} else "float64"
+    return dtype if registry.reads_text(analysis) else "float64"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from analyses import records
+from analyses import records, registry
 from analyses.errors import InputError
 from checks.claims import CLAIMS, INTEGRITY
 from checks.claims.judge import exit_code, judge, read_records
@@ -12,7 +12,7 @@ from tests.claims.test_gate import inside, records_with
 
 def all_records(distance: float) -> dict:
     """Records in which every gate's every metric lies this far inside its limit."""
-    found = {name: {"model": "m", "dtype": "float32", "metrics": {}, "identities": {}} for name in records.ANALYSES}
+    found = {name: {"model": "m", "dtype": "float32", "metrics": {}, "identities": {}} for name in registry.NAMES}
     for gate in INTEGRITY + CLAIMS:
         for analysis, part in records_with(gate, lambda c: inside(c, distance)).items():
             for section in ("metrics", "identities"):
@@ -58,7 +58,7 @@ def test_a_crashed_analysis_exits_with_2_and_says_so_at_its_claims():
 
 
 def test_nothing_evaluated_exits_with_3():
-    skipped = {name: {"model": "m", "skipped": "no tokenizer"} for name in records.ANALYSES}
+    skipped = {name: {"model": "m", "skipped": "no tokenizer"} for name in registry.NAMES}
     assert exit_code(judge(skipped), strict=False) == 3
 
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from analyses import head_geometry, schedule_fit
 from analyses.forward.calibration import Calibration, load_calibration
+from analyses.forward.inputs import Settings
 from analyses.records import plain
 from analyses.run import suite
 from analyses.weights.checkpoint import Checkpoint, open_checkpoint
@@ -31,7 +32,7 @@ from tests.tiny import tiny_checkpoint
 
 GATES = {gate.id: gate for gate in CLAIMS}
 LAYERS = 20  # a schedule needs 12; of so many, random walks of equal steps seldom keep their direction
-SETTINGS = suite.Settings(device="cpu")
+SETTINGS = Settings(device="cpu")
 TEXT = replace(load_calibration(), texts=load_calibration().texts[:2])
 
 Edit = Callable[[str, torch.Tensor], torch.Tensor]

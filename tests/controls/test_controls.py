@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from analyses import records, schedule_fit
+from analyses import records, registry, schedule_fit
 from analyses.forward.calibration import Calibration, load_calibration
+from analyses.forward.inputs import Settings
 from analyses.run import suite
 from analyses.weights.checkpoint import open_checkpoint
 from checks.claims import CLAIMS
@@ -179,8 +180,8 @@ def test_all_controls_run_on_a_small_model_and_explain_themselves(tmp_path, monk
     folder = tiny_checkpoint(tmp_path / "tiny", layers=5)
     text = load_calibration()
     checkpoint, text = open_checkpoint(str(folder)), replace(text, texts=text.texts[:8])
-    settings = suite.Settings(device="cpu")
-    found = suite.records_of(checkpoint, text, settings, records.ANALYSES)
+    settings = Settings(device="cpu")
+    found = suite.records_of(checkpoint, text, settings, registry.NAMES)
     evidence = controls(checkpoint, text, settings, found)
     records.write_json(tmp_path / "controls.json", evidence)
     assert set(evidence["claims"]) >= {"NR1", "NR5", "SF3", "HG1", "HE2", "DS1"}
@@ -199,7 +200,7 @@ def test_all_controls_run_on_a_small_model_and_explain_themselves(tmp_path, monk
 def test_a_twin_that_is_spared_families_or_spectra_gives_the_same_run(tmp_path, claim):
     sizes = dict(hidden_size=64, head_dim=32, num_key_value_heads=4, intermediate_size=64)  # sides of NR3's 32 and more
     checkpoint = open_checkpoint(str(tiny_checkpoint(tmp_path / "tiny", layers=6, **sizes)))
-    text, settings, gate = load_calibration(), suite.Settings(device="cpu"), GATES[claim]
+    text, settings, gate = load_calibration(), Settings(device="cpu"), GATES[claim]
     found = suite.records_of(checkpoint, text, settings, ["null_residual"])
     subject = Subject(checkpoint, text, settings, found, {gate.id: evaluate(gate, found)}, lambda line: None)
     twin = SHUFFLED.apply(checkpoint, 3)

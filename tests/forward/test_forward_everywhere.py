@@ -6,15 +6,17 @@ import pytest
 import torch
 import transformers
 
+from analyses import registry
 from analyses.attention_stats.probe import head_means
 from analyses.errors import InputError
 from analyses.forward.calibration import Calibration
+from analyses.forward.inputs import Settings
 from analyses.forward.instrumented import run
 from analyses.forward.loading import load
 from analyses.forward.probe import Probe
 from analyses.forward.taps import TAP, tapped
-from analyses.records import ANALYSES, unexplained_nulls
-from analyses.run.suite import Settings, records_of
+from analyses.records import unexplained_nulls
+from analyses.run.suite import records_of
 from analyses.weights.checkpoint import open_checkpoint
 from checks.claims import INTEGRITY
 from checks.claims.gate import evaluate
@@ -149,8 +151,8 @@ def _behind_sdpa(monkeypatch) -> list[torch.Tensor]:
 
 def test_all_six_analyses_run_and_every_identity_holds(zoo, name: str):
     checkpoint = open_checkpoint(str(zoo[name]))
-    found = records_of(checkpoint, TEXT, Settings(device="cpu"), ANALYSES)
-    assert set(found) == set(ANALYSES)
+    found = records_of(checkpoint, TEXT, Settings(device="cpu"), registry.NAMES)
+    assert set(found) == set(registry.NAMES)
     for analysis, record in found.items():
         assert unexplained_nulls(record) == [], analysis
     skipped = {}

@@ -68,7 +68,7 @@ def test_pieces_measured_elsewhere_and_brought_back_as_bytes_give_the_record(che
     monkeypatch.setattr(shards, "SHARD_WORK", 1)
     read, shape = head_grams.reader(checkpoint, device="cpu"), checkpoint.shape
     kept = {piece: save(to_tensors(measure_piece(read, piece, shape, seed=3))) for piece in reversed(pieces_of(shape))}
-    monkeypatch.setattr(head_grams, "measure_piece", lambda *a, **k: pytest.fail("a piece was measured again"))
+    monkeypatch.setattr("analyses.head_grams.analysis.measure_piece", lambda *a, **k: pytest.fail("a piece was measured again"))
     assert result(checkpoint, part=lambda piece: from_tensors(load(kept[piece]), piece, shape)) == whole
 
 

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from analyses import records
+from analyses.forward.inputs import Settings
 from analyses.run.measure import measure
-from analyses.run.suite import Settings
 from analyses.weights.checkpoint import open_checkpoint
 from checks.machine import environment
 from checks.machine.manifest import manifest

@@ -11,8 +11,9 @@ import time
 import pytest
 
 from analyses.forward.calibration import Calibration
+from analyses.forward.inputs import Settings
 from analyses.progress import Count, silent
-from analyses.run.suite import Settings, analyse, forward_pass
+from analyses.run.suite import analyse, forward_pass
 from analyses.weights.checkpoint import open_checkpoint
 from checks.cli import main
 from checks.machine.progress import BLANK, bars, duration, line

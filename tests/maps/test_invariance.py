@@ -11,8 +11,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analyses import records, schedule_fit
+from analyses import registry
 from analyses.forward.calibration import load_calibration
+from analyses.forward.inputs import Settings
 from analyses.head_geometry import correlation
 from analyses.numerics import intervals
 from analyses.run import suite
@@ -32,7 +33,7 @@ GROUPED = dict(SIZES, num_key_value_heads=3, head_dim=4)
 """Of three heads, or groups, two layers can take different orders; of two, both always swap."""
 MODELS = {"llama": GROUPED, "qwen3": GROUPED, "gpt2": SIZES, "gpt_neox": SIZES, "gemma2": GROUPED}
 MODELS["opt"] = dict(SIZES, word_embed_proj_dim=36)
-SETTINGS = suite.Settings(device="cpu", dtype="float64")
+SETTINGS = Settings(device="cpu", dtype="float64")
 TEXT = dataclasses.replace(load_calibration(), texts=load_calibration().texts[:3])
 SEEDS = (1, 2, 3)  # further draws for a cell that says "moves" where the map's first ones leave it alone
 PLANT = 13  # seed of what is planted: one where a descriptor that knows a scale predicts best
@@ -84,7 +85,7 @@ def plant(family: str, twin: TwinCheckpoint, role: Role, value: torch.Tensor) ->
 
 
 def measured(checkpoint: Checkpoint) -> dict[str, dict]:
-    return suite.records_of(checkpoint, TEXT, SETTINGS, records.ANALYSES)
+    return suite.records_of(checkpoint, TEXT, SETTINGS, registry.NAMES)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +95,7 @@ def few_draws():
         patch.setitem(intervals.bootstrap.__kwdefaults__, "resamples", 10)
         patch.setitem(correlation.permutation_null.__kwdefaults__, "count", 9)
         patch.setattr(correlation, "RESAMPLES", 10)
-        patch.setattr(schedule_fit, "RESAMPLES", 10)
+        patch.setattr("analyses.schedule_fit.analysis.RESAMPLES", 10)
         yield
 
 
@@ -192,7 +193,7 @@ def not_moving(stage, model_type: str, name: str, analysis: str, table: dict) ->
 
 
 def tables(stage, model_type: str, name: str) -> dict[str, dict]:
-    return {analysis: stage[0](model_type, name)[1][analysis]["invariance"] for analysis in records.ANALYSES}
+    return {analysis: stage[0](model_type, name)[1][analysis]["invariance"] for analysis in registry.NAMES}
 
 
 NOT_FOR = {  # kind of model → maps that are not defined for it
@@ -232,7 +233,7 @@ def test_a_map_moves_what_the_record_says(stage, model_type, name):
     assert [cell for a, table in found for cell in not_moving(stage, model_type, name, a, table)] == []
 
 
-@pytest.mark.parametrize("analysis", records.ANALYSES)
+@pytest.mark.parametrize("analysis", registry.NAMES)
 def test_every_cell_that_says_the_opposite_is_found(stage, analysis):
     """The comparisons above can fail in both directions, on every cell; here on those of one map."""
     name = "gain rescaling"

@@ -12,13 +12,13 @@ from pathlib import Path
 import jinja2
 import pytest
 
+from analyses import registry
 from analyses.errors import InputError
 from checks.figures.geometry import Figure
 from checks.report import words
 from checks.report.index import render_index
 from checks.report.page import render_model
 from checks.report.rendering import environment
-from checks.sections import SECTIONS
 from checks.verify.embedded import SCHEME
 from tests.figures.test_figures import coordinates
 from tests.page import attention_record, finding, gates, manifest, outcome, write_folder
@@ -236,7 +236,7 @@ def test_a_key_that_a_template_needs_and_lacks_is_an_error():
         environment().get_template("report.html").render(page={"model": "m", "anchors": []})
 
 
-@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.name)
+@pytest.mark.parametrize("section", registry.sections(), ids=lambda section: section.name)
 def test_a_template_that_cites_a_number_which_no_record_has_fails(section):
     """Without any of its numbers no section can be written, so none of them stands in the template itself."""
     cited = re.findall(r"s\.facts\.(\w+)", (TEMPLATES / f"{section.name}.html").read_text(encoding="utf-8"))

@@ -9,16 +9,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from analyses import records
+from analyses import records, registry
 from analyses.forward.calibration import load_calibration
+from analyses.forward.inputs import Settings
 from analyses.run import keys
 from analyses.run.keys import differing, key_of, told
 from analyses.run.measure import outdated, resolve
-from analyses.run.suite import FORWARD, NEEDS, Settings
 from analyses.weights.checkpoint import open_checkpoint
 from tests.tiny import tiny_checkpoint
 
-READS_THE_TEXT = FORWARD | {name for name, needed in NEEDS.items() if FORWARD & set(needed)}
+READS_THE_TEXT = {name for name in registry.NAMES if registry.reads_text(name)}
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def keys_of(folder: Path, *, text: Path | None = None, **settings) -> dict[str, 
     checkpoint = open_checkpoint(str(folder))
     resolved = resolve(Settings(device="cpu", **settings), checkpoint)
     files, calibration = checkpoint.inspect(), load_calibration(text)
-    return {name: key_of(checkpoint, name, resolved, calibration, files) for name in records.ANALYSES}
+    return {name: key_of(checkpoint, name, resolved, calibration, files) for name in registry.NAMES}
 
 
 def changed(before: dict[str, keys.Key], after: dict[str, keys.Key]) -> dict[str, str]:
@@ -67,7 +67,7 @@ def test_two_looks_at_the_same_thing_give_the_same_key_and_every_part_is_there(t
 def test_one_bit_of_one_weight_is_named(tiny, tmp_path):
     other = copy(tiny, tmp_path)
     flip_a_bit(other)
-    assert changed(keys_of(tiny), keys_of(other)) == dict.fromkeys(records.ANALYSES, "weights")
+    assert changed(keys_of(tiny), keys_of(other)) == dict.fromkeys(registry.NAMES, "weights")
 
 
 def test_another_tokenizer_or_config_is_named_and_a_stray_file_is_not(tiny, tmp_path):
@@ -85,14 +85,14 @@ def test_another_text_concerns_only_what_reads_it(tiny, tmp_path):
     text = tmp_path / "mine.txt"
     text.write_text("Other words altogether. " * 30)
     assert changed(keys_of(tiny), keys_of(tiny, text=text)) == dict.fromkeys(
-        (name for name in records.ANALYSES if name in READS_THE_TEXT), "text"
+        (name for name in registry.NAMES if name in READS_THE_TEXT), "text"
     )
 
 
 @pytest.mark.parametrize("setting, value", [("dtype", "bfloat16"), ("attention", "sdpa")])
 def test_another_forward_pass_concerns_only_what_reads_it(tiny, setting, value):
     found = changed(keys_of(tiny), keys_of(tiny, **{setting: value}))
-    assert found == dict.fromkeys((name for name in records.ANALYSES if name in READS_THE_TEXT), setting)
+    assert found == dict.fromkeys((name for name in registry.NAMES if name in READS_THE_TEXT), setting)
 
 
 def test_another_seed_number_of_threads_or_library_concerns_all(tiny, monkeypatch):
@@ -107,7 +107,8 @@ def test_another_seed_number_of_threads_or_library_concerns_all(tiny, monkeypatc
 
 def test_a_new_version_of_an_analysis_concerns_it_and_what_reads_it(tiny, monkeypatch):
     before = keys_of(tiny)
-    monkeypatch.setitem(records.VERSIONS, "attention_stats", 1 + records.VERSIONS["attention_stats"])
+    row = registry.row("attention_stats")
+    monkeypatch.setitem(registry._BY_NAME, row.name, replace(row, version=1 + row.version))
     assert changed(before, keys_of(tiny)) == {
         "attention_stats": "analysis",
         "schedule_fit": "an analysis that it reads",

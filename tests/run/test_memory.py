@@ -32,9 +32,10 @@ import json, sys
 from dataclasses import replace
 from pathlib import Path
 import analyses.head_grams.all_pairs as products
-from analyses.checkpoint import open_checkpoint
-from analyses.matching import matched_cosines
-from analyses.suite import Passes, Settings, analyse
+from analyses.weights.checkpoint import open_checkpoint
+from analyses.null_residual.matching import matched_cosines
+from analyses.forward.inputs import Passes, Settings
+from analyses.run.suite import analyse
 
 def status(key):
     lines = Path("/proc/self/status").read_text().splitlines()

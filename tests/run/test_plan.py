@@ -13,11 +13,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from analyses.errors import InputError
 from analyses.forward.calibration import load_calibration
+from analyses.forward.inputs import Passes, Settings
 from analyses.head_grams import all_pairs, one_head
 from analyses.numerics import spectra
 from analyses.run.costs import costs, tokens
 from analyses.run.plan import plan
-from analyses.run.suite import Passes, Settings, analyse
+from analyses.run.suite import analyse
 from analyses.weights import files
 from analyses.weights.checkpoint import open_checkpoint
 from analyses.weights.schema import FAMILIES

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from analyses import records
-from analyses.run import suite
+from analyses import records, registry
+from analyses.forward.inputs import Settings
 from analyses.run.measure import measure
-from analyses.run.suite import Settings
 from checks import cli
 from tests.tiny import tiny_checkpoint
 
@@ -40,7 +39,7 @@ def reasons(tiny: Path, out: Path, **settings) -> dict[str, str]:
 def record_bytes(folder: Path) -> dict[str, bytes]:
     """The bytes of every whole record and of its arrays; raises InputError on one that is not whole."""
     found = {}
-    for name in records.ANALYSES:
+    for name in registry.NAMES:
         if (path := folder / f"{name}.json").exists():
             record = records.read_record(path)
             found |= {file: (folder / file).read_bytes() for file in (path.name, *record.get("arrays", ()))}
@@ -48,7 +47,7 @@ def record_bytes(folder: Path) -> dict[str, bytes]:
 
 
 def test_what_is_up_to_date_is_not_run_again_and_what_is_not_says_why(tiny, tmp_path):
-    assert reasons(tiny, tmp_path) == dict.fromkeys(records.ANALYSES, "not measured yet")
+    assert reasons(tiny, tmp_path) == dict.fromkeys(registry.NAMES, "not measured yet")
     assert reasons(tiny, tmp_path) == {}
     assert reasons(tiny, tmp_path, dtype="bfloat16") == {
         "attention_stats": "dtype changed",
@@ -69,7 +68,7 @@ def test_an_analysis_that_failed_is_tried_again_and_so_is_what_reads_it(tiny, tm
         raise MemoryError("no room")
 
     with monkeypatch.context() as patch:
-        patch.setattr(suite.attention_stats, "measure", crash)
+        patch.setattr("analyses.attention_stats.analysis.measure", crash)
         reasons(tiny, tmp_path)
     assert reasons(tiny, tmp_path) == {
         "attention_stats": "it failed the last time",
@@ -121,7 +120,7 @@ def test_controls_are_kept_with_the_records_that_they_are_of(tiny, tmp_path, mon
 # the write.
 RUNNER = """
 import json, os, random, resource, signal, sys, time
-import checks.cli, checks.manifest, checks.report, analyses.measure
+import checks.cli, checks.machine.manifest, checks.report.page, analyses.run.measure
 
 def die_at(count, delay):
     left = [count]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from analyses import records
+from analyses import records, registry
 from analyses.errors import InputError
 from checks import cli
 from checks.verify.accept import LOG, accept, shortened
@@ -74,7 +74,7 @@ def test_measured_again_on_this_machine_every_byte_is_the_same(tiny, result, tmp
     assert fathom("verify", result, "--model", tiny, "--out", tmp_path / "again", "--quiet", *files) == 0
     told = records.read_json(outcome["json"])
     assert told["status"] == "identical" and {a["status"] for a in told["analyses"]} == {"identical"}
-    for name in records.ANALYSES:
+    for name in registry.NAMES:
         assert (tmp_path / "again" / "tiny" / f"{name}.json").read_bytes() == (result / f"{name}.json").read_bytes()
     suites = ET.parse(outcome["junit"]).getroot()
     assert (suites.get("tests"), suites.get("failures")) == ("6", "0")
@@ -119,7 +119,7 @@ def test_a_model_that_is_not_the_recorded_one_is_not_measured_to_find_that_out(
     save_file(tensors, other / "model.safetensors")
     monkeypatch.setattr("analyses.run.measure.measure", lambda *a, **k: pytest.fail("it was measured"))
     assert fathom("verify", result, "--model", other) == 3
-    assert capsys.readouterr().out.count("other weights") == len(records.ANALYSES)
+    assert capsys.readouterr().out.count("other weights") == len(registry.NAMES)
 
 
 def test_one_prompt_is_another_text_and_leaves_the_weights_comparable(tiny, result, tmp_path):
@@ -149,7 +149,7 @@ def test_another_revision_is_named_and_the_same_tensors_under_another_name_are_s
     def revise(record):
         record["key"] |= {"revision": "b" * 40, "model": "owner/name", "weights": "c" * 64}
 
-    for name in records.ANALYSES:
+    for name in registry.NAMES:
         rewrite(other, name, revise)
     manifest = records.read_json(other / "manifest.json")
     same = manifest | {"model": "owner/name", "revision": "b" * 40}

@@ -8,9 +8,10 @@ import pytest
 from analyses import records
 from analyses.errors import InputError
 from analyses.forward.calibration import Calibration
+from analyses.forward.inputs import Settings
 from analyses.forward.probe import Probe, Window
 from analyses.run.measure import measure
-from analyses.run.suite import Settings, records_of
+from analyses.run.suite import records_of
 from analyses.weights.checkpoint import open_checkpoint
 from checks.cli import main
 from tests.tiny import tiny_checkpoint

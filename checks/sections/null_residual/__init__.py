@@ -1,0 +1,3 @@
+"""Section of null_residual."""
+
+from checks.sections.null_residual.section import SECTION as SECTION

@@ -1,0 +1,88 @@
+"""What an analysis is given: the checkpoint, the settings, and what the forward pass left behind."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from analyses.errors import InputError
+from analyses.forward.probe import ForwardFacts, Probe
+from analyses.progress import Tick, silent
+from analyses.registry import NAMES
+from analyses.weights.checkpoint import Checkpoint
+
+RecordOf = Callable[[str], Mapping[str, Any]]
+
+
+class Skipped(Exception):
+    """This analysis cannot be asked of this model; the message says why."""
+
+
+class NotMeasured(InputError):
+    """The record of another analysis is not there; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything besides the checkpoint and the text that determines the numbers."""
+
+    device: str = "auto"  # auto | cpu | cuda | mps
+    dtype: str = "float32"  # of the forward pass; auto = as stored. Weight analyses are float64
+    attention: str = "eager"  # eager | sdpa
+    calibration: Path | None = None  # None: the text that ships with the project
+    seed: int = 0
+    only: tuple[str, ...] = NAMES
+    layers: range | None = None  # of the weight analyses' and probes' statistics; None: all
+    families: tuple[str, ...] | None = None  # that null_residual compares; None: all
+    spectra: str = "exact"  # exact | sampled | none, of the residuals between layers
+    claimed_only: bool = False  # of head_geometry's tables, those that claims read: for twins
+    trust_remote_code: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Passes:
+    """What the forward pass left behind, or why there was none."""
+
+    probes: Mapping[str, Probe] = field(default_factory=dict)  # analysis → the probe that the pass has fed
+    facts: ForwardFacts | None = None
+    seconds: float = 0.0
+    skipped: str | None = None
+    failure: Exception | None = None
+    parts: Mapping[str, Callable[[range], Any]] = field(default_factory=dict)  # analysis → shards made elsewhere
+
+    def require(self) -> None:
+        """Raise what kept the pass from running, if anything did."""
+        if self.failure:
+            raise self.failure
+        if self.skipped:
+            raise Skipped(self.skipped)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What the function `analyse` of every analysis takes."""
+
+    name: str  # of the analysis
+    checkpoint: Checkpoint  # restricted to what the settings ask for
+    settings: Settings
+    passes: Passes
+    record_of: RecordOf  # another analysis' plain record; raises Skipped or NotMeasured if it has none
+    tick: Tick = silent
+
+    @property
+    def device(self) -> str:
+        return arithmetic_device(self.settings)
+
+    @property
+    def seed(self) -> int:
+        return self.settings.seed
+
+    @property
+    def part(self) -> Callable[[range], Any] | None:
+        """Gives the shards of this analysis that were measured elsewhere, where there are any."""
+        return self.passes.parts.get(self.name)
+
+
+def arithmetic_device(settings: Settings) -> str:
+    """Where float64 is computed: mps has none."""
+    return "cpu" if settings.device == "mps" else settings.device
