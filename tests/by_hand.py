@@ -19,10 +19,14 @@ class Layer(NamedTuple):
     attention_branch: torch.Tensor  # (token, hidden), before any residual multiplier
     feed_forward_branch: torch.Tensor  # (token, hidden)
     output: torch.Tensor  # (token, hidden)
+    middle: torch.Tensor  # (token, hidden), the stream between the branches, where they stand one behind the other
 
 
-def run_layer(checkpoint: Checkpoint, layer: int, stream: torch.Tensor) -> Layer:
-    """The layer's output and what it is made of, for a stream of (token, hidden) float64."""
+def run_layer(checkpoint: Checkpoint, layer: int, stream: torch.Tensor, middle: torch.Tensor | None = None) -> Layer:
+    """The layer's output and what it is made of, for a stream of (token, hidden) float64.
+
+    `middle` stands in for the stream between the branches, whatever the attention wrote.
+    """
     record = checkpoint.architecture
     read = _norm(checkpoint, "input_ln", layer, stream)
     logits = _logits(checkpoint, layer, read)
@@ -31,16 +35,18 @@ def run_layer(checkpoint: Checkpoint, layer: int, stream: torch.Tensor) -> Layer
     mixed = attention @ _heads(checkpoint, "v_proj", layer, read)  # (head, token, head_dim)
     first = _behind(checkpoint, "attn_out_ln", layer, _linear(checkpoint, "o_proj", layer, mixed.mT.flatten(0, 1).mT))
     factor = checkpoint.config[record.residual_multiplier] if record.residual_multiplier else 1.0
-    middle = stream + factor * first
+    if middle is None:
+        middle = stream + factor * first
+        middle = _norm(checkpoint, "post_attn_ln", layer, middle) if record.post_norm else middle
     if record.post_norm:
-        middle = read = _norm(checkpoint, "post_attn_ln", layer, middle)
+        read = middle
     elif record.feed_forward_norm != "input_ln":  # else it reads what attention has read
         read = _norm(checkpoint, "post_attn_ln", layer, stream if record.parallel else middle)
     second = _behind(checkpoint, "ffn_out_ln", layer, _feed_forward(checkpoint, layer, read))
     output = middle + factor * second
     if record.post_norm:
         output = _norm(checkpoint, "ffn_out_ln", layer, output)
-    return Layer(logits, attention, first, second, output)
+    return Layer(logits, attention, first, second, output, middle)
 
 
 # --- attention ------------------------------------------------------------------------------------

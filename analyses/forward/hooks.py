@@ -1,29 +1,43 @@
-"""What does each layer show as the pass goes through the model? Hooks collect it and hand it on.
+"""Hooks that collect what each layer shows as the pass goes through the model, and hand it on.
 
 A layer's states are given to the probes as soon as the next layer begins and dropped before it
 ends, so that the memory does not grow with depth. What a branch adds is the output of the module
 that the architecture's record names: behind a norm of the branch where there is one, in front of
 the addition where the module itself would add the stream, times the config's multiplier.
+
+Where a probe asks what the next layer's branches write on this layer's states, the next layer is
+called once more, with its own mask and positions, before the model itself calls it: its attention reads
+this layer's input, and before its feed-forward reads, what its attention wrote is replaced by what this
+layer's attention wrote. So each branch, with the norms in front of it and behind it, reads exactly the
+stream that this layer's branch read, whether the two stand one behind the other or side by side. In a
+post-norm layer the stream between the branches is itself normalised, and it is that stream which is replaced.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from analyses.errors import InputError
+from analyses.errors import InputError, first_line
 from analyses.forward.probe import AttentionInputs, LayerStates, Probe
 from analyses.weights.checkpoint import Checkpoint
+
+STATES = ("hidden", "attention", "feed_forward", "output")
 
 
 class Tour:
     """Where the pass stands: the layer it is in, and what that layer has shown so far."""
 
-    def __init__(self, probes: Sequence[Probe], real: torch.Tensor):
+    def __init__(self, probes: Sequence[Probe], real: torch.Tensor, *, factor: float = 1.0):
+        """`factor`: of the config, on what each branch adds."""
         self.probes = probes
-        self.real = real.flatten().nonzero().squeeze(1)  # numbers of the tokens that are no padding
+        self.places = real.flatten().nonzero().squeeze(1)  # of the tokens that are no padding
+        self.factor = factor
+        self.next_branches = any(probe.next_branches for probe in probes)
         self.current: int | None = None
         self.seen: dict[str, torch.Tensor] = {}
+        self.aside: dict[str, torch.Tensor] | None = None  # what a layer shows while it runs on another's states
+        self.refused = ""  # why a layer could not run on another's states
 
     def feed(self, call: Callable[[Probe], None]) -> None:
         for probe in self.probes:
@@ -35,67 +49,125 @@ class Tour:
 
     def rows(self, states: Any) -> torch.Tensor:
         """Real tokens of a (sequence, token, hidden) output as (token, hidden), a copy."""
-        states = states[0] if isinstance(states, tuple) else states
+        states = _first(states)
         if states.ndim == 3:  # some feed-forwards see all tokens as rows
             states = states.flatten(0, 1)
-        rows = states.index_select(0, self.real.to(states.device))
+        rows = states.index_select(0, self.places.to(states.device))
         return rows.to(torch.promote_types(states.dtype, torch.float32))
 
-    def enter(self, layer: int, hidden: torch.Tensor) -> None:
-        hidden = self.rows(hidden)
-        self.leave(hidden)
+    def in_place_of(self, output: Any, name: str) -> Any:
+        """An output with the current layer's rows in place of its own, zeros on padding."""
+        own = _first(output)
+        flat = own.new_zeros(own.shape).flatten(0, -2)
+        flat.index_copy_(0, self.places.to(own.device), self.seen[name].to(own))
+        other = flat.view(own.shape)
+        return (other, *output[1:]) if isinstance(output, tuple) else other
+
+    def enter(self, layer: int, module: torch.nn.Module, args: tuple, keywords: Mapping[str, Any]) -> None:
+        hidden = args[0] if args else keywords["hidden_states"]
+        rows = self.rows(hidden)
+        wanted = self.next_branches and self.current is not None and not self.refused
+        self.leave(rows, self.call_aside(module, args, keywords) if wanted else {})
         self.current = layer
-        self.seen = {"hidden": hidden}
+        self.seen = {"hidden": rows}
+
+    def call_aside(self, module: torch.nn.Module, args: tuple, keywords: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        """What a layer's branches write on the states that the current layer's branches read."""
+        self.require()
+        before = self.in_place_of(args[0] if args else keywords["hidden_states"], "hidden")
+        self.aside = {}
+        try:
+            if args:
+                module(before, *args[1:], **keywords)
+            else:
+                module(**dict(keywords) | {"hidden_states": before})
+            return {f"next_{name}": self.aside[name] * self.factor for name in ("attention", "feed_forward")}
+        except Exception as error:  # of a model's own code; the pass itself goes on
+            self.refused = f"the next layer cannot be run on these states ({first_line(error)})"
+            return {}
+        finally:
+            self.aside = None
 
     def attend(self, inputs: AttentionInputs) -> None:
-        self.feed(lambda probe: probe.attention(self.current, inputs))
+        if self.aside is None:
+            self.feed(lambda probe: probe.attention(self.current, inputs))
 
-    def leave(self, next_input: torch.Tensor) -> None:
-        if self.current is None:
-            return
-        if missing := {"attention", "feed_forward", "output"} - set(self.seen):
+    def require(self) -> None:
+        if missing := set(STATES) - set(self.seen):
             where = f"layer {self.current}: its {min(missing)} was not seen"
             raise InputError(f"{where}; this model's code is not supported")
-        states = LayerStates(**self.seen, next_input=next_input.to(self.seen["output"].device))
+
+    def leave(self, next_input: torch.Tensor, beside: Mapping[str, torch.Tensor] | None = None) -> None:
+        if self.current is None:
+            return
+        self.require()
+        seen = {name: self.seen[name] for name in STATES}
+        if self.factor != 1:
+            seen |= {name: seen[name] * self.factor for name in ("attention", "feed_forward")}
+        device = seen["output"].device
+        there = {name: rows.to(device) for name, rows in (beside or {}).items()}
+        states = LayerStates(**seen, next_input=next_input.to(device), next_refused=self.refused, **there)
         self.seen = {}
         self.feed(lambda probe: probe.layer(self.current, states))
         self.current = None
 
     def finish(self, before: torch.Tensor, after: torch.Tensor) -> None:
-        before, after = self.rows(before), self.rows(after)
-        self.feed(lambda probe: probe.final(before, after))
-        self.leave(before)
+        if self.aside is None:
+            before, after = self.rows(before), self.rows(after)
+            self.feed(lambda probe: probe.final(before, after))
+            self.leave(before)
 
 
 def hooks(base: torch.nn.Module, checkpoint: Checkpoint, tour: Tour) -> Iterator[torch.utils.hooks.RemovableHandle]:
     """Hook every layer of a base model, and its final norm or the last layer where it has none."""
     record = checkpoint.architecture
     attention, feed_forward = record.branches
-    factor = checkpoint.config.get(record.residual_multiplier, 1.0) if record.residual_multiplier else 1.0
+    between = _between(record.tensors["post_attn_ln"].name) if record.post_norm else None
 
-    def keep(name: str, factor: float = 1.0) -> Callable:
-        def hook(module, args, output) -> None:
-            rows = tour.rows(output)
-            tour.seen[name] = rows if factor == 1 else rows * factor
+    def keep(name: str, *, replaced: bool = False) -> Callable:
+        def hook(module, args, output) -> Any:
+            if tour.aside is None:
+                tour.seen[name] = tour.rows(output)
+                return None
+            tour.aside[name] = tour.rows(output)
+            return tour.in_place_of(output, name) if replaced else None
 
         return hook
 
     def entrance(layer: int) -> Callable:
-        def hook(module, args, kwargs) -> None:
-            tour.enter(layer, args[0] if args else kwargs["hidden_states"])
+        def hook(module, args, keywords) -> None:
+            if tour.aside is None:
+                tour.enter(layer, module, args, keywords)
 
         return hook
 
     layers = base.get_submodule(record.layers)
     for index, layer in enumerate(layers):
         yield layer.register_forward_pre_hook(entrance(index), with_kwargs=True)
-        yield layer.get_submodule(attention).register_forward_hook(keep("attention", factor))
-        yield layer.get_submodule(feed_forward).register_forward_hook(keep("feed_forward", factor))
+        yield layer.get_submodule(attention).register_forward_hook(keep("attention", replaced=True))
+        if between is not None and tour.next_branches:
+            yield layer.get_submodule(between).register_forward_hook(keep("between", replaced=True))
+        yield layer.get_submodule(feed_forward).register_forward_hook(keep("feed_forward"))
         yield layer.register_forward_hook(keep("output"))
     if (norm := final_norm(base, record.final_norm)) is not None:
         yield norm.register_forward_hook(lambda _, args, output: tour.finish(args[0], output))
     else:
         yield layers[-1].register_forward_hook(lambda _, args, output: tour.finish(output, output))
+
+
+def multiplier(checkpoint: Checkpoint) -> float:
+    """The config's factor on what each branch adds."""
+    key = checkpoint.architecture.residual_multiplier
+    return checkpoint.config.get(key, 1.0) if key else 1.0
+
+
+def _first(output: Any) -> torch.Tensor:
+    return output[0] if isinstance(output, tuple) else output
+
+
+def _between(name: str) -> str:
+    """Module of a norm under its layer, from the name of its gain: what stands behind the layer's number."""
+    return name.partition(".{}.")[2].rpartition(".")[0]
 
 
 def final_norm(base: torch.nn.Module, name: str | None) -> torch.nn.Module | None:

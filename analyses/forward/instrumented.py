@@ -17,7 +17,7 @@ import torch
 
 from analyses.errors import InputError
 from analyses.forward.calibration import Calibration
-from analyses.forward.hooks import Tour, hooks
+from analyses.forward.hooks import Tour, hooks, multiplier
 from analyses.forward.loading import DTYPES, load, runnable
 from analyses.forward.probe import ForwardFacts, Probe
 from analyses.forward.taps import tapped
@@ -99,7 +99,7 @@ def walk(
     ids, real : (sequence, token), and whether each is a token of the text; padding is on the right.
     attention : which of the model's attention functions runs, one that it can run (`runnable`).
     """
-    tour = Tour(probes, real)
+    tour = Tour(probes, real, factor=multiplier(checkpoint))
     tour.feed(lambda probe: probe.begin(real))
     start = base.get_input_embeddings().weight.device
     with ExitStack() as stack:

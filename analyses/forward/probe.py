@@ -60,12 +60,18 @@ class LayerStates:
     feed_forward: torch.Tensor  # what its feed-forward branch adds
     output: torch.Tensor  # what the layer returns
     next_input: torch.Tensor  # the next layer's input, or the final norm's
+    # What the *next* layer's branches would add on what this layer's branches read; None unless a probe asks
+    # (`Probe.next_branches`), and behind the last layer.
+    next_attention: torch.Tensor | None = None
+    next_feed_forward: torch.Tensor | None = None
+    next_refused: str = ""  # why they could not be had
 
 
 class Probe:
     """Receives a pass. What a probe raises is kept in `failure`; the other probes go on."""
 
     failure: Exception | None = None
+    next_branches: bool = False  # whether it reads those of LayerStates: each layer is then evaluated once more
 
     def begin(self, real: torch.Tensor) -> None:
         """`real`: (sequence, token) bool, False on padding; sequences are padded on the right."""
@@ -86,6 +92,7 @@ class Window(Probe):
     def __init__(self, probe: Probe, layers: range, *, depth: int):
         self.probe = probe
         self.layers = layers
+        self.next_branches = probe.next_branches
         self.sees_final = layers.stop == depth
 
     @property
