@@ -1,4 +1,4 @@
-"""How alike are adjacent layers, and what would chance give?"""
+"""Adjacent layers' weight matrices compared entry by entry, with what chance would give."""
 
 from analyses.null_residual.analysis import NullResidual as NullResidual
 from analyses.null_residual.analysis import analyse as analyse

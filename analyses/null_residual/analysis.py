@@ -1,4 +1,4 @@
-"""How alike are adjacent layers, and what would chance give?
+"""Adjacent layers' weight matrices compared entry by entry, with what chance would give.
 
 For each adjacent pair of layers and each family: the cosine and the normalised residual, the
 spectrum of the residual, and their chance levels (`pairs`); the same after matching neurons and
@@ -12,20 +12,27 @@ Its keys are kept with their meaning, and the corrected numbers stand beside the
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from analyses.forward.inputs import Inputs
-from analyses.null_residual import metrics as claimed
+from analyses.null_residual import metrics as judged
 from analyses.null_residual import scales
 from analyses.null_residual.experts import UNDEFINED, ExpertTrack, combine, expert_track
-from analyses.null_residual.family import NO_SPECTRA, FamilySummary, absent_pairs, absent_summary, summarise
-from analyses.null_residual.matching import FLOAT32_HIDDEN, NEURONS
+from analyses.null_residual.family import (
+    NO_SPECTRA,
+    FamilySummary,
+    FamilyTrack,
+    absent_pairs,
+    absent_summary,
+    summarise,
+)
+from analyses.null_residual.matching import FLOAT32_HIDDEN, NEURONS, MatchedPair
 from analyses.null_residual.pairs import SAMPLED_SIDE, FamilyPair
-from analyses.null_residual.shards import Part, Piece, compare, join, layer_shards
+from analyses.null_residual.shards import Shard, ShardOf, join, layer_shards, measure_shard
 from analyses.progress import Count, Tick, silent
 from analyses.records import SCHEMA_VERSION, Metric
 from analyses.weights.architectures import FAMILIES, GAINS, MATRICES
@@ -91,7 +98,7 @@ def measure(
     seed: int,
     device: str,
     spectra: str = "exact",
-    part: Part | None = None,
+    part: ShardOf | None = None,
     tick: Tick = silent,
 ) -> NullResidual:
     """Compare adjacent layers of a checkpoint, family by family, with their chance levels.
@@ -101,7 +108,7 @@ def measure(
     checkpoint : weights by family and layer.
     seed : of the entry shuffles, Haar draws, null tracks and bootstraps.
     spectra : of the residuals: exact; sampled, for large matrices; none.
-    part : gives the pieces that were compared elsewhere; None to compare them all here.
+    part : gives the shards that were measured elsewhere; None to measure them all here.
     device : torch device of the arithmetic; random draws are made on the CPU, so do not depend on it.
     tick : told how many matrices and pairs of layers are done.
 
@@ -113,67 +120,68 @@ def measure(
     ----------
     Page, Phys. Rev. Lett. 71, 1291 (1993). Horn, Psychometrika 30, 179 (1965). Mezzadri, Notices AMS 54 (2007).
     """
+    compared = _all_layers(checkpoint, seed=seed, device=device, spectra=spectra, part=part, tick=tick)
+    families = {f: compared.tracks.get(f) or combine(compared.experts[f]) for f in checkpoint.families}
+    norms = {f: families[f].norms if f in families else None for f in FAMILIES}
+    tracks, no_track = scales.log_tracks(norms)
+    raw = scales.scale_pca(tracks, seed=seed, standardise=False)
+    standardised = scales.scale_pca(tracks, seed=seed, standardise=True)
+    summary = {f: summarise(track.pairs) for f, track in families.items()}
+    sides = {f: min(checkpoint.shape.of(f)) for f in families if f in MATRICES}
+    metrics = judged.metrics(families, compared.matched, sides, tracks, standardised, seed, compared.experts)
+    return NullResidual(
+        model=checkpoint.name,
+        spectra=spectra,
+        pair_results=_layer_pairs(families, compared.matched),
+        summary=summary,
+        sides=sides,
+        scales=norms,
+        **_scale_pca(raw),
+        scale_pca_standardised=standardised,
+        experts={f: expert_track(tracks) for f, tracks in compared.experts.items()},
+        metrics=_without_spectra(_counted(metrics, checkpoint.shape.experts), spectra),
+        identities=_identities(checkpoint, compared, spectra),
+        absent={f"scales.{f}": why for f, why in checkpoint.absent.items()}
+        | _absent_pca(raw, standardised)
+        | _absent_families(families, summary, spectra)
+        | _absent_experts(compared.experts, spectra)
+        | _absent_matched(compared.matched),
+        notes=[STORED_NOTE, IMPROVE_NOTE, *_notes(checkpoint, tracks, no_track, spectra)],
+    )
+
+
+def _all_layers(
+    checkpoint: Checkpoint, *, seed: int, device: str, spectra: str, part: ShardOf | None, tick: Tick
+) -> Shard:
+    """The comparisons of all layers, shard by shard; those that `part` does not give are made here."""
     shards = layer_shards(checkpoint)
     matrices = sum(checkpoint.experts(f) or 1 for f in checkpoint.families)
     steps = Count(tick, sum(len(layers) * (matrices + 1) - 1 for layers in shards))
 
-    def here(layers: range) -> Piece:
-        return compare(checkpoint, layers, seed=seed, device=device, spectra=spectra, each=steps.over)
+    def measured(layers: range) -> Shard:
+        return measure_shard(checkpoint, layers, seed=seed, device=device, spectra=spectra, each=steps.over)
 
-    joined = join([(part(layers) if part else None) or here(layers) for layers in shards])
-    experts, matched = joined.experts, joined.matched
-    walked = {f: combine(experts[f]) if f in experts else joined.tracks[f] for f in checkpoint.families}
-    by_layer = [{f: track.pairs[i] for f, track in walked.items()} for i in range(checkpoint.shape.layers - 1)]
-    pairs = [
-        LayerPair(L=i, L_next=i + 1, families=families, matched=match.cos, matched_null=match.chance)
-        for i, (families, match) in enumerate(zip(by_layer, matched, strict=True))
+    return join([(part(layers) if part else None) or measured(layers) for layers in shards])
+
+
+def _layer_pairs(families: Mapping[str, FamilyTrack], matched: Sequence[MatchedPair]) -> list[LayerPair]:
+    return [
+        LayerPair(
+            L=i,
+            L_next=i + 1,
+            families={family: track.pairs[i] for family, track in families.items()},
+            matched=pair.cos,
+            matched_null=pair.chance,
+        )
+        for i, pair in enumerate(matched)
     ]
-    norms = {f: walked[f].norms if f in walked else None for f in FAMILIES}
-    tracks, no_track = scales.log_tracks(norms)
-    raw = scales.scale_pca(tracks, seed=seed, standardise=False)
-    standardised = scales.scale_pca(tracks, seed=seed, standardise=True)
-    summary = {f: summarise(track.pairs) for f, track in walked.items()}
-    sides = {f: min(checkpoint.shape.of(f)) for f in walked if f in MATRICES}
-    single = [{f: t.pairs[i] for f, t in walked.items() if f not in experts} for i in range(len(pairs))]
-    single += [{f: p} for f, tracks in experts.items() for track in tracks for p in track.pairs]
-    absent = {f"scales.{f}": why for f, why in checkpoint.absent.items()} | _absent_pca(raw, standardised)
-    for family, track in walked.items():
-        absent |= absent_pairs(family, track) | absent_summary(family, summary[family], family in GAINS, spectra)
-    absent |= {f"experts.{f}.cos.*": UNDEFINED for f in experts}
-    absent |= {f"experts.{f}.eff_rank_ratio.*": NO_SPECTRA if spectra == "none" else UNDEFINED for f in experts}
-    if any(value is None for pair in pairs for value in pair.matched.values()):
-        absent["pair_results.*.matched*"] = "no neuron or head of one of the two layers is free of all-zero weights"
-    metrics = _counted(
-        claimed.metrics(by_layer, matched, sides, tracks, standardised, seed, experts), checkpoint.shape.experts
-    )
-    identities = claimed.identities(single, _sizes(checkpoint, experts))
-    if spectra == "none":
-        rank = metrics["worst_eff_rank_ratio"]
-        metrics["worst_eff_rank_ratio"] = replace(rank, value=None, interval=None, reason=NO_SPECTRA)
-    if spectra != "exact" and identities["spectrum_energy"].value is None:
-        unasked = replace(identities["spectrum_energy"], reason=SPECTRA_NOTES[spectra], applies=False)
-        identities["spectrum_energy"] = unasked
-    return NullResidual(
-        model=checkpoint.name,
-        spectra=spectra,
-        pair_results=pairs,
-        summary=summary,
-        sides=sides,
-        scales=norms,
-        fam_used=raw.families if raw else [],
-        scale_pca_singvals=raw and raw.singvals,
-        scale_pca_loadings=raw and raw.loadings,
-        scale_pca_scores=raw and raw.scores,
-        scale_pca_explained=raw and raw.explained,
-        scale_pca_parallel_95=raw and raw.parallel_95,
-        scale_pca_walk_95=raw and raw.walk_95,
-        scale_pca_standardised=standardised,
-        experts={f: expert_track(tracks) for f, tracks in experts.items()},
-        metrics=metrics,
-        identities=identities,
-        absent=absent,
-        notes=[STORED_NOTE, IMPROVE_NOTE, *_notes(checkpoint, tracks, no_track, spectra)],
-    )
+
+
+def _scale_pca(raw: scales.ScalePca | None) -> dict[str, list | None]:
+    """What the record keeps of the principal components of the tracks as they are."""
+    fields = ("singvals", "loadings", "scores", "explained", "parallel_95", "walk_95")
+    components = {f"scale_pca_{field}": raw and getattr(raw, field) for field in fields}
+    return components | {"fam_used": raw.families if raw else []}
 
 
 def _counted(metrics: dict[str, Metric], experts: int) -> dict[str, Metric]:
@@ -187,12 +195,27 @@ def _counted(metrics: dict[str, Metric], experts: int) -> dict[str, Metric]:
     return counted | {"worst_median_abs_cos_matched": replace(heads, method=method)}
 
 
-def _sizes(checkpoint: Checkpoint, experts: Mapping[str, object]) -> dict[str, int]:
-    """Entries of one tensor that is compared, by family: of one expert's, of all heads' gains together."""
-    return {
-        f: math.prod(checkpoint.shape.of(f)) * (1 if f in experts else len(checkpoint.names(f, 0)))
+def _without_spectra(metrics: dict[str, Metric], spectra: str) -> dict[str, Metric]:
+    """The metrics, without the rank of the residuals where no spectra were asked for."""
+    if spectra != "none":
+        return metrics
+    rank = replace(metrics["worst_eff_rank_ratio"], value=None, interval=None, reason=NO_SPECTRA)
+    return metrics | {"worst_eff_rank_ratio": rank}
+
+
+def _identities(checkpoint: Checkpoint, compared: Shard, spectra: str) -> dict[str, Metric]:
+    """The identities of every tensor compared, experts one by one."""
+    sizes = {  # entries of one tensor that is compared: of one expert's, of all heads' gains together
+        f: math.prod(checkpoint.shape.of(f)) * (1 if f in compared.experts else len(checkpoint.names(f, 0)))
         for f in checkpoint.families
     }
+    every = compared.experts | {f: [track] for f, track in compared.tracks.items()}
+    pairs = [{f: pair} for f, tracks in every.items() for track in tracks for pair in track.pairs]
+    identities = judged.identities(pairs, sizes)
+    energy = identities["spectrum_energy"]
+    if spectra != "exact" and energy.value is None:
+        energy = replace(energy, reason=SPECTRA_NOTES[spectra], applies=False)
+    return identities | {"spectrum_energy": energy}
 
 
 # --- reasons and notes --------------------------------------------------------------------------
@@ -207,6 +230,27 @@ def _absent_pca(raw: scales.ScalePca | None, standardised: scales.ScalePca | Non
     if standardised is None:
         absent["scale_pca_standardised"] = "fewer than two families have a scale that varies over depth"
     return absent
+
+
+def _absent_families(
+    families: Mapping[str, FamilyTrack], summary: Mapping[str, FamilySummary], spectra: str
+) -> dict[str, str]:
+    absent = {}
+    for family, track in families.items():
+        absent |= absent_pairs(family, track) | absent_summary(family, summary[family], family in GAINS, spectra)
+    return absent
+
+
+def _absent_experts(experts: Iterable[str], spectra: str) -> dict[str, str]:
+    rank = NO_SPECTRA if spectra == "none" else UNDEFINED
+    fields = {"cos": UNDEFINED, "eff_rank_ratio": rank}
+    return {f"experts.{family}.{field}.*": why for family in experts for field, why in fields.items()}
+
+
+def _absent_matched(matched: Iterable[MatchedPair]) -> dict[str, str]:
+    if all(None not in pair.cos.values() for pair in matched):
+        return {}
+    return {"pair_results.*.matched*": "no neuron or head of one of the two layers is free of all-zero weights"}
 
 
 def _notes(

@@ -1,4 +1,4 @@
-"""Which numbers of the adjacent-layer comparison are judged?
+"""The numbers of the adjacent-layer comparison that are judged.
 
 A claim over several families stands or falls with the worst of them, so each metric is a median
 over pairs of layers in the worst family. The worst is chosen from the same data, and an interval
@@ -66,70 +66,79 @@ def worst(
 
 
 def metrics(
-    pairs: Sequence[Mapping[str, FamilyPair]],
+    families: Mapping[str, FamilyTrack],
     matched: Sequence[MatchedPair],
     sides: Mapping[str, int],
     tracks: Mapping[str, np.ndarray],
     pca: scales.ScalePca | None,
     seed: int,
-    experts: Mapping[str, Sequence[FamilyTrack]] | None = None,  # family → each of its experts
+    experts: Mapping[str, Sequence[FamilyTrack]],
 ) -> dict[str, Metric]:
-    def column(families: Iterable[str], field: str) -> dict[str, list[float | None]]:
-        return {f: [getattr(pair[f], field) for pair in pairs] for f in families}
+    """All metrics of the analysis.
 
-    def magnitude(rows: Mapping[str, Sequence[float | None]]) -> dict[str, list[float | None]]:
-        return {name: [None if v is None else abs(v) for v in row] for name, row in rows.items()}
+    Parameters
+    ----------
+    families : each family over depth; experts : each of its experts, for a family that has them.
+    sides : matrix family → its smaller side.
+    tracks, pca : log-scales (layer,) of the families, and their standardised principal components.
+    """
 
-    present = pairs[0]
-    matrices, gains = [f for f in MATRICES if f in present], [f for f in GAINS if f in present]
-    large = [f for f in matrices if sides[f] >= SIDE]
-    matched = {role: [pair.cos[role] for pair in matched] for role in matched[0].cos} if matched else {}
+    def column(names: Iterable[str], field: str) -> dict[str, list[float | None]]:
+        return {f: [getattr(pair, field) for pair in families[f].pairs] for f in names}
+
+    matrices, gains = (list(filter(families.__contains__, names)) for names in (MATRICES, GAINS))
+    by_role = {role: [pair.cos[role] for pair in matched] for role in matched[0].cos}
     no_matrix, no_gain = "no matrix family was measured", "the model's norms have no gains"
-    rank = worst(
-        column(large, "eff_rank_ratio"),
-        np.min,
-        seed=seed,
-        method="least median of eff_rank/Haar null over families",
-        absent=no_matrix,
-    )
-    side = {"side": min((sides[f] for f in large), default=max(sides.values(), default=0))}
-    return {
-        "worst_median_abs_cos": worst(
-            magnitude(column(matrices, "cos")) | {f: mean_abs_cos(tracks) for f, tracks in (experts or {}).items()},
+    cases = {
+        "worst_median_abs_cos": (
+            _magnitudes(column(matrices, "cos")) | {f: mean_abs_cos(each) for f, each in experts.items()},
             np.max,
-            seed=seed,
-            method="largest median |cos| over matrix families",
-            absent=no_matrix,
+            "largest median |cos| over matrix families",
+            no_matrix,
         ),
-        "worst_median_abs_cos_matched": worst(
-            magnitude(matched),
+        "worst_median_abs_cos_matched": (
+            _magnitudes(by_role),
             np.max,
-            seed=seed,
-            method="largest median |mean cos of matched units|, each matrix scored on a matching found on the others",
-            absent="no block has two matrices to match on each other",
+            "largest median |mean cos of matched units|, each matrix scored on a matching found on the others",
+            "no block has two matrices to match on each other",
         ),
-        "worst_median_cos_sq": worst(
+        "worst_median_cos_sq": (
             column(matrices, "scalar_explained"),
             np.max,
-            seed=seed,
-            method="largest median cos² over matrix families",
-            absent=no_matrix,
+            "largest median cos² over matrix families",
+            no_matrix,
         ),
-        "worst_eff_rank_ratio": replace(rank, n={**rank.n, **side})
-        if large
-        else Metric(value=None, n={"pairs": len(pairs)} | side, reason=f"no family has a side of at least {SIDE}"),
-        "worst_gain_pearson": worst(
+        "worst_gain_pearson": (
             column(gains, "pearson"),
             np.min,
-            seed=seed,
-            method="least median Pearson r over gain families",
-            absent=no_gain,
+            "least median Pearson r over gain families",
+            no_gain,
         ),
-        "worst_gain_z": worst(
-            column(gains, "z"), np.min, seed=seed, method="least median z over gain families", absent=no_gain
-        ),
-        **mode_metrics(tracks, pca, seed),
+        "worst_gain_z": (column(gains, "z"), np.min, "least median z over gain families", no_gain),
     }
+    found = {
+        name: worst(rows, reduce, seed=seed, method=method, absent=absent)
+        for name, (rows, reduce, method, absent) in cases.items()
+    }
+    ratios = column(matrices, "eff_rank_ratio")
+    return found | {"worst_eff_rank_ratio": _rank(ratios, sides, len(matched), seed)} | mode_metrics(tracks, pca, seed)
+
+
+def _magnitudes(rows: Mapping[str, Sequence[float | None]]) -> dict[str, list[float | None]]:
+    return {name: [None if value is None else abs(value) for value in row] for name, row in rows.items()}
+
+
+def _rank(
+    ratios: Mapping[str, Sequence[float | None]], sides: Mapping[str, int], pairs: int, seed: int
+) -> Metric:
+    """The least median ratio of effective rank to its Haar null, over matrices of side SIDE or more."""
+    large = {family: row for family, row in ratios.items() if sides[family] >= SIDE}
+    side = {"side": min((sides[f] for f in large), default=max(sides.values(), default=0))}
+    if not large:
+        return Metric(value=None, n={"pairs": pairs} | side, reason=f"no family has a side of at least {SIDE}")
+    method = "least median of eff_rank/Haar null over families"
+    rank = worst(large, np.min, seed=seed, method=method, absent="")
+    return replace(rank, n={**rank.n, **side})
 
 
 def mode_metrics(tracks: Mapping[str, np.ndarray], pca: scales.ScalePca | None, seed: int) -> dict[str, Metric]:

@@ -1,9 +1,8 @@
-"""The comparisons of adjacent layers in pieces of some layers each, and the pieces joined again.
+"""The comparisons of adjacent layers, split into shards of some layers each, and the shards joined again.
 
-A checkpoint too large for one machine's patience is compared piece by piece, wherever; joined in the order of
-layers, the pieces are to the last bit what one walk over all layers gives, because what is drawn at random depends on
-the pair of layers alone, or on none. The list of pieces follows from the headers alone, and every run goes over the
-same list.
+A checkpoint too large for one machine is compared shard by shard, on as many machines as there are. Joined in the order
+of layers, the shards give to the last bit what one pass over all layers gives, because what is drawn at random depends
+on the pair of layers alone, or on none. The list of shards follows from the headers alone, so every run has the same.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,31 +19,31 @@ from analyses.records import plain
 from analyses.weights.architectures import FAMILIES
 from analyses.weights.checkpoint import Checkpoint
 
-SHARD_BYTES = 32 << 30  # stored of a piece, unless two layers have more: minutes of reading, an hour or two of spectra
+SHARD_BYTES = 32 << 30  # stored of a shard, unless two layers have more: minutes of reading, an hour or two of spectra
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
-    """Adjacent layers compared; lists run over the piece's layers or pairs of layers."""
+class Shard:
+    """Adjacent layers compared; lists run over the shard's layers or pairs of layers."""
 
     tracks: Mapping[str, FamilyTrack]  # family without experts → its track
     experts: Mapping[str, Sequence[FamilyTrack]]  # family with experts → (expert,) tracks
     matched: Sequence[MatchedPair]  # (pair,)
 
 
-Part = Callable[[range], Piece | None]
-"""Layers, the last of which begins the next piece → their comparison, where it was made elsewhere."""
+ShardOf = Callable[[range], Shard | None]
+"""Layers, the last of which begins the next shard → their comparison, where it was made elsewhere."""
 
 
 def layer_shards(checkpoint: Checkpoint) -> list[range]:
-    """The pieces in order: ranges of layers that share one layer with the next."""
+    """The shards in order: ranges of layers that share one layer with the next."""
     last = checkpoint.shape.layers - 1
     total = sum(header.bytes for header in checkpoint.headers.values() if header.shares is None)
     pairs = max(1, SHARD_BYTES * checkpoint.shape.layers // max(1, total))
     return [range(start, min(start + pairs, last) + 1) for start in range(0, last, pairs)]
 
 
-def compare(
+def measure_shard(
     checkpoint: Checkpoint,
     layers: range,
     *,
@@ -52,38 +51,37 @@ def compare(
     device: str,
     spectra: str,
     each: Callable[[Iterable], Iterable] = iter,
-) -> Piece:
+) -> Shard:
     """Compare these layers of a checkpoint, each with the next; families one after the other.
 
     `each` passes a family's layers, and the pairs of layers that are matched, through, to count them.
     """
     view = checkpoint.restricted(layers=layers)
 
-    def over(family: str, expert: int | None = None) -> Iterator[torch.Tensor]:
-        named = {} if expert is None else {"expert": expert}
-        return (view.stored(family, layer, device=device, **named) for layer in each(range(len(layers))))
+    def matrices(family: str, **expert: int) -> Iterator[torch.Tensor]:
+        return (view.stored(family, layer, device=device, **expert) for layer in each(range(len(layers))))
 
     tracks, experts = {}, {}
     for family in view.families:
-        seeds = (seed, FAMILIES.index(family))
+        options = dict(seed=(seed, FAMILIES.index(family)), spectra=spectra, first=view.first_layer)
         if count := view.experts(family):
-            of_expert = lambda expert, family=family: over(family, expert)  # noqa: E731
-            experts[family] = follow_experts(of_expert, count, seed=seeds, spectra=spectra, first=view.first_layer)
+            of_expert = lambda expert, family=family: matrices(family, expert=expert)  # noqa: E731
+            experts[family] = follow_experts(of_expert, count, **options)
         else:
-            tracks[family] = follow(over(family), seed=seeds, spectra=spectra, first=view.first_layer)
-    return Piece(tracks=tracks, experts=experts, matched=matched_cosines(view, seed=seed, device=device, each=each))
+            tracks[family] = follow(matrices(family), **options)
+    return Shard(tracks=tracks, experts=experts, matched=matched_cosines(view, seed=seed, device=device, each=each))
 
 
-def join(pieces: Sequence[Piece]) -> Piece:
-    """The comparison of all layers from that of its pieces, in order."""
-    first = pieces[0]
-    return Piece(
-        tracks={family: _join([piece.tracks[family] for piece in pieces]) for family in first.tracks},
+def join(shards: Sequence[Shard]) -> Shard:
+    """The comparison of all layers from its shards, in order."""
+    first = shards[0]
+    return Shard(
+        tracks={family: _join([shard.tracks[family] for shard in shards]) for family in first.tracks},
         experts={
-            family: [_join(list(tracks)) for tracks in zip(*(piece.experts[family] for piece in pieces), strict=True)]
+            family: [_join(list(tracks)) for tracks in zip(*(shard.experts[family] for shard in shards), strict=True)]
             for family in first.experts
         },
-        matched=[pair for piece in pieces for pair in piece.matched],
+        matched=[pair for shard in shards for pair in shard.matched],
     )
 
 
@@ -93,23 +91,23 @@ def _join(tracks: Sequence[FamilyTrack]) -> FamilyTrack:
         for path, why in track.absent.items():
             pair, _, field = path.partition(".")
             absent[f"{int(pair) + len(pairs)}.{field}"] = why
-        norms += track.norms[1:]  # a piece's first layer is the last of the piece before
+        norms += track.norms[1:]  # a shard's first layer is the last of the shard before
         pairs += track.pairs
     return FamilyTrack(norms=norms, pairs=pairs, absent=absent)
 
 
-# --- a piece on disk: JSON keeps every bit of a float ---------------------------------------------------------------
+# --- a shard on disk: JSON keeps every bit of a float ---------------------------------------------------------------
 
 
-def to_plain(piece: Piece) -> dict[str, Any]:
-    return plain(piece)
+def to_plain(shard: Shard) -> dict[str, Any]:
+    return plain(shard)
 
 
-def from_plain(tree: Mapping[str, Any]) -> Piece:
+def from_plain(tree: Mapping[str, Any]) -> Shard:
     def track(stored: Mapping[str, Any]) -> FamilyTrack:
         return FamilyTrack(**stored | {"pairs": [FamilyPair(**pair) for pair in stored["pairs"]]})
 
-    return Piece(
+    return Shard(
         tracks={family: track(stored) for family, stored in tree["tracks"].items()},
         experts={family: [track(stored) for stored in each] for family, each in tree["experts"].items()},
         matched=[MatchedPair(**pair) for pair in tree["matched"]],

@@ -37,7 +37,7 @@ def make(analysis: str, checkpoint: Checkpoint, layers: range, settings: Setting
     """Measure the piece of these layers."""
     view, device, seed = restricted(analysis, checkpoint, settings), arithmetic_device(settings), settings.seed
     if analysis == "null_residual":
-        found = layer_shards.compare(view, layers, seed=seed, device=device, spectra=settings.spectra)
+        found = layer_shards.measure_shard(view, layers, seed=seed, device=device, spectra=settings.spectra)
         return layer_shards.to_plain(found), {}
     read = head_grams.reader(view, device=device)
     return {}, head_shards.to_tensors(head_shards.measure_piece(read, layers, view.shape, seed=seed))

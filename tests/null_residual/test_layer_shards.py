@@ -69,7 +69,7 @@ def test_a_piece_written_and_read_back_is_the_piece(checkpoint, monkeypatch):
     monkeypatch.setattr(shards, "SHARD_BYTES", 1)
 
     def through_json(layers):
-        piece = shards.compare(checkpoint, layers, seed=3, device="cpu", spectra="exact")
+        piece = shards.measure_shard(checkpoint, layers, seed=3, device="cpu", spectra="exact")
         return shards.from_plain(json.loads(json.dumps(shards.to_plain(piece))))
 
     joined = null_residual.measure(checkpoint, seed=3, device="cpu", part=through_json)
