@@ -1,4 +1,4 @@
-"""What are a head's spectrum and its attention, layer by layer?"""
+"""Spectra of the heads' metrics, and statistics of the heads' attention on a text, layer by layer."""
 
 from analyses.attention_stats.analysis import AttentionProbe as AttentionProbe
 from analyses.attention_stats.analysis import analyse as analyse

@@ -1,10 +1,9 @@
-"""What are a head's spectrum and its attention, layer by layer?
+"""Spectra of the heads' metrics g = W_kᵀ W_q, and statistics of the heads' attention on a text, layer by layer.
 
-Static: singular values of the head metric g = W_kᵀ W_q, from the weights alone. The published key
-holds those of W_k W_qᵀ, another matrix; the exact ones come from thin QR factors of both sides and
-one d×d problem per head, never a hidden × hidden matrix. Dynamic: what `attention_probe` saw of
-the attention on the calibration text. A layer's temperature is 1/(mean over heads of the standard
-deviation of its logits), the measured counterpart of what the published scripts read off a gain.
+Static: singular values of g, from the weights alone. The published key holds those of W_k W_qᵀ, another matrix; the
+exact ones come from thin QR factors of both sides and one d×d problem per head, never a hidden × hidden matrix.
+Dynamic: what `AttentionProbe` measured of the attention on the calibration text. A layer's temperature is 1/(mean over
+heads of the standard deviation of its logits), the measured counterpart of what the published scripts read off a gain.
 """
 
 from dataclasses import dataclass, field
@@ -95,19 +94,16 @@ def measure(
     What the probe raised during the pass; InputError if a layer's attention never reached it.
     """
     shape = checkpoint.shape
-    absent: dict[str, str] = {}
-    static, energy = [], 0.0
+    static, energy_errors = [], []
     for layer in range(shape.layers):
-        of_heads, error = _static(checkpoint, layer, device)
-        static.append(of_heads)
-        energy = max(energy, error)
+        spectra_of_layer, energy_error = _static(checkpoint, layer, device)
+        static.append(spectra_of_layer)
+        energy_errors.append(energy_error)
         tick(layer + 1, shape.layers)
-        for head, values in enumerate(of_heads.gained_singvals_per_head):
-            if values is None:
-                absent[f"static.{layer}.gained_singvals_per_head.{head}"] = "this head's queries or keys are all zero"
+    absent = _absent_heads(static)
     identities = {
         "singvals_energy": Metric(
-            value=energy,
+            value=max(energy_errors),
             n={"heads": shape.layers * shape.heads},
             method="|Σσ² − ‖g‖²| / ‖g‖², ‖g‖² from traces of d×d matrices; worst head",
         )
@@ -119,10 +115,10 @@ def measure(
         }
         absent |= dict.fromkeys(("dynamic", "temperature", "calibration", "queries"), no_forward)
     else:
-        seen = _seen(probe, shape.layers)
-        dynamic = [_dynamic(means, layer, absent) for layer, means in enumerate(seen)]
-        temperature = [_temperature(means, layer, absent) for layer, means in enumerate(seen)]
-        identities |= _probe_identities(seen, facts)
+        by_layer = _means_by_layer(probe, shape.layers)
+        dynamic = [_dynamic(means, layer, absent) for layer, means in enumerate(by_layer)]
+        temperature = [_temperature(means, layer, absent) for layer, means in enumerate(by_layer)]
+        identities |= _probe_identities(by_layer, facts)
     return AttentionStats(
         model=checkpoint.name,
         dtype="float64" if facts is None else facts.dtype,
@@ -133,7 +129,7 @@ def measure(
         dynamic=dynamic,
         temperature=temperature,
         calibration=facts,
-        queries=None if dynamic is None else seen[0].queries,
+        queries=None if dynamic is None else by_layer[0].queries,
         metrics={},
         identities=identities,
         absent=absent,
@@ -141,14 +137,23 @@ def measure(
     )
 
 
+def _absent_heads(static: list[StaticLayer]) -> dict[str, str]:
+    return {
+        f"static.{layer}.gained_singvals_per_head.{head}": "this head's queries or keys are all zero"
+        for layer, spectra_of_layer in enumerate(static)
+        for head, values in enumerate(spectra_of_layer.gained_singvals_per_head)
+        if values is None
+    }
+
+
 def _static(checkpoint: Checkpoint, layer: int, device: str) -> tuple[StaticLayer, float]:
     """Spectra of one layer, and the worst head's |Σσ² − ‖g‖²|/‖g‖². The keys of a group are factored once."""
     query = checkpoint.head_blocks("q_proj", layer, device=device)  # (head, head_dim, hidden)
     key = checkpoint.head_blocks("k_proj", layer, device=device)  # (kv_head, head_dim, hidden)
-    own_key = torch.arange(len(query), device=key.device) // (len(query) // len(key))  # (head,), of each query head
+    key_of = torch.arange(len(query), device=key.device) // (len(query) // len(key))  # (head,) its key head
     exact = _singvals(key, query)
     # ‖g‖² = tr(W_k W_kᵀ W_q W_qᵀ)
-    norm_sq = ((key @ key.mT)[own_key] * (query @ query.mT)).sum((-2, -1))
+    norm_sq = ((key @ key.mT)[key_of] * (query @ query.mT)).sum((-2, -1))
     error = (exact.square().sum(-1) - norm_sq).abs() / norm_sq.clamp_min(torch.finfo(torch.float64).tiny)
     published = torch.linalg.svdvals(key.unsqueeze(1) @ _by_group(query, key).mT).flatten(0, 1)
     del query, key
@@ -157,8 +162,8 @@ def _static(checkpoint: Checkpoint, layer: int, device: str) -> tuple[StaticLaye
     if checkpoint.has_qk_norm:
         query_norm, key_norm = (rows.norm(dim=(-2, -1), keepdim=True) for rows in (query, key))
         if checkpoint.architecture.qk_norm == "whole projection":  # which cancels the size of all heads together
-            query_norm, key_norm = query_norm.norm().expand_as(query_norm), key_norm[own_key].norm().expand_as(key_norm)
-        alive = ((query_norm > 0) & (key_norm[own_key] > 0)).flatten().cpu()
+            query_norm, key_norm = query_norm.norm().expand_as(query_norm), key_norm[key_of].norm().expand_as(key_norm)
+        alive = ((query_norm > 0) & (key_norm[key_of] > 0)).flatten().cpu()
         # The norms cancel the size of W_q x and W_k x, not that of their own gains, which come after.
         query = query / query_norm * qk_gain(checkpoint, "q_proj", layer, len(query), device)
         key = key / key_norm * qk_gain(checkpoint, "k_proj", layer, len(key), device)
@@ -180,7 +185,7 @@ def _by_group(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
     return query.unflatten(0, (len(key), -1))
 
 
-def _seen(probe: AttentionProbe, layers: int) -> list[HeadMeans]:
+def _means_by_layer(probe: AttentionProbe, layers: int) -> list[HeadMeans]:
     if probe.failure is not None:
         raise probe.failure
     if missing := [layer for layer in range(layers) if layer not in probe.layers]:
@@ -211,8 +216,8 @@ def _temperature(means: HeadMeans, layer: int, absent: dict[str, str]) -> float 
     return None
 
 
-def _probe_identities(seen: list[HeadMeans], facts: ForwardFacts) -> dict[str, Metric]:
-    rows = {"rows": sum(means.queries * len(means.entropy) for means in seen)}
+def _probe_identities(by_layer: list[HeadMeans], facts: ForwardFacts) -> dict[str, Metric]:
+    rows = {"rows": sum(means.queries * len(means.entropy) for means in by_layer)}
 
     def worst(values: list[float], method: str) -> Metric:
         layer = max(range(len(values)), key=values.__getitem__)
@@ -221,11 +226,11 @@ def _probe_identities(seen: list[HeadMeans], facts: ForwardFacts) -> dict[str, M
     source = "the model's own probabilities" if facts.attention == "eager" else "probabilities recomputed from q and k"
     return {
         "entropy_bound": worst(
-            [max(0.0, means.entropy_excess) for means in seen],
+            [max(0.0, means.entropy_excess) for means in by_layer],
             "excess of the entropy over ln(visible keys), or below 0, in nats; worst query",
         ),
         "row_sum": worst(
-            [means.row_sum_error for means in seen], f"|Σ over visible keys − 1| of {source}; worst query"
+            [means.row_sum_error for means in by_layer], f"|Σ over visible keys − 1| of {source}; worst query"
         ),
     }
 

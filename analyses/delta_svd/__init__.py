@@ -1,4 +1,4 @@
-"""What does a layer write into the residual stream?"""
+"""What each layer adds to the residual stream: sizes, spectra and directions, and phases of depth."""
 
 from analyses.delta_svd.analysis import DeltaProbe as DeltaProbe
 from analyses.delta_svd.analysis import analyse as analyse

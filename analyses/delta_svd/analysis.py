@@ -1,9 +1,9 @@
-"""What does a layer write into the residual stream?
+"""What each layer adds to the residual stream: sizes, spectra and directions of δ_ℓ, and phases of depth.
 
 δ_ℓ = h_{ℓ+1} − h_ℓ on the calibration text, the first token of each sequence dropped. The hidden
 states are those that enter the decoder layers and the final norm: the library's last hidden state
 is *after* that norm, so that the published last δ was no layer's write; it is kept beside the right
-one in `published_last`. `writes` measures one layer, `delta_probe` feeds it, `phases` compares runs of layers.
+one in `published_last`. `writes` measures one layer, `probe` feeds it, `phases` compares runs of layers.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -125,8 +125,7 @@ def measure(
         published_last=_published_last(probe.published_last),
         metrics=_metrics(writes, cos_centred, tests, tokens / checkpoint.shape.hidden, seed),
         identities=_identities(probe, depth),
-        absent=_absent(writes, phases, tests)
-        | ({} if probe.published_last else {"published_last.*": "the model's last layer was left out"}),
+        absent=_absent(writes, phases, tests, probe.published_last),
         notes=_notes(checkpoint, facts),
     )
     return record, {"directions": directions.float(), "directions_centred": centred.float()}
@@ -232,8 +231,20 @@ def _identities(probe: DeltaProbe, depth: int) -> dict[str, Metric]:
 
 
 def _absent(
-    writes: list[LayerWrite], phases: dict[str, Phase | None], tests: dict[str, PhaseTest]
+    writes: list[LayerWrite], phases: dict[str, Phase | None], tests: dict[str, PhaseTest], published: LayerWrite | None
 ) -> dict[str, str]:
+    """Why a key holds nulls, by path pattern, for the keys that do."""
+    absent = _absent_phases(phases)
+    for layer, write in enumerate(writes):
+        absent |= _absent_layer(layer, write)
+    if any(write.spectrum is None or write.centred is None for write in writes):
+        absent["phases.*"] = "a layer of the phase, or all others, have no top direction"
+        absent["published_last.*"] = "the layer's input is zero, or equal to the final norm's output"
+    absent |= dict.fromkeys((key for key, test in tests.items() if test.p is None), NO_TEST)
+    return absent | ({} if published else {"published_last.*": "the model's last layer was left out"})
+
+
+def _absent_phases(phases: dict[str, Phase | None]) -> dict[str, str]:
     absent: dict[str, str] = {}
     for name, phase in phases.items():
         if phase is None:
@@ -241,23 +252,22 @@ def _absent(
         elif phase.first == phase.last:
             for key in ("intra", "intra_centred", "capture_left_out*"):
                 absent[f"phases.{name}.{key}"] = "a single layer has no other layer in its phase"
-    for layer, write in enumerate(writes):
-        if write.spectrum is None:
-            nothing = "the layer writes nothing on this text"
-            absent |= {f"layers.{layer}.*": nothing, f"abs_cos.{layer}.*": nothing, f"abs_cos.*.{layer}": nothing}
-        if write.centred is None:
-            same = "the layer writes the same to every token"
-            for path in (f"layers.{layer}.centred", f"abs_cos_centred.{layer}.*", f"abs_cos_centred.*.{layer}"):
-                absent[path] = same
-        if write.without_outliers is None:
-            absent[f"layers.{layer}.without_outliers"] = "the layer writes to the left-out feature dimensions only"
-        if write.size.rel_step_mean is None:
-            for key in ("rel_step_*", "cos_delta_h_mean", "parallel_frac"):
-                absent[f"layers.{layer}.{key}"] = "the layer's input is zero everywhere"
-    if any(write.spectrum is None or write.centred is None for write in writes):
-        absent["phases.*"] = "a layer of the phase, or all others, have no top direction"
-        absent["published_last.*"] = "the layer's input is zero, or equal to the final norm's output"
-    return absent | dict.fromkeys((key for key, test in tests.items() if test.p is None), NO_TEST)
+    return absent
+
+
+def _absent_layer(layer: int, write: LayerWrite) -> dict[str, str]:
+    at, reasons = f"layers.{layer}", {}
+    if write.spectrum is None:
+        reasons["the layer writes nothing on this text"] = (f"{at}.*", f"abs_cos.{layer}.*", f"abs_cos.*.{layer}")
+    if write.centred is None:
+        paths = (f"{at}.centred", f"abs_cos_centred.{layer}.*", f"abs_cos_centred.*.{layer}")
+        reasons["the layer writes the same to every token"] = paths
+    if write.without_outliers is None:
+        reasons["the layer writes to the left-out feature dimensions only"] = (f"{at}.without_outliers",)
+    if write.size.rel_step_mean is None:
+        paths = (f"{at}.rel_step_*", f"{at}.cos_delta_h_mean", f"{at}.parallel_frac")
+        reasons["the layer's input is zero everywhere"] = paths
+    return {path: why for why, paths in reasons.items() for path in paths}
 
 
 def _notes(checkpoint: Checkpoint, facts: ForwardFacts) -> list[str]:

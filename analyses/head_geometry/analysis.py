@@ -1,9 +1,9 @@
-"""Does a head's spectrum predict how it attends?
+"""Correlation of the heads' spectra with how they attend.
 
-Seven descriptors of each head's spectrum (`analyses.head_geometry.descriptors`) against its mean attention entropy and the mean
-standard deviation of its logits, for three spectra: as published (of W_k W_qᵀ), exact (of g = W_kᵀ W_q) and gained (of
-g with the norm gains folded in, scale-free under q/k norms). Claims use the exact one. `analyses.head_geometry.correlation` says how
-r is split by depth and what chance gives, `analyses.head_geometry.table` which descriptor is best.
+Seven descriptors of each head's spectrum (`descriptors`) against its mean attention entropy and the mean standard
+deviation of its logits, for three spectra: as published (of W_k W_qᵀ), exact (of g = W_kᵀ W_q) and gained (of g with
+the norm gains folded in, scale-free under q/k norms). Claims use the exact one. `correlation` says how r is split by
+depth and what chance gives, `table` which descriptor is best.
 
 Association is not mechanism: a larger ‖g‖ spreads the logits and so lowers the entropy by arithmetic.
 """
@@ -16,7 +16,7 @@ import numpy as np
 
 from analyses.forward.inputs import Inputs
 from analyses.head_geometry.descriptors import DESCRIPTORS, describe
-from analyses.head_geometry.table import Table, tabulate, unfit
+from analyses.head_geometry.table import Association, Table, tabulate, unfit
 from analyses.records import SCHEMA_VERSION, Metric
 
 VERSIONS = {
@@ -62,36 +62,17 @@ def measure(attention: Mapping[str, Any], *, seed: int, claimed_only: bool = Fal
     HeadGeometry.
     """
     shape = attention["num_layers"], attention["num_heads"]
-    absent: dict[str, str] = {}
     descriptors = {version: describe(_spectra(attention["static"], key, shape)) for version, key in VERSIONS.items()}
-    for version, found in descriptors.items():
-        if not all(np.isfinite(values).all() for values in found.values()):
-            absent[f"descriptors.{version}.*"] = "the spectrum is zero, or its smallest value is rounding error"
     outcomes = {name: _outcome(attention["dynamic"], key, shape) for name, key in OUTCOMES.items()}
-    for name, values in outcomes.items():
-        if values is None:
-            absent[f"outcomes.{name}"] = attention.get("absent", {}).get("dynamic", "no forward pass was run")
-        elif not np.isfinite(values).all():
-            absent[f"outcomes.{name}.*"] = "no query of the text sees enough keys"
+    no_forward = attention.get("absent", {}).get("dynamic", "no forward pass was run")
+    absent = _absent(descriptors, outcomes, no_forward)
     tables: dict[str, dict[str, Table | None]] = {version: {} for version in VERSIONS}
     for version in VERSIONS:
         for name, values in outcomes.items():
-            path = f"tables.{version}.{name}"
-            reason = absent[f"outcomes.{name}"] if values is None else unfit(descriptors[version], values)
-            if claimed_only and (version, name) != (CLAIMED_VERSION, CLAIMED_OUTCOME):
-                reason = "no claim reads it"
-            if reason:
-                tables[version][name], absent[path] = None, reason
-                continue
-            tables[version][name], reasons = tabulate(descriptors[version], values, seed=seed)
-            absent |= {f"{path}.{pattern}": why for pattern, why in reasons.items()}
-
-    table, entropy = tables[CLAIMED_VERSION][CLAIMED_OUTCOME], outcomes[CLAIMED_OUTCOME]
-    if table is None:
-        reason = absent[f"tables.{CLAIMED_VERSION}.{CLAIMED_OUTCOME}"]
-        metrics = {name: Metric(value=None, reason=reason, applies=entropy is not None) for name in CLAIMS}
-    else:
-        metrics = _claims(table)
+            claimed = (version, name) == (CLAIMED_VERSION, CLAIMED_OUTCOME)
+            table, reasons = _table(descriptors[version], values, no_forward, claimed or not claimed_only, seed=seed)
+            tables[version][name] = table
+            absent |= {f"tables.{version}.{name}{pattern}": why for pattern, why in reasons.items()}
     return HeadGeometry(
         model=attention["model"],
         dtype=attention["dtype"],
@@ -100,7 +81,7 @@ def measure(attention: Mapping[str, Any], *, seed: int, claimed_only: bool = Fal
         descriptors=descriptors,
         outcomes=outcomes,
         tables=tables,
-        metrics=metrics,
+        metrics=_metrics(tables, outcomes, absent),
         identities=_identities(attention["static"], descriptors, tables, shape),
         absent=absent,
         notes=[
@@ -117,6 +98,46 @@ def measure(attention: Mapping[str, Any], *, seed: int, claimed_only: bool = Fal
             "show the same association, it is mechanical.",
         ],
     )
+
+
+def _absent(
+    descriptors: Mapping[str, Mapping[str, np.ndarray]], outcomes: Mapping[str, np.ndarray | None], no_forward: str
+) -> dict[str, str]:
+    """Why descriptors and outcomes hold nulls, for those that do."""
+    absent = {}
+    for version, of_version in descriptors.items():
+        if not all(np.isfinite(values).all() for values in of_version.values()):
+            absent[f"descriptors.{version}.*"] = "the spectrum is zero, or its smallest value is rounding error"
+    for name, values in outcomes.items():
+        if values is None:
+            absent[f"outcomes.{name}"] = no_forward
+        elif not np.isfinite(values).all():
+            absent[f"outcomes.{name}.*"] = "no query of the text sees enough keys"
+    return absent
+
+
+def _table(
+    descriptors: Mapping[str, np.ndarray], outcome: np.ndarray | None, no_forward: str, wanted: bool, *, seed: int
+) -> tuple[Table | None, dict[str, str]]:
+    """The associations with one outcome, and the reason for each null by the rest of its path; "" for the table."""
+    reason = no_forward if outcome is None else unfit(descriptors, outcome)
+    if reason or not wanted:
+        return None, {"": reason if wanted else "no claim reads it"}
+    table, reasons = tabulate(descriptors, outcome, seed=seed)
+    return table, {f".{pattern}": why for pattern, why in reasons.items()}
+
+
+def _metrics(
+    tables: Mapping[str, Mapping[str, Table | None]],
+    outcomes: Mapping[str, np.ndarray | None],
+    absent: Mapping[str, str],
+) -> dict[str, Metric]:
+    """The claimed numbers, or why the table that holds them is not there."""
+    if (table := tables[CLAIMED_VERSION][CLAIMED_OUTCOME]) is not None:
+        return _claims(table)
+    reason = absent[f"tables.{CLAIMED_VERSION}.{CLAIMED_OUTCOME}"]
+    applies = outcomes[CLAIMED_OUTCOME] is not None
+    return {name: Metric(value=None, reason=reason, applies=applies) for name in CLAIMS}
 
 
 def _spectra(static: Sequence[Mapping[str, Any]], key: str, shape: tuple[int, int]) -> np.ndarray:
@@ -199,13 +220,8 @@ def _identities(
         modes = _spectra(static, key, shape).shape[-1]
         product = descriptors[version]["anisotropy"] * descriptors[version]["rank_eff"] / modes - 1
         collinear += np.abs(product[np.isfinite(product)]).tolist()
-        for table in tables[version].values():
-            for found in table.descriptors.values() if table else ():
-                if found:
-                    x, y = found.descriptor_between, found.outcome_between
-                    inside = (found.r["within"] or 0) * np.sqrt(max(0, (1 - x) * (1 - y)))
-                    outside = (found.r["between"] or 0) * np.sqrt(max(0, x * y))
-                    split.append(abs(found.r["pooled"] - inside - outside))
+        for table in filter(None, tables[version].values()):
+            split += [_split_error(found) for found in table.descriptors.values() if found]
     cases = (
         (
             "anisotropy_rank_eff",
@@ -226,6 +242,14 @@ def _identities(
         )
         for name, found, method, unit, reason in cases
     }
+
+
+def _split_error(found: Association) -> float:
+    """|r − its within-layer part − its between-layer part|."""
+    x, y = found.descriptor_between, found.outcome_between
+    within = (found.r["within"] or 0) * np.sqrt(max(0, (1 - x) * (1 - y)))
+    between = (found.r["between"] or 0) * np.sqrt(max(0, x * y))
+    return abs(found.r["pooled"] - within - between)
 
 
 def analyse(inputs: Inputs) -> tuple[HeadGeometry, dict[str, Any]]:

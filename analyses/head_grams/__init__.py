@@ -1,4 +1,4 @@
-"""Are the head metrics g = W_kᵀ W_q of different layers related, and what shape are they?"""
+"""Head metrics g = W_kᵀ W_q: their spectra and signs, and their similarity and shared subspaces across layers."""
 
 from analyses.head_grams.analysis import MIXED as MIXED
 from analyses.head_grams.analysis import analyse as analyse

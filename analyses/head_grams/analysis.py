@@ -1,9 +1,9 @@
-"""Are the head metrics g = W_kᵀ W_q of different layers related, and what shape are they?
+"""Head metrics g = W_kᵀ W_q: their spectra and signs, and their similarity and shared subspaces across layers.
 
-Three claims are read from here: whether heads of adjacent layers have similar metrics whatever the
-order of heads (HG1), whether their leading subspaces are shared (HG2), and whether g + gᵀ is of mixed
-sign (HG3). Each head alone is measured in `head_metric`, pairs of layers in `head_pairs`, both in the pieces of
-`head_shards`; this module puts the record together.
+Three claims are read from here: whether heads of adjacent layers have similar metrics whatever the order of heads
+(HG1), whether their leading subspaces are shared (HG2), and whether g + gᵀ is of mixed sign (HG3). Each head alone is
+measured in `one_head`, pairs of layers in `layer_pairs`, both in the shards of `shards`; this module puts the record
+together.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,8 +17,8 @@ from analyses.forward.inputs import Inputs
 from analyses.head_grams.all_pairs import FLOAT32_HIDDEN
 from analyses.head_grams.layer_pairs import Compared, Pairs, compare_layers, mean, median
 from analyses.head_grams.one_head import HeadMetrics, Reader, curvature
-from analyses.head_grams.shards import TOP, Part, head_shards, matches_all, measure_piece
-from analyses.head_grams.subspaces import compare_subspaces
+from analyses.head_grams.shards import TOP, ShardOf, head_shards, matches_all, measure_shard
+from analyses.head_grams.subspaces import Overlaps, compare_subspaces
 from analyses.numerics.intervals import bootstrap
 from analyses.progress import Count, Tick, silent
 from analyses.records import SCHEMA_VERSION, Metric, nulls, plain
@@ -74,7 +74,7 @@ class HeadGrams:
 
 
 def measure(
-    checkpoint: Checkpoint, *, seed: int, device: str, part: Part | None = None, tick: Tick = silent
+    checkpoint: Checkpoint, *, seed: int, device: str, part: ShardOf | None = None, tick: Tick = silent
 ) -> tuple[HeadGrams, dict[str, torch.Tensor]]:
     """Measure a checkpoint's head metrics, reading a layer at a time.
 
@@ -83,7 +83,7 @@ def measure(
     checkpoint : weights by layer; biases of queries and keys and q/k norms are left out (see `notes`).
     seed : of the bootstrap intervals and of the scrambled coordinates that give the chance level.
     device : where products are computed.
-    part : gives the pieces that were measured elsewhere; None to measure them all here.
+    part : gives the shards that were measured elsewhere; None to measure them all here.
 
     Returns
     -------
@@ -113,23 +113,13 @@ def measure_heads(
     model: str,
     notes: Sequence[str],
     seed: int,
-    part: Part | None = None,
+    part: ShardOf | None = None,
     tick: Tick = silent,
 ) -> tuple[HeadGrams, dict[str, torch.Tensor]]:
     """`measure` on the heads that `read(layer)` returns."""
-    layers, heads, head_dim, hidden = shape.layers, shape.heads, shape.head_dim, shape.hidden
-    top, all_pairs = min(TOP, head_dim, hidden), matches_all(shape)
-    steps = Count(tick, layers + (0 if all_pairs else layers * (layers + 1) // 2))
-    facts: HeadMetrics | None = None
-    products: list[Compared] = []
-    for shard in head_shards(shape):
-        piece = (part(shard) if part else None) or measure_piece(read, shard, shape, seed=seed, tick=tick)
-        for layer, own in zip(shard, steps.over(piece.facts), strict=True):
-            if facts is None:  # of all layers, once and whole: the directions are most of what is held
-                facts = HeadMetrics(*(torch.empty(layers, *value.shape, dtype=value.dtype) for value in own))
-            for whole, value in zip(facts, own, strict=True):
-                whole[layer] = value
-        products += piece.products if all_pairs else steps.over(piece.products)
+    heads, head_dim, hidden = shape.heads, shape.head_dim, shape.hidden
+    top = min(TOP, head_dim, hidden)
+    facts, products = _all_layers(read, shape, seed=seed, part=part, tick=tick)
     dead, flat = facts.is_zero.numpy(), facts.is_flat.numpy()  # (layer, head)
     norms = np.where(dead, np.nan, facts.fro_sq.sqrt().numpy())  # (layer, head)
     pairs = compare_layers(products, norms)
@@ -150,10 +140,7 @@ def measure_heads(
         mean_abs_similarity_matched=pairs.matched_mean,
         similarity_chance=median(np.abs(pairs.chance)),
         overlap_chance=top / hidden,
-        overlap_chance_matched=overlap and overlap.chance_matched,
-        overlap_adjacent=overlap and overlap.adjacent,
-        overlap_adjacent_matched=overlap and overlap.adjacent_matched,
-        overlap_by_distance=overlap and overlap.by_distance,
+        **{f"overlap_{field}": overlap and getattr(overlap, field) for field in Overlaps._fields},
         published=_published(facts, pairs.gram, dead),
     )
     record = HeadGrams(
@@ -165,10 +152,29 @@ def measure_heads(
         **values,
         metrics=_metrics(values, seed=seed),
         identities=_identities(facts, pairs),
-        absent=_absent(values, all_pairs=all_pairs),
+        absent=_absent(values, all_pairs=matches_all(shape)),
         notes=list(notes),
     )
     return record, {"directions": facts.directions}
+
+
+def _all_layers(
+    read: Reader, shape: Shape, *, seed: int, part: ShardOf | None, tick: Tick
+) -> tuple[HeadMetrics, list[Compared]]:
+    """The facts of all heads, (layer, head, …), and the comparisons of all layers, shard by shard."""
+    all_pairs = matches_all(shape)
+    steps = Count(tick, shape.layers + (0 if all_pairs else shape.layers * (shape.layers + 1) // 2))
+    facts: HeadMetrics | None = None
+    products: list[Compared] = []
+    for layers in head_shards(shape):
+        shard = (part(layers) if part else None) or measure_shard(read, layers, shape, seed=seed, tick=tick)
+        for layer, of_layer in zip(layers, steps.over(shard.facts), strict=True):
+            if facts is None:  # of all layers, once and whole: the directions are most of what is held
+                facts = HeadMetrics(*(torch.empty(shape.layers, *x.shape, dtype=x.dtype) for x in of_layer))
+            for whole, values in zip(facts, of_layer, strict=True):
+                whole[layer] = values
+        products += shard.products if all_pairs else steps.over(shard.products)
+    return facts, products
 
 
 def _similarity(gram: np.ndarray, dead: np.ndarray) -> np.ndarray:
@@ -181,12 +187,12 @@ def _published(facts: HeadMetrics, gram: np.ndarray, dead: np.ndarray) -> dict[s
     """How far the published formulas are from what their text says; over heads that are not zero."""
     live = ~dead
     exact, published = facts.fro_sq.numpy()[live], facts.fro_sq_published.numpy()[live]
-    own = np.einsum("llh->lh", gram)[live]
+    diagonal = np.einsum("llh->lh", gram)[live]
     varied = min(len(np.unique(exact)), len(np.unique(published))) > 1
     return {
         "fro_sq_ratio": median(published / exact),
         "fro_sq_pearson": float(np.corrcoef(published, exact)[0, 1]) if varied else None,
-        "self_similarity": median(own / published),
+        "self_similarity": median(diagonal / published),
         "direction_abs_cos": mean(facts.published_abs_cos.numpy()[live]),
         "direction_crosstalk": median(facts.published_crosstalk.numpy()[live]),
     }
@@ -214,13 +220,13 @@ def _metrics(values: Mapping[str, Any], *, seed: int) -> dict[str, Metric]:
 
 def _over_pairs(values: np.ndarray, how: str, *, seed: int) -> Metric:
     """Median over pairs and heads of (pair, head) values, where NaN means not measured."""
-    there = values[~np.isnan(values).all(axis=1)]
-    n = {"pairs": len(there), "heads": int((~np.isnan(there)).sum())}
-    if not len(there):
+    known = values[~np.isnan(values).all(axis=1)]
+    n = {"pairs": len(known), "heads": int((~np.isnan(known)).sum())}
+    if not len(known):
         return Metric(value=None, n=n, reason="in every pair of adjacent layers, no two heads could be compared")
     return Metric(
-        value=float(np.nanmedian(there)),
-        interval=bootstrap(lambda drawn: np.array([np.nanmedian(there[i]) for i in drawn]), len(there), seed=seed),
+        value=float(np.nanmedian(known)),
+        interval=bootstrap(lambda drawn: np.array([np.nanmedian(known[i]) for i in drawn]), len(known), seed=seed),
         n=n,
         method=f"median over pairs of adjacent layers and heads, {how}; bootstrap over pairs",
     )
@@ -228,14 +234,14 @@ def _over_pairs(values: np.ndarray, how: str, *, seed: int) -> Metric:
 
 def _mixed_sign_share(negative: np.ndarray, *, seed: int) -> Metric:
     """Share of heads whose negative energy lies in `MIXED`, from (layer, head) curvatures."""
-    there = negative[~np.isnan(negative).all(axis=1)]
-    n = {"heads": int((~np.isnan(there)).sum()), "layers": len(there)}
-    if not len(there):
+    known = negative[~np.isnan(negative).all(axis=1)]
+    n = {"heads": int((~np.isnan(known)).sum()), "layers": len(known)}
+    if not len(known):
         return Metric(value=None, n=n, reason="g + gᵀ is zero for every head")
-    mixed = np.where(np.isnan(there), np.nan, (there >= MIXED[0]) & (there <= MIXED[1]))
+    mixed = np.where(np.isnan(known), np.nan, (known >= MIXED[0]) & (known <= MIXED[1]))
     return Metric(
         value=float(np.nanmean(mixed)),
-        interval=bootstrap(lambda drawn: np.array([np.nanmean(mixed[i]) for i in drawn]), len(there), seed=seed),
+        interval=bootstrap(lambda drawn: np.array([np.nanmean(mixed[i]) for i in drawn]), len(known), seed=seed),
         n=n,
         method="share of heads; bootstrap over layers",
     )
@@ -246,8 +252,8 @@ def _identities(facts: HeadMetrics, pairs: Pairs) -> dict[str, Metric]:
     scale = torch.where(facts.scale > 0, facts.scale, 1).numpy()  # (layer, head); a zero head violates nothing
     layers, heads = scale.shape
     gram = pairs.gram / np.einsum("ah,bh->abh", scale, scale)  # (layer, layer, head)
-    own = np.einsum("aah->ah", gram)
-    product = np.sqrt(np.einsum("ah,bh->abh", own, own))
+    diagonal = np.einsum("aah->ah", gram)
+    product = np.sqrt(np.einsum("ah,bh->abh", diagonal, diagonal))
     eigenvalues = facts.sym_eigs.numpy()
     trace = eigenvalues.sum(-1) - 2 * facts.trace.numpy()
     square = np.square(eigenvalues).sum(-1) - 2 * (facts.fro_sq + facts.trace_of_square).numpy()
@@ -258,7 +264,7 @@ def _identities(facts: HeadMetrics, pairs: Pairs) -> dict[str, Metric]:
         return Metric(value=max(0.0, float(violation.max())), n=n, method=method)
 
     return {
-        "gram_diagonal": worst(np.abs(own - facts.fro_sq.numpy() / scale**2), per_head, two),
+        "gram_diagonal": worst(np.abs(diagonal - facts.fro_sq.numpy() / scale**2), per_head, two),
         "cauchy_schwarz": worst(np.abs(gram) - product, {"pairs": gram.size}, f"|gram| − √(diag diag), {two}"),
         "gram_psd": worst(-np.linalg.eigvalsh(np.moveaxis(gram, 2, 0)), {"heads": heads}, f"lowest eigenvalue, {two}"),
         "gram_symmetry": worst(np.array(pairs.asymmetry), {"layers": layers}, "relative to a layer's largest ⟨g, g'⟩"),

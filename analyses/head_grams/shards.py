@@ -1,9 +1,9 @@
-"""The heads of a large model in pieces: which there are, one piece measured, and one on disk.
+"""The heads of a large model, split into shards: the list of shards, one of them measured, and one on disk.
 
-A piece is some layers ℓ: the facts of their heads, and their comparisons with all layers ℓ' ≥ ℓ. Every comparison is
-computed by itself and put in its place, so nothing is summed over pieces, and their number moves no bit. The list of
-pieces follows from the headers alone, and every run goes over the same list. A model whose layers are compared through
-the entries of g (`head_pairs`) is one piece: that takes minutes, and its tiles hold all layers.
+A shard is some layers ℓ: the facts of their heads, and their comparisons with all layers ℓ' ≥ ℓ. Every comparison is
+computed by itself and put in its place, so nothing is summed over shards, and their number changes no bit. The list of
+shards follows from the headers alone, so every run has the same. A model whose layers are compared through the entries
+of g (`all_pairs`) is one shard: that takes minutes, and its tiles hold all layers.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,18 +19,18 @@ from analyses.weights.shape import Shape
 
 TOP = 8  # leading directions of a head that make its subspace, at most
 MATCH_WORK = 1.5e13  # operations, 5 minutes of one core; beyond it only adjacent layers are matched
-SHARD_WORK = 1.8e14  # operations of a piece, unless one layer has more: an hour of one core
+SHARD_WORK = 1.8e14  # operations of a shard, unless one layer has more: an hour of one core
 
 
-class Piece(NamedTuple):
+class Shard(NamedTuple):
     """Some layers' heads; both run in the order of layers, and may be computed as they are asked for."""
 
     facts: Iterable[HeadMetrics]  # (layer,)
     products: Iterable[Compared]  # (ℓ, ℓ') for each of these ℓ and all ℓ' ≥ ℓ
 
 
-Part = Callable[[range], Piece | None]
-"""Layers → their piece, where it was measured elsewhere."""
+ShardOf = Callable[[range], Shard | None]
+"""Layers → their shard, where it was measured elsewhere."""
 
 
 def matches_all(shape: Shape) -> bool:
@@ -39,16 +39,16 @@ def matches_all(shape: Shape) -> bool:
 
 
 def head_shards(shape: Shape) -> list[range]:
-    """The pieces in order: runs of layers that cover all of them once."""
+    """The shards in order: runs of layers that cover all of them once."""
     if matches_all(shape):
         return [range(shape.layers)]
     starts, work = [0], 0.0
     for layer in range(shape.layers):
-        own = factor_work(shape, layer)
-        if work and work + own > SHARD_WORK:
+        of_layer = factor_work(shape, layer)
+        if work and work + of_layer > SHARD_WORK:
             starts.append(layer)
             work = 0.0
-        work += own
+        work += of_layer
     return [range(start, stop) for start, stop in zip(starts, [*starts[1:], shape.layers], strict=True)]
 
 
@@ -60,36 +60,36 @@ def factor_work(shape: Shape, low: int) -> float:
     return full * (3 if above else 1) + paired * max(0, above - 1)  # 3: itself, the next one, that one scrambled
 
 
-def measure_piece(read: Reader, layers: range, shape: Shape, *, seed: int, tick: Tick = silent) -> Piece:
-    """The piece of these layers; `tick` is told of comparisons through entries, which come all at once."""
+def measure_shard(read: Reader, layers: range, shape: Shape, *, seed: int, tick: Tick = silent) -> Shard:
+    """The shard of these layers; `tick` is told of comparisons through entries, which come all at once."""
     top = min(TOP, shape.head_dim, shape.hidden)
     facts = (head_metrics(read(layer), top) for layer in layers)
     if matches_all(shape):
-        return Piece(facts, by_entries(read, shape.layers, seed=seed, tick=tick))
-    return Piece(facts, by_factors(read, layers, shape.layers, seed=seed))
+        return Shard(facts, by_entries(read, shape.layers, seed=seed, tick=tick))
+    return Shard(facts, by_factors(read, layers, shape.layers, seed=seed))
 
 
-# --- a piece on disk: one tensor a fact, and one or two a comparison, bit by bit -----------------------------------
+# --- a shard on disk: one tensor a fact, and one or two a comparison, bit by bit -----------------------------------
 
 
-def to_tensors(piece: Piece) -> dict[str, torch.Tensor]:
+def to_tensors(shard: Shard) -> dict[str, torch.Tensor]:
     tensors = {}
-    for field, values in zip(HeadMetrics._fields, zip(*piece.facts, strict=True), strict=True):
+    for field, values in zip(HeadMetrics._fields, zip(*shard.facts, strict=True), strict=True):
         tensors[field] = torch.stack([value.cpu() for value in values])  # (layer, head, …)
-    for low, high, *found in piece.products:
-        for name, value in zip(Compared._fields[2:], found, strict=True):
+    for low, high, *arrays in shard.products:
+        for name, value in zip(Compared._fields[2:], arrays, strict=True):
             if value is not None:
                 tensors[f"{name}.{low}.{high}"] = torch.as_tensor(value, dtype=torch.float64)
     return tensors
 
 
-def from_tensors(tensors: Mapping[str, torch.Tensor], layers: range, shape: Shape) -> Piece:
-    """The piece of these layers from what `to_tensors` gave."""
+def from_tensors(tensors: Mapping[str, torch.Tensor], layers: range, shape: Shape) -> Shard:
+    """The shard of these layers from what `to_tensors` gave."""
 
     def compared(low: int, high: int) -> Compared:
-        found = {name: tensors.get(f"{name}.{low}.{high}") for name in Compared._fields[2:]}
-        arrays = {name: value.numpy() for name, value in found.items() if value is not None}
+        stored = {name: tensors.get(f"{name}.{low}.{high}") for name in Compared._fields[2:]}
+        arrays = {name: value.numpy() for name, value in stored.items() if value is not None}
         return Compared(low, high, **arrays)
 
     facts: Iterator[HeadMetrics] = map(HeadMetrics, *(tensors[field] for field in HeadMetrics._fields))
-    return Piece(facts, [compared(low, high) for low in layers for high in range(low, shape.layers)])
+    return Shard(facts, [compared(low, high) for low in layers for high in range(low, shape.layers)])

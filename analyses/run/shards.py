@@ -40,7 +40,7 @@ def make(analysis: str, checkpoint: Checkpoint, layers: range, settings: Setting
         found = layer_shards.measure_shard(view, layers, seed=seed, device=device, spectra=settings.spectra)
         return layer_shards.to_plain(found), {}
     read = head_grams.reader(view, device=device)
-    return {}, head_shards.to_tensors(head_shards.measure_piece(read, layers, view.shape, seed=seed))
+    return {}, head_shards.to_tensors(head_shards.measure_shard(read, layers, view.shape, seed=seed))
 
 
 def restore(analysis: str, checkpoint: Checkpoint, layers: range, settings: Settings, stored: Stored) -> Any:

@@ -1,4 +1,4 @@
-"""Does a gain, or a temperature, follow a schedule over depth?"""
+"""Fits of schedules over depth to the scales of the weights, and of cooling laws to attention temperatures."""
 
 from analyses.schedule_fit.analysis import GAIN as GAIN
 from analyses.schedule_fit.analysis import ScheduleFit as ScheduleFit

@@ -1,7 +1,7 @@
-"""Does a gain, or a temperature, follow a schedule over depth?
+"""Fits of schedules over depth to the scales of the weights, and of cooling laws to attention temperatures.
 
 Each family's track y_ℓ (Frobenius norm of the role's tensor in layer ℓ) is fitted with a constant, four one-piece forms
-and a two-piece exponential: `analyses.schedule_fit.tracks`. As published stands beside as corrected.
+and a two-piece exponential (`tracks`). The fits as published stand beside the corrected ones.
 
 The published attention temperature, T_ℓ/T_0 = γ_0/γ_ℓ from the norms of `input_ln`, is not one: with q/k norms a
 uniform factor of the gain cancels in the logits, without them logits go as γ². The corrected temperature is measured,
@@ -89,15 +89,6 @@ def measure(
     fits["temperature.measured"] = fit_track(
         temperature, COOLING_LAWS, seed=seed, missing=no_temperature or "no temperature was measured"
     )
-    has_gain, has_temperature = scales.get(GAIN) is not None, temperature is not None
-    metrics: dict[str, Metric] = {}
-    for path, names, judge in _JUDGES:
-        track, reasons = fits[path]
-        if track.status == "fitted":
-            metrics |= dict(zip(names, judge(track, seed), strict=True))
-        else:
-            applies = has_temperature if path == "temperature.measured" else has_gain
-            metrics |= {name: Metric(value=None, reason=reasons["*"], applies=applies) for name in names}
     tracks: dict[str, dict[str, Track]] = {"families": {}, "temperature": {}}
     for path, (track, _) in fits.items():
         section, name = path.split(".")
@@ -107,7 +98,7 @@ def measure(
         dtype=dtype,
         num_layers=max((len(track.track) for track, _ in fits.values() if track.track), default=0),
         **tracks,
-        metrics=metrics,
+        metrics=_metrics(fits, scales.get(GAIN) is not None, temperature is not None, seed),
         identities=_identities([track for track, _ in fits.values() if track.status == "fitted"]),
         absent={f"{path}.{key}": why for path, (_, reasons) in fits.items() for key, why in reasons.items()},
         notes=[
@@ -121,6 +112,21 @@ def measure(
             "layer, and c₂ beyond a million is a constant.",
         ],
     )
+
+
+def _metrics(
+    fits: Mapping[str, tuple[Track, Mapping[str, str]]], has_gain: bool, has_temperature: bool, seed: int
+) -> dict[str, Metric]:
+    """What the claims ask of the tracks, without a value for a track that is not fitted."""
+    metrics: dict[str, Metric] = {}
+    for path, names, metrics_of in CLAIMED:
+        track, reasons = fits[path]
+        if track.status == "fitted":
+            metrics |= dict(zip(names, metrics_of(track, seed), strict=True))
+        else:
+            applies = has_temperature if path == "temperature.measured" else has_gain
+            metrics |= {name: Metric(value=None, reason=reasons["*"], applies=applies) for name in names}
+    return metrics
 
 
 def _input_gain(track: Track, seed: int) -> tuple[Metric, Metric]:
@@ -182,7 +188,7 @@ def _measured_temperature(track: Track, seed: int) -> tuple[Metric, Metric, Metr
     )
 
 
-_JUDGES = (
+CLAIMED = (
     (f"families.{GAIN}", ("input_gain_one_piece_r2", "input_gain_two_piece_p"), _input_gain),
     ("temperature.published", ("published_kirkpatrick_r2", "published_kirkpatrick_alpha"), _published_temperature),
     (
@@ -191,7 +197,7 @@ _JUDGES = (
         _measured_temperature,
     ),
 )
-"""Track, the metrics that it decides, and the function that finds them."""
+"""Track, the names of the metrics that are read off it, and the function that gives them."""
 
 
 def rate(track: Track) -> Metric:

@@ -5,7 +5,7 @@ from safetensors.torch import load, save
 
 from analyses import head_grams
 from analyses.head_grams import shards
-from analyses.head_grams.shards import factor_work, from_tensors, measure_piece, to_tensors
+from analyses.head_grams.shards import factor_work, from_tensors, measure_shard, to_tensors
 from analyses.head_grams.shards import head_shards as pieces_of
 from analyses.records import plain
 from analyses.weights.checkpoint import open_checkpoint
@@ -67,8 +67,8 @@ def test_pieces_measured_elsewhere_and_brought_back_as_bytes_give_the_record(che
     whole = result(checkpoint)
     monkeypatch.setattr(shards, "SHARD_WORK", 1)
     read, shape = head_grams.reader(checkpoint, device="cpu"), checkpoint.shape
-    kept = {piece: save(to_tensors(measure_piece(read, piece, shape, seed=3))) for piece in reversed(pieces_of(shape))}
-    monkeypatch.setattr("analyses.head_grams.analysis.measure_piece", lambda *a, **k: pytest.fail("a piece was measured again"))
+    kept = {piece: save(to_tensors(measure_shard(read, piece, shape, seed=3))) for piece in reversed(pieces_of(shape))}
+    monkeypatch.setattr(head_grams.analysis, "measure_shard", lambda *a, **k: pytest.fail("a piece was measured again"))
     assert result(checkpoint, part=lambda piece: from_tensors(load(kept[piece]), piece, shape)) == whole
 
 

@@ -167,9 +167,9 @@ class Smaller:
         def limited(module):
             run(module)
             vars(module).update(LIMITS[name])
-            measure = getattr(module, "measure_piece", None)
-            if measure:  # slowly enough to be killed in it
-                module.measure_piece = lambda *a, **k: time.sleep(0.3) or measure(*a, **k)
+            measure = module.measure_shard
+            if name == "analyses.head_grams.shards":  # slowly enough to be killed in it
+                module.measure_shard = lambda *a, **k: time.sleep(0.3) or measure(*a, **k)
 
         spec.loader.exec_module = limited
         return spec

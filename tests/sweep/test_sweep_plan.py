@@ -291,8 +291,8 @@ def test_a_checkpoint_in_pieces_leaves_the_bytes_of_one_in_one_go(tmp_path, in_p
         work(out, part.id, 1, "local", "1")
         assert done.missing(out, part) == {}
     again = "a piece was measured again"
-    monkeypatch.setattr(null_residual, "compare", lambda *a, **k: pytest.fail(again))
-    monkeypatch.setattr(head_grams, "measure_piece", lambda *a, **k: pytest.fail(again))
+    monkeypatch.setattr(null_residual.analysis, "measure_shard", lambda *a, **k: pytest.fail(again))
+    monkeypatch.setattr(head_grams.analysis, "measure_shard", lambda *a, **k: pytest.fail(again))
     work(out, last.id, 1, "local", "1")
     for name in ("null_residual.json", "head_grams.json", "head_grams.safetensors"):
         assert (out / "step1" / name).read_bytes() == (whole.out / "step1" / name).read_bytes()
