@@ -1,4 +1,4 @@
-"""The one exception that means: the input is at fault, and this line says how."""
+"""The exception for faulty input, whose message says in one line what is wrong."""
 
 
 class InputError(ValueError):

@@ -1,4 +1,4 @@
-"""How far is it? A callable that whoever works calls, and whoever looks gives."""
+"""Progress of a computation, reported as steps done of how many."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar

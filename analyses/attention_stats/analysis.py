@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from analyses.attention_stats.attention_probe import AttentionProbe as AttentionProbe
 from analyses.attention_stats.means import STATISTICS, HeadMeans
-from analyses.attention_stats.probe import AttentionProbe as AttentionProbe
 from analyses.errors import InputError
 from analyses.forward.inputs import Inputs
 from analyses.forward.probe import ForwardFacts

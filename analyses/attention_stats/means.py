@@ -1,4 +1,4 @@
-"""What do a query's logits amount to, and what are the means over all queries, per head?
+"""Entropy and logit spread of every query, and their means over all queries, per head.
 
 A block of heads and queries is reduced over its keys in float64, in work space that the next block
 overwrites; of each query remain the handful of numbers in `Queries`. Key 0 is kept out of all sums

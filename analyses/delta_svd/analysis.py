@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 import torch
 
+from analyses.delta_svd.delta_probe import DeltaProbe as DeltaProbe
 from analyses.delta_svd.phases import Phase, PhaseTest, describe, phase_ranges, phase_test
-from analyses.delta_svd.probe import DeltaProbe as DeltaProbe
 from analyses.delta_svd.writes import LayerWrite, Spectrum
 from analyses.forward.inputs import Inputs
 from analyses.forward.probe import ForwardFacts

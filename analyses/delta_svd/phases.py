@@ -1,4 +1,4 @@
-"""Do layers of one phase of depth write into a shared subspace, more than neighbours do anyway?
+"""Phases of depth, and whether the layers of one write into a shared subspace more than neighbours do anyway.
 
 Phases are contiguous runs of layers, so layers of one phase are also close in depth, and close
 layers are alike in any drifting stack. The comparison therefore matches pairs on their distance

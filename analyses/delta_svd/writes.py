@@ -1,4 +1,4 @@
-"""What shape has the write of one layer: how large, along which directions, carried by what?
+"""Size, spectrum and directions of what one layer adds to the residual stream.
 
 The write is δ = h_{ℓ+1} − h_ℓ over the tokens of a text, (token, hidden). Spectra and directions
 come from the Gram matrix of its smaller side, m, and the symmetric eigenvalue problem in float64: for

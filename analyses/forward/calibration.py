@@ -1,4 +1,4 @@
-"""What text is the model read on? Our own fixed prompts, or a file of the user's.
+"""The calibration text: fixed prompts of our own, or a file of the user's.
 
 The built-in text (calibration.json) is 46 short prompts over prose, code, dialogue and maths, each
 its own sequence, so that a statistic does not hang on one document. A file is one stream. The hash

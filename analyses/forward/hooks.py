@@ -1,4 +1,4 @@
-"""Hooks that collect what each layer shows as the pass goes through the model, and hand it on.
+"""Hooks that collect each layer's states during the pass and hand them to the probes.
 
 A layer's states are given to the probes as soon as the next layer begins and dropped before it
 ends, so that the memory does not grow with depth. What a branch adds is the output of the module
@@ -25,8 +25,8 @@ from analyses.weights.checkpoint import Checkpoint
 STATES = ("hidden", "attention", "feed_forward", "output")
 
 
-class Tour:
-    """Where the pass stands: the layer it is in, and what that layer has shown so far."""
+class Collector:
+    """What the current layer of the pass has shown so far; hands it to the probes when the next layer begins."""
 
     def __init__(self, probes: Sequence[Probe], real: torch.Tensor, *, factor: float = 1.0):
         """`factor`: of the config, on what each branch adds."""
@@ -118,7 +118,9 @@ class Tour:
             self.leave(before)
 
 
-def hooks(base: torch.nn.Module, checkpoint: Checkpoint, tour: Tour) -> Iterator[torch.utils.hooks.RemovableHandle]:
+def hooks(
+    base: torch.nn.Module, checkpoint: Checkpoint, collector: Collector
+) -> Iterator[torch.utils.hooks.RemovableHandle]:
     """Hook every layer of a base model, and its final norm or the last layer where it has none."""
     record = checkpoint.architecture
     attention, feed_forward = record.branches
@@ -126,18 +128,18 @@ def hooks(base: torch.nn.Module, checkpoint: Checkpoint, tour: Tour) -> Iterator
 
     def keep(name: str, *, replaced: bool = False) -> Callable:
         def hook(module, args, output) -> Any:
-            if tour.aside is None:
-                tour.seen[name] = tour.rows(output)
+            if collector.aside is None:
+                collector.seen[name] = collector.rows(output)
                 return None
-            tour.aside[name] = tour.rows(output)
-            return tour.in_place_of(output, name) if replaced else None
+            collector.aside[name] = collector.rows(output)
+            return collector.in_place_of(output, name) if replaced else None
 
         return hook
 
     def entrance(layer: int) -> Callable:
         def hook(module, args, keywords) -> None:
-            if tour.aside is None:
-                tour.enter(layer, module, args, keywords)
+            if collector.aside is None:
+                collector.enter(layer, module, args, keywords)
 
         return hook
 
@@ -145,14 +147,14 @@ def hooks(base: torch.nn.Module, checkpoint: Checkpoint, tour: Tour) -> Iterator
     for index, layer in enumerate(layers):
         yield layer.register_forward_pre_hook(entrance(index), with_kwargs=True)
         yield layer.get_submodule(attention).register_forward_hook(keep("attention", replaced=True))
-        if between is not None and tour.next_branches:
+        if between is not None and collector.next_branches:
             yield layer.get_submodule(between).register_forward_hook(keep("between", replaced=True))
         yield layer.get_submodule(feed_forward).register_forward_hook(keep("feed_forward"))
         yield layer.register_forward_hook(keep("output"))
     if (norm := final_norm(base, record.final_norm)) is not None:
-        yield norm.register_forward_hook(lambda _, args, output: tour.finish(args[0], output))
+        yield norm.register_forward_hook(lambda _, args, output: collector.finish(args[0], output))
     else:
-        yield layers[-1].register_forward_hook(lambda _, args, output: tour.finish(output, output))
+        yield layers[-1].register_forward_hook(lambda _, args, output: collector.finish(output, output))
 
 
 def multiplier(checkpoint: Checkpoint) -> float:

@@ -1,10 +1,10 @@
 """One instrumented forward pass that feeds several probes, layer by layer.
 
-The library's own base model (`loading`) runs on the calibration text (`reading`); hooks (`tour`) hand
-each probe what passes through a layer, and drop it before the next layer is done, so that the memory
-is the model's plus about one layer's activations whatever the depth. The hidden state is taken at
+The library's own base model (`loading`) runs on the calibration text (`tokens`); `hooks` hand each
+probe what passes through a layer, and drop it before the next layer is done, so that the memory is
+the model's plus about one layer's activations whatever the depth. The hidden state is taken at
 each layer's input and at the final norm's input: the library's own list of hidden states ends *after*
-the final norm. `attention_taps` shows the probes what the model's attention functions receive.
+the final norm. `taps` shows the probes what the model's attention functions receive.
 
 Nothing here is random, and sums are not split over threads in an order that changes from run to
 run: two runs on one machine give the same bytes. TF32 is switched off for the pass.
@@ -17,7 +17,7 @@ import torch
 
 from analyses.errors import InputError
 from analyses.forward.calibration import Calibration
-from analyses.forward.hooks import Tour, hooks, multiplier
+from analyses.forward.hooks import Collector, hooks, multiplier
 from analyses.forward.loading import DTYPES, load, runnable
 from analyses.forward.probe import ForwardFacts, Probe
 from analyses.forward.taps import tapped
@@ -99,13 +99,13 @@ def walk(
     ids, real : (sequence, token), and whether each is a token of the text; padding is on the right.
     attention : which of the model's attention functions runs, one that it can run (`runnable`).
     """
-    tour = Tour(probes, real, factor=multiplier(checkpoint))
-    tour.feed(lambda probe: probe.begin(real))
+    collector = Collector(probes, real, factor=multiplier(checkpoint))
+    collector.feed(lambda probe: probe.begin(real))
     start = base.get_input_embeddings().weight.device
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         stack.enter_context(full_float32())
-        stack.enter_context(tapped(base, checkpoint.architecture, tour.attend, attention))
-        for handle in hooks(base, checkpoint, tour):
+        stack.enter_context(tapped(base, checkpoint.architecture, collector.attend, attention))
+        for handle in hooks(base, checkpoint, collector):
             stack.callback(handle.remove)
         base(input_ids=ids.to(start), attention_mask=real.long().to(start), use_cache=False)

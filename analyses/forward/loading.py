@@ -1,4 +1,4 @@
-"""How does a checkpoint become the library's own model, with nothing in it that the checkpoint lacks?
+"""A checkpoint loaded as the library's own model, without a weight that the checkpoint lacks.
 
 The base model's class is built from the config and filled from our own reader, one tensor at a time
 while the library converts names and fuses experts: what runs is what the weight analyses read, in

@@ -1,4 +1,4 @@
-"""What does a probe of a forward pass receive, and what is known of the pass itself?
+"""Probes of a forward pass: what they receive, and the facts of the pass itself.
 
 The contract between the pass (`forward`, which needs the transformers library) and the analyses,
 which read what their probes kept and must not cost that library's start-up where no model is run.

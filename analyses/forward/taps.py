@@ -1,4 +1,4 @@
-"""What do a model's attention functions really receive: which queries, keys, mask, bias and scaling?
+"""The queries, keys, mask, bias and scaling that a model's attention functions receive.
 
 Most classes call their attention through the library's attention interface: our function stands in
 for theirs, calls the model's own eager or sdpa function, with the mask that the library makes for

@@ -1,4 +1,4 @@
-"""Which tokens does the model read? The calibration text, as the checkpoint's own tokenizer cuts it."""
+"""The calibration text as tokens, cut by the checkpoint's own tokenizer."""
 
 from analyses.errors import InputError, first_line
 from analyses.forward.calibration import STREAM_TOKENS, Calibration

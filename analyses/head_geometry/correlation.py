@@ -1,4 +1,4 @@
-"""Do two numbers per head go together, and is it because of the head or because of its depth?
+"""Correlation of two numbers per head, split into parts within and between layers, and its chance levels.
 
 Pearson's r over all heads mixes two things: heads of one layer that differ from their layer's mean (within), and layer
 means that drift with depth (between). With η² the share of a variable's sum of squares that lies between layers,

@@ -1,4 +1,4 @@
-"""Which single numbers describe a head's spectrum?
+"""Seven numbers that describe a head's spectrum.
 
 The seven of the published scripts, for singular values σ_1 ≥ … ≥ σ_d of a head. anisotropy ≡ d/rank_eff, so the two
 carry the same information, and a regression on both is collinear.

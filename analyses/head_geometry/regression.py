@@ -1,4 +1,4 @@
-"""How much of one number per head do several others explain, and does it carry over to unseen layers?
+"""Regression of one number per head on several others, in the sample and on layers left out.
 
 Standardised least squares with variance inflation, and R² cross-validated with whole layers as folds: heads of one
 layer are alike, so a fold of single heads would have seen its answers already.

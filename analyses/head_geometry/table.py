@@ -1,4 +1,4 @@
-"""Which of several descriptors goes best with an outcome, and is the best of them better than chance?
+"""Correlations of several descriptors with one outcome, and the chance level of the best of them.
 
 Choosing the best of seven inflates |r|, and depth drift inflates it more. The chance level therefore repeats the
 choice: the largest |r| of any descriptor, with whole layers of the descriptors rearranged against those of the outcome.

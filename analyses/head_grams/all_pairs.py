@@ -1,4 +1,4 @@
-"""What are the inner products ⟨g, g'⟩ of all heads of all layers?
+"""Inner products ⟨g, g'⟩ of the head metrics of all layers: of all heads, and at equal head index.
 
 With factors, ⟨g, g'⟩ = Σ (W_k W_k'ᵀ)∘(W_q W_q'ᵀ) costs 2·head_dim²·hidden operations for a pair of heads and as many
 for its keys. As vectors of hidden² entries two metrics cost 2·hidden² operations, half of it in a
@@ -11,7 +11,12 @@ a tile of entries at a time, for all heads of all layers, multiplied with itself
 From FLOAT32_HIDDEN on, g and the products of a tile are float32, and tiles are added in float64. The products serve to
 match heads: they are right to 1e-6·‖g‖‖g'‖ (a float32 sum of t terms in blocks errs by about √t·6e-8, t being a tile's
 entries, head_dim for g; measured 1e-8), where two unrelated heads have 1/hidden. Those at equal index are made again in
-float64 (`head_paired`).
+float64 (`paired_products`): with A = W_k W_k'ᵀ and B = W_q W_q'ᵀ (head_dim × head_dim), ⟨g, g'⟩ = Σ A∘B. A key/value
+head's rows of several layers are stacked, so that one large product gives A for all pairs of them, once for all queries
+of its group:
+
+    operations   layer²·head_dim²·hidden·(head + kv_head), half of the full products
+    bytes        two lots of LOT_BYTES of layers as they are stored, three products of TILE_ROWS with TILE_ROWS
 
 What a best matching reaches by chance needs the same products with a layer whose hidden coordinates are permuted and
 given random signs, independently for queries and keys. This keeps every head's spectrum and the kinship of heads inside
@@ -33,6 +38,8 @@ from analyses.progress import Count, Tick, silent
 SLAB_BYTES = 96 << 20  # of queries and keys held at a time; with more slabs than one, queries are read again for each
 TILE_BYTES = 32 << 20  # of g's entries held at a time: what a large last-level cache holds
 FLOAT32_HIDDEN = 512  # below, float64 takes seconds
+LOT_BYTES = 64 << 20  # of queries and keys in a lot of layers, for products at equal index, as stored
+TILE_ROWS = 1024  # of a head's stacked rows, 8 MB a product: large enough for the full rate
 
 
 class Products(NamedTuple):
@@ -95,6 +102,36 @@ def operations(layers: int, heads: int, head_dim: int, hidden: int) -> float:
     return layers * heads * hidden**2 * (layers * heads + 4.0 * head_dim)
 
 
+def paired_products(read: Reader, layers: int) -> np.ndarray:
+    """⟨g_ℓ, g_ℓ'⟩ at equal head index, (layer, layer, head), float64. read : layer → its heads."""
+    keys, queries = read.keys(0), read.queries(0)
+    (kv_heads, head_dim, _), heads = keys.shape, len(queries)
+    tile = max(1, min(TILE_ROWS // head_dim, LOT_BYTES // (2 * (keys.nbytes + queries.nbytes))))
+    del keys, queries
+    group = heads // kv_heads
+    inner = np.empty((layers, layers, heads))
+    lots = [slice(start, min(start + tile, layers)) for start in range(0, layers, tile)]
+    for i, low in enumerate(lots):
+        a = _lot(read, low)
+        for high in lots[i:]:
+            b = a if high == low else _lot(read, high)
+            for kv in range(kv_heads):
+                of_keys = _product(a[0], b[0], kv)
+                for head in range(kv * group, (kv + 1) * group):
+                    entries = _product(a[1], b[1], head).mul_(of_keys)
+                    entries = entries.unflatten(1, (-1, head_dim)).sum(2).unflatten(0, (-1, head_dim)).sum(1)
+                    inner[low, high, head] = entries.cpu().numpy()
+            if high != low:
+                inner[high, low] = inner[low, high].swapaxes(0, 1)
+            del b
+    return inner
+
+
+def paired_operations(layers: int, heads: int, kv_heads: int, head_dim: int, hidden: int) -> float:
+    """Floating-point operations of `paired_products`."""
+    return 1.0 * layers**2 * head_dim**2 * hidden * (heads + kv_heads)
+
+
 def signed_permutation(hidden: int, *, seed: int, pair: int, side: int) -> tuple[torch.Tensor, torch.Tensor]:
     """A random order and random signs of the hidden coordinates, for pair number `pair`; side 0 queries, 1 keys."""
     rng = np.random.default_rng([seed, pair, side])
@@ -128,7 +165,7 @@ def _slab(
     slab = None
     for layer in range(layers):
         rows = rows_of(layer)  # (kv_head or head, head_dim, hidden)
-        if slab is None:  # once and whole: many pieces between passing tensors would leave holes in memory
+        if slab is None:  # once and whole: many small tensors between passing ones would fragment the memory
             size = (len(rows), len(part), rows.shape[1])
             slab = torch.empty(layers, *size, dtype=stored, device=rows.device)
             scrambled = torch.empty(layers - 1, *size, dtype=stored, device=rows.device)
@@ -146,3 +183,15 @@ def _form(keys: torch.Tensor, queries: torch.Tensor, i: slice, j: slice, *, out:
     left = keys[:, i].to(out.dtype).repeat_interleave(len(queries) // len(keys), dim=0)  # (head, i, head_dim)
     right = queries[:, j].to(out.dtype)
     torch.bmm(left, right.mT, out=out.view(len(out), left.shape[1], right.shape[1]))
+
+
+def _lot(read: Reader, layers: slice) -> tuple[torch.Tensor, torch.Tensor]:
+    """(layer, kv_head, head_dim, hidden) keys and (layer, head, head_dim, hidden) queries, as stored."""
+    which = range(layers.start, layers.stop)
+    return torch.stack([read.keys(layer) for layer in which]), torch.stack([read.queries(layer) for layer in which])
+
+
+def _product(a: torch.Tensor, b: torch.Tensor, head: int) -> torch.Tensor:
+    """All rows of one head in these layers with all of its rows in those, (layer·head_dim, layer'·head_dim)."""
+    left = a[:, head].double().flatten(0, 1)
+    return gram(left) if a is b else left @ b[:, head].double().flatten(0, 1).mT

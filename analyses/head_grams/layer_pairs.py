@@ -1,10 +1,10 @@
-"""How alike are the head metrics of two layers, head by head and at the best matching of heads?
+"""Similarity of the head metrics of two layers, at equal head index and at the best matching of heads.
 
 The order of heads is a free permutation of the parameters, so that the pairing by index is arbitrary; the pairing that
 counts is the linear assignment with the largest Σ|similarity|. What it reaches by chance is measured on
 the layers themselves, with the second one's coordinates scrambled.
 
-All heads of all layers are compared through the entries of g (`head_products`). In a model too large for that, only
+All heads of all layers are compared through the entries of g (`all_pairs`). In a model too large for that, only
 adjacent layers are matched, and the others compared at equal head index, through the factors: with A = W_k W_k'ᵀ
 and B = W_q W_q'ᵀ (head_dim × head_dim), ⟨g, g'⟩ = Σ A∘B.
 """
@@ -16,8 +16,7 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from analyses.head_grams.all_pairs import all_products, scramble
-from analyses.head_grams.head_paired import paired_products
+from analyses.head_grams.all_pairs import all_products, paired_products, scramble
 from analyses.head_grams.one_head import Heads, Reader
 from analyses.progress import Tick, silent
 
@@ -30,7 +29,7 @@ class Compared(NamedTuple):
     low: int  # ℓ
     high: int  # ℓ' ≥ ℓ
     paired: np.ndarray  # (head,), ⟨g_ℓ, g_ℓ'⟩ at equal head index
-    inner: np.ndarray | None = None  # (head, head), of all heads, to match them by, as precise as `head_products` says
+    inner: np.ndarray | None = None  # (head, head), of all heads, to match them by, as precise as `all_pairs` says
     scrambled: np.ndarray | None = None  # (head, head), with ℓ' scrambled; where ℓ' = ℓ + 1
     asymmetry: float | None = None  # largest |⟨g_0, g_h⟩ − ⟨g_h, g_0⟩|, relative to the largest product; where ℓ' = ℓ
 
@@ -80,14 +79,14 @@ def compare_layers(products: Iterable[Compared], norms: np.ndarray) -> Pairs:
     matching, chance_matching = (np.zeros((layers - 1, heads), dtype=int) for _ in range(2))
     matched, chance = (np.zeros((layers - 1, heads)) for _ in range(2))
     asymmetry = 0.0
-    for low, high, paired, inner, scrambled, own in products:
+    for low, high, paired, inner, scrambled, of_layer in products:
         gram[low, high] = gram[high, low] = paired
         if inner is None:
             continue
         columns, values = _match(inner / np.outer(norms[low], norms[high]))
         matched_mean[low, high] = matched_mean[high, low] = mean(np.abs(values))
-        if own is not None:
-            asymmetry = max(asymmetry, own)
+        if of_layer is not None:
+            asymmetry = max(asymmetry, of_layer)
         if scrambled is not None:
             matching[low], matched[low] = columns, values
             chance_matching[low], chance[low] = _match(scrambled / np.outer(norms[low], norms[high]))
@@ -105,9 +104,9 @@ def by_entries(read: Reader, layers: int, *, seed: int, tick: Tick = silent) -> 
     products = all_products(read, layers, seed=seed, tick=tick)
     paired = np.einsum("ahbh->abh", products.inner) if products.exact else paired_products(read, layers)
     for low in range(layers):
-        own = products.inner[low, :, low]
-        asymmetry = _asymmetry(own if products.exact else None, read(low), paired[low, low].max())
-        yield Compared(low, low, paired[low, low], own, asymmetry=asymmetry)
+        of_layer = products.inner[low, :, low]
+        asymmetry = _asymmetry(of_layer if products.exact else None, read(low), paired[low, low].max())
+        yield Compared(low, low, paired[low, low], of_layer, asymmetry=asymmetry)
         for high in range(low + 1, layers):
             scrambled = products.scrambled[low] if high == low + 1 else None
             yield Compared(low, high, paired[low, high], products.inner[low, :, high], scrambled)

@@ -1,4 +1,4 @@
-"""What does the metric of a single head look like: g = W_kᵀ W_q, hidden × hidden, of rank ≤ head_dim?
+"""The metric of a single head, g = W_kᵀ W_q, hidden × hidden and of rank ≤ head_dim: its spectra and traces.
 
 g is never built. Its singular values and right singular vectors come from thin QR factors of both
 sides and one head_dim-sized SVD, the signed eigenvalues of g + gᵀ from a symmetric problem of size

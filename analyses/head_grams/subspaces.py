@@ -1,4 +1,4 @@
-"""Do heads of different layers look at the same directions of the residual stream?
+"""Overlap of the subspaces of the residual stream that heads of different layers read from most.
 
 A head's top-k right singular vectors of g (the query side) span the subspace that it reads from most. Two such
 subspaces overlap by ‖V_ℓ V_ℓ'ᵀ‖_F²/k, the mean squared cosine of their principal angles: 1 for equal ones,

@@ -1,4 +1,4 @@
-"""How does a family go over depth where each layer has experts of it to choose from?
+"""Families with several experts in each layer, compared over depth expert by expert.
 
 Every expert is followed on its own, expert e of a layer against expert e of the next, two matrices
 at a time; nothing is left out and none stands for the others. The family's numbers are the means

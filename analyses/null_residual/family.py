@@ -1,4 +1,4 @@
-"""How does one family go over depth, each layer against the next?
+"""One family over depth, each layer compared with the next.
 
 Streams a family's tensors two at a time; each layer's singular values are computed once and serve
 both of its pairs. Every number that a tensor does not allow is None, with the reason beside it.

@@ -1,4 +1,4 @@
-"""How alike are adjacent layers when neurons and heads may be matched first?
+"""Cosines of adjacent layers' neurons and heads after matching them.
 
 The order of neurons, the order of heads and the scale of many weights are free: they can be
 changed without changing the model's function, so a cosine between stored tensors can be 0 for two

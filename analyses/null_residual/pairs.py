@@ -1,4 +1,4 @@
-"""How alike are two tensors of one role, and what would chance give?
+"""Comparison of two tensors of one role, with what chance would give.
 
 Two things are asked of a pair of adjacent layers: how large the residual is, and how many
 directions it fills. The first has a closed-form null, a random matching of the two tensors'
@@ -7,11 +7,11 @@ matrices that keep the layers' own singular values while their singular vectors 
 Only the last is a fair "as full as it can be", since trained matrices are themselves of low rank.
 
 What it costs, for matrices of sides m ≤ n: the numbers without a spectrum take one pass over a new matrix and one over
-each pair (`entries`). A spectrum is exact by default: the Gram matrix of the smaller side
+each pair (`blockwise`). A spectrum is exact by default: the Gram matrix of the smaller side
 (m²·n operations, as one triangle suffices) and its symmetric eigenvalues (4/3·m³, half of them bound by memory), in
 float64; faster than an SVD, and a spectral entropy does not see the lost digits of tiny σ. There are four of them a
 pair: the residual, its shuffled entries, the next layer's own, and the Haar null with one more product of side m. From
-side SAMPLED_SIDE on they may be sampled instead (`quadrature`).
+side SAMPLED_SIDE on they may be sampled instead (`lanczos`).
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Do the scales of all families move along one mode over depth?
+"""Principal-component analysis of scale tracks over depth.
 
 The track of a family is ln ‖W_ℓ‖_F over the layers. Principal components are taken over families
 (rows, each centred over layers) by one small SVD. A first mode always explains something: a single

@@ -1,4 +1,4 @@
-"""What do the entries of large tensors add up to? Σ over all of them in float64, without a tensor ever being float64.
+"""Sums over the entries of large tensors in float64, block by block, without a tensor ever being float64.
 
 A block of each tensor at a time is upcast into a buffer that stays in a core's cache, so that memory is read as stored
 and once. What the blocks give is added exactly. One thread does it all: to wake another takes 50 µs on a virtual

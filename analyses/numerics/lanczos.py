@@ -1,4 +1,4 @@
-"""How many directions does a large matrix fill, without its spectrum?
+"""Spectral entropy of a large matrix from its products with random vectors (stochastic Lanczos quadrature).
 
 The spectral entropy of Δ (m × n, m ≤ n) is a trace, S = ln m − tr f(mΔΔᵀ/‖Δ‖²)/m with f(y) = y ln y. Stochastic Lanczos
 quadrature estimates it from products with Δ alone: for a random unit vector z, a few Lanczos steps give a Gauss rule

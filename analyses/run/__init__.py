@@ -1,1 +1,1 @@
-"""Which analyses are run, in which order, under which key, in which shards, at what cost."""
+"""The analyses run on a checkpoint: their order, record keys, shards and costs."""

@@ -1,4 +1,4 @@
-"""What will an analysis cost? Bytes read, floating-point operations and peak memory, from shapes alone.
+"""Costs of the analyses: bytes read, floating-point operations and peak memory, from shapes alone.
 
 Leading terms only, of what the modules do: a product of (a × b) with (b × c) counts 2abc operations, the
 eigenvalues of a symmetric matrix of side m 4m³/3, a thin QR of (n × m) 4nm². An assignment of neurons or
@@ -9,8 +9,7 @@ above what the libraries take when they are loaded. A test compares both with a 
 from dataclasses import dataclass
 
 from analyses.forward.calibration import Calibration
-from analyses.head_grams import head_paired
-from analyses.head_grams.all_pairs import FLOAT32_HIDDEN, SLAB_BYTES, TILE_BYTES, operations
+from analyses.head_grams.all_pairs import FLOAT32_HIDDEN, SLAB_BYTES, TILE_BYTES, operations, paired_operations
 from analyses.head_grams.shards import factor_work, matches_all
 from analyses.null_residual.matching import NEURONS
 from analyses.null_residual.pairs import HAAR_SIDE
@@ -108,7 +107,7 @@ def _head_grams(checkpoint: Checkpoint) -> Cost:
     every = operations(layers, heads, dim, hidden)
     rows = (heads + shape.kv_heads) * dim
     if hidden >= FLOAT32_HIDDEN:
-        every += head_paired.operations(layers, heads, shape.kv_heads, dim, hidden)
+        every += paired_operations(layers, heads, shape.kv_heads, dim, hidden)
     if not matches_all(shape):
         every = sum(factor_work(shape, layer) for layer in range(layers))
     # Products of all heads; queries and keys of all layers as stored, with their scrambled copies, up to a limit.

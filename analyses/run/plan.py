@@ -1,16 +1,18 @@
-"""What would a measurement of this model read, cost and leave out? From headers alone, no tensor is read.
+"""The plan of a measurement: what it would read, cost and leave out, from headers alone without reading a tensor.
 
 Of a repository of the hub only its config and the headers of its files are fetched.
 """
 
-from collections.abc import Mapping
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from analyses.forward.calibration import load_calibration
 from analyses.run.costs import Cost, costs, tokens
 from analyses.weights import hub
 from analyses.weights.checkpoint import Checkpoint, assemble
-from analyses.weights.schema import FAMILIES, MATRICES
+from analyses.weights.schema import FAMILIES, MATRICES, Header
 
 NO_TEXT = "the checkpoint holds no tokenizer, so no text can be read"
 
@@ -52,7 +54,7 @@ def plan(source: str) -> Plan:
     described = hub.describe(source)
     checkpoint = assembled(described)
     shape, text = checkpoint.shape, load_calibration(None)
-    own = [header for header in checkpoint.headers.values() if header.shares is None]
+    stored = [header for header in checkpoint.headers.values() if header.shares is None]
     return Plan(
         model=checkpoint.name,
         revision=checkpoint.revision,
@@ -68,8 +70,8 @@ def plan(source: str) -> Plan:
         experts=shape.experts,
         parameters=checkpoint.parameters(),
         weight_files=len(set(checkpoint.files.values())),
-        weight_bytes=sum(header.bytes for header in own),
-        dtypes=_dtypes(checkpoint),
+        weight_bytes=sum(header.bytes for header in stored),
+        dtypes=_dtypes(stored),
         present=checkpoint.families,
         absent={family: checkpoint.absent[family] for family in FAMILIES if family in checkpoint.absent},
         text=text.name,
@@ -92,16 +94,12 @@ def assembled(described: hub.Description) -> Checkpoint:
     )
 
 
-def _dtypes(checkpoint: Checkpoint) -> dict[str, int]:
+def _dtypes(stored: Iterable[Header]) -> dict[str, int]:
     """Type → number of parameters, the most frequent first."""
-    count: dict[str, int] = {}
-    for header in checkpoint.headers.values():
-        if header.shares is None:
-            size = 1
-            for side in header.shape:
-                size *= side
-            count[header.dtype] = count.get(header.dtype, 0) + size
-    return dict(sorted(count.items(), key=lambda item: -item[1]))
+    count: Counter[str] = Counter()
+    for header in stored:
+        count[header.dtype] += math.prod(header.shape)
+    return dict(count.most_common())
 
 
 def _skipped(checkpoint: Checkpoint, has_tokenizer: bool) -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""An analysis of one large checkpoint in pieces: which there are, one made, and one brought back from the disk.
+"""The shards of an analysis of one large checkpoint: their list, one of them measured, and one read back.
 
-What a piece is, and why the record does not depend on the pieces, is told in `layer_shards` and `head_shards`. The
-analysis itself goes over the same list, and makes what is not brought to it.
+`analyses.null_residual.shards` and `analyses.head_grams.shards` say what a shard is, and why the record does not depend
+on how many there are. The analysis itself goes over the same list, and measures those that are not given to it.
 """
 
 from typing import Any
@@ -19,11 +19,11 @@ ANALYSES = ("null_residual", "head_grams")
 """Those whose work grows with the square of a model's width, or of its depth."""
 
 Stored = tuple[dict[str, Any], dict[str, torch.Tensor]]
-"""A piece on disk: what is JSON of it, and what lies in the safetensors file beside."""
+"""A shard on disk: what is JSON of it, and what lies in the safetensors file beside."""
 
 
 def pieces(analysis: str, checkpoint: Checkpoint, settings: Settings) -> list[range]:
-    """The layers of each piece, from the headers alone; none where the settings leave nothing to measure."""
+    """The layers of each shard, from the headers alone; none where the settings leave nothing to measure."""
     try:
         view = restricted(analysis, checkpoint, settings)
     except Skipped:
@@ -34,11 +34,11 @@ def pieces(analysis: str, checkpoint: Checkpoint, settings: Settings) -> list[ra
 
 
 def make(analysis: str, checkpoint: Checkpoint, layers: range, settings: Settings) -> Stored:
-    """Measure the piece of these layers."""
+    """Measure the shard of these layers."""
     view, device, seed = restricted(analysis, checkpoint, settings), arithmetic_device(settings), settings.seed
     if analysis == "null_residual":
-        found = layer_shards.measure_shard(view, layers, seed=seed, device=device, spectra=settings.spectra)
-        return layer_shards.to_plain(found), {}
+        shard = layer_shards.measure_shard(view, layers, seed=seed, device=device, spectra=settings.spectra)
+        return layer_shards.to_plain(shard), {}
     read = head_grams.reader(view, device=device)
     return {}, head_shards.to_tensors(head_shards.measure_shard(read, layers, view.shape, seed=seed))
 

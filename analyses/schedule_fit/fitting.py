@@ -1,4 +1,4 @@
-"""Which curve of a given form lies nearest to a positive track over depth, and how do forms compare?
+"""Least-squares fits of a form to positive tracks over depth, and the criterion by which forms are compared.
 
 On the log scale ln y = s + f_θ(ℓ) + noise. The scale's best value is the mean of ln y − f, and what remains is a search
 over the shape θ alone (variable projection, exact because s enters as a constant): Levenberg–Marquardt on centred

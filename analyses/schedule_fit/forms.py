@@ -1,7 +1,7 @@
 """The forms that a schedule over depth may take, and the cooling laws, as data.
 
 Every form is y_ℓ = e^s·e^{f_θ(ℓ)} with a free scale e^s and at most two shape parameters θ, so that on the log scale
-the scale is an additive constant and `analyses.schedule_fit.fitting` has only θ to search. The linear and the offset power form are
+the scale is an additive constant and `fitting` has only θ to search. The linear and the offset power form are
 parametrised by the ratio of their two ends, which keeps every trial curve positive: a + bℓ by itself has no logarithm
 once it crosses zero.
 

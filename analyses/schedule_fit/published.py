@@ -1,4 +1,4 @@
-"""What did the published script fit to a track, and how well by its own measure?
+"""The fits of a track as the published script made and judged them.
 
 Kept so that the old numbers can be checked: power, exponential and two-piece forms are lines of ln y, the linear form
 and the other cooling laws least squares of y, and all are judged by R² in linear space, without a penalty for

@@ -1,4 +1,4 @@
-"""One track over depth: which form describes it, how well, and which numbers say so?
+"""All fits of one track over depth, the form that describes it best, and the numbers that say how well.
 
 The corrected fits are least squares of ln y, compared by AICc with the constant competing. The two-piece form takes
 part in the comparison, but is the best form only where its advantage is more than noise or drift gives.

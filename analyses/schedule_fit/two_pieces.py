@@ -1,4 +1,4 @@
-"""Does a track over depth break in two, or does it only look so?
+"""The two-piece exponential fitted to a track over depth, and the chance level of its advantage.
 
 The two-piece form is an exponential before and another after one break, free to jump: on the log scale, two straight
 lines. Its advantage is the AICc of the best one-piece form minus its own. AICc does not know that the break was

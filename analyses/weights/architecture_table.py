@@ -1,4 +1,4 @@
-"""The architecture table as a reader wants it: `python -m analyses.weights.architecture_table` prints the README's."""
+"""The table of supported architectures: `python -m analyses.weights.architecture_table` prints the README's."""
 
 from collections.abc import Iterable
 

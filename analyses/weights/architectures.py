@@ -1,4 +1,4 @@
-"""Where each role of a layer is kept, per model family. Data, and one look-up.
+"""Tensor names and properties of every supported model family: data, and one look-up.
 
 Names are those on disk, behind the base model's prefix. `input_ln` is the gain of the norm that
 attention reads, `post_attn_ln` of the one that the feed-forward reads; norms behind a branch are

@@ -1,4 +1,4 @@
-"""What is a neuron and what is a head, apart from the coordinates they happen to be stored in?
+"""Forms of neurons and heads that do not depend on the coordinates in which they are stored.
 
 Many changes of the weights leave the model's function alone: moving a norm's gain into the
 matrices that read behind it, scaling a neuron's up row and undoing it in its down column, any

@@ -1,8 +1,8 @@
 """A checkpoint on disk or on the hub, read tensor by tensor.
 
 Nothing here instantiates a model or imports transformers: `config.json` is read as it is and the
-weights stay on disk until one of them is asked for. Where they are is the question of `hub`, how
-one is read that of `weight_files`; here they get their roles.
+weights stay on disk until one of them is asked for. `hub` finds them, `files` reads one of them, and
+here they get their roles.
 """
 
 import math
@@ -18,10 +18,9 @@ from analyses.progress import Tick, silent
 from analyses.weights import files, hub
 from analyses.weights.architectures import FAMILIES, FEED_FORWARD, Architecture
 from analyses.weights.files import require_finite
-from analyses.weights.headers import Header
 from analyses.weights.quantised import quantised
 from analyses.weights.recognise import parts, recognise
-from analyses.weights.schema import Place, is_gain
+from analyses.weights.schema import Header, Place, is_gain
 from analyses.weights.shape import Shape
 
 

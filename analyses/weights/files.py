@@ -1,4 +1,4 @@
-"""Which tensors lie in which files of a folder, and one of them at a time.
+"""The weight files of a folder: which tensors lie in which file, and one tensor read at a time.
 
 Opening a folder reads headers only. Files are reopened for each tensor, because memory-mapped
 handles that stay open count as resident memory for as long as they live.
@@ -15,7 +15,7 @@ import torch
 from analyses.errors import InputError
 from analyses.progress import Tick, silent
 from analyses.weights import pickled, safetensors
-from analyses.weights.headers import Header
+from analyses.weights.schema import Header
 
 FORMATS = (
     ("model.safetensors", "model.safetensors.index.json"),

@@ -1,4 +1,4 @@
-"""Where a checkpoint is: a folder, or a repository of the hub at one revision.
+"""A checkpoint located in a folder, or in a repository of the hub at one revision.
 
 Two answers for either. `locate` gives a folder with everything that a measurement reads, after
 fetching it where it is not here yet. `describe` gives the config, the headers and the names of
@@ -19,7 +19,7 @@ from typing import Any
 from analyses.errors import InputError, first_line
 from analyses.weights import safetensors
 from analyses.weights.files import FORMATS, index, merge, read_object, shard_map
-from analyses.weights.headers import Header
+from analyses.weights.schema import Header
 
 CONFIG = "config.json"
 SMALL_FILES = ("*.json", "tokenizer*", "*.model", "merges.txt", "vocab*", "*.py")

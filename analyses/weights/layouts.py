@@ -1,4 +1,4 @@
-"""How do several roles share one stored tensor, and how is each put back?
+"""Layouts in which several roles share one stored tensor, and how they are split and joined.
 
 A closed set of pure views. `split` gives every role of a stored tensor as (out, in), or (out,) for a
 bias, or (expert, out, in); `join` is its inverse, so whoever changes one role can restore the tensor.

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from analyses.errors import InputError, first_line
-from analyses.weights.headers import Header
+from analyses.weights.schema import Header
 
 ZIP = b"PK\x03\x04"  # torch writes an archive since 1.6; what it wrote before cannot be mapped
 

@@ -1,4 +1,4 @@
-"""What do positions do to a head's metric g = W_kᵀ W_q? A sentence for the page, read off the architecture."""
+"""A sentence on what positions do to a head's metric g = W_kᵀ W_q, read off the architecture."""
 
 from analyses.weights.checkpoint import Checkpoint
 

@@ -1,10 +1,10 @@
-"""Are these weights quantised? Their entries are then codes, and no statistic of them means anything."""
+"""Recognition of quantised weights, whose entries are codes, so that no statistic of them means anything."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from analyses.weights.headers import Header
+from analyses.weights.schema import Header
 
 MARKS = {
     "qweight": "GPTQ or AWQ",

@@ -1,10 +1,11 @@
-"""Which record of the architecture table describes this checkpoint, and under which names?
+"""Recognition of a checkpoint's architecture, and of the names under which it keeps its tensors.
 
 The config's `model_type` names the record. A type that is not in the table is taken for a record
 whose names, layouts and shapes the files show exactly, if there is one and only one. Names are
 looked up role by role, behind whatever prefix they stand.
 """
 
+import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,8 +14,7 @@ from typing import Any
 
 from analyses.errors import InputError
 from analyses.weights.architectures import ARCHITECTURES, architecture
-from analyses.weights.headers import Header
-from analyses.weights.schema import FAMILIES, FEED_FORWARD, Architecture, Place, is_gain
+from analyses.weights.schema import FAMILIES, FEED_FORWARD, Architecture, Header, Place, is_gain
 from analyses.weights.shape import Shape, read_shape
 
 BUFFERS = re.compile(r"(^|\.)(inv_freq|masked_bias|position_ids|token_type_ids|(attn|attention)\.bias)$")
@@ -172,29 +172,37 @@ def parts(place: Place, role: str, shape: Shape) -> int:
 
 
 def _require_shapes(match: Match, headers: Mapping[str, Header], folder: Path) -> None:
-    shape = match.shape
+    """Raise InputError unless the files hold every family's tensors in the config's shapes, and no more of them."""
     for family in FAMILIES:
-        if (place := match.places.get(family)) is None:
-            continue
-        every = [(layer, part) for layer in range(shape.layers) for part in range(parts(place, family, shape))]
-        biased = any(match.prefix + place.bias().at(*at) in headers for at in every)
-        for kind, bias in ((place, False), (place.bias(), True))[: 1 + biased]:
-            expected = place.layout.stored_shape(family, shape, bias=bias)
-            for at in every:
-                name = match.prefix + kind.at(*at)
-                if name not in headers:
-                    why = "though other layers have it" if bias else f"though the config says {shape.layers} layers"
-                    experts = f" of {shape.experts} experts" if shape.experts else ""
-                    raise InputError(f"{folder}: no tensor {name}, {why}{experts}; config and weights disagree")
-                if (stored := headers[name].shape) != expected:
-                    raise InputError(f"tensor {name}: shape {list(stored)}, but the config says {list(expected)}")
-        if (beyond := match.prefix + place.at(shape.layers)) in headers:
-            raise InputError(
-                f"{folder}: the weights hold more layers than the config's {shape.layers} (found {beyond})"
-            )
-        if place.by_part and (beyond := match.prefix + place.at(0, parts(place, family, shape))) in headers:
-            what = "experts" if family in FEED_FORWARD else "heads"
-            raise InputError(f"{folder}: the weights hold more {what} than the config says (found {beyond})")
+        if (place := match.places.get(family)) is not None:
+            _require_family(match, family, place, headers, folder)
+            _require_no_more(match, family, place, headers, folder)
+
+
+def _require_family(match: Match, family: str, place: Place, headers: Mapping[str, Header], folder: Path) -> None:
+    """Every layer's weights of a family in their shape, and its biases where any layer has one."""
+    shape = match.shape
+    every = list(itertools.product(range(shape.layers), range(parts(place, family, shape))))
+    biased = any(match.prefix + place.bias().at(*at) in headers for at in every)
+    for kind, bias in ((place, False), (place.bias(), True))[: 1 + biased]:
+        expected = place.layout.stored_shape(family, shape, bias=bias)
+        for name in (match.prefix + kind.at(*at) for at in every):
+            if name not in headers:
+                why = "though other layers have it" if bias else f"though the config says {shape.layers} layers"
+                experts = f" of {shape.experts} experts" if shape.experts else ""
+                raise InputError(f"{folder}: no tensor {name}, {why}{experts}; config and weights disagree")
+            if (stored := headers[name].shape) != expected:
+                raise InputError(f"tensor {name}: shape {list(stored)}, but the config says {list(expected)}")
+
+
+def _require_no_more(match: Match, family: str, place: Place, headers: Mapping[str, Header], folder: Path) -> None:
+    """No tensor of a layer, expert or head beyond those of the config."""
+    layers = match.shape.layers
+    if (beyond := match.prefix + place.at(layers)) in headers:
+        raise InputError(f"{folder}: the weights hold more layers than the config's {layers} (found {beyond})")
+    if place.by_part and (beyond := match.prefix + place.at(0, parts(place, family, match.shape))) in headers:
+        what = "experts" if family in FEED_FORWARD else "heads"
+        raise InputError(f"{folder}: the weights hold more {what} than the config says (found {beyond})")
 
 
 def _stray(match: Match, headers: Mapping[str, Header]) -> str | None:

@@ -1,4 +1,4 @@
-"""One safetensors file: its header, one tensor at a time, and what is written to a new one."""
+"""One safetensors file: its header, its tensors one at a time, and the bytes of a new file."""
 
 import json
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from analyses.errors import InputError, first_line
-from analyses.weights.headers import Header
+from analyses.weights.schema import Header
 
 DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "C64": "complex64",

@@ -1,4 +1,4 @@
-"""What must be known of a model family before its weights can be read and its forward pass watched?"""
+"""The facts of a model family that are needed to read its weights and to follow its forward pass."""
 
 import re
 from collections.abc import Mapping
@@ -18,6 +18,16 @@ FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
 def is_gain(role: str) -> bool:
     """Whether a role is the gain of a norm."""
     return role in GAINS or role.endswith("_ln")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What a weight file says of one tensor before any of it is read."""
+
+    shape: tuple[int, ...]
+    dtype: str  # torch's name; a safetensors type that torch has no name for keeps its own
+    bytes: int
+    shares: str | None = None  # an earlier tensor of the file that is the same memory, as a tied head in a pickle
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What are the sizes of a decoder? Read from its config, whatever the keys are called there."""
+"""The sizes of a decoder, read from its config."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

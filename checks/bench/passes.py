@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from analyses.attention_stats.probe import AttentionProbe
-from analyses.delta_svd.probe import DeltaProbe
+from analyses.attention_stats.attention_probe import AttentionProbe
+from analyses.delta_svd.delta_probe import DeltaProbe
 from analyses.forward.calibration import load_calibration
 from analyses.forward.instrumented import walk
 from analyses.forward.loading import load

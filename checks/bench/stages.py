@@ -20,8 +20,7 @@ from safetensors import safe_open
 from analyses import attention_stats, head_grams, null_residual
 from analyses.delta_svd import writes
 from analyses.head_grams import reader
-from analyses.head_grams.all_pairs import all_products, operations
-from analyses.head_grams.head_paired import paired_products
+from analyses.head_grams.all_pairs import all_products, operations, paired_products
 from analyses.head_grams.one_head import head_metrics
 from analyses.null_residual import pairs
 from analyses.null_residual.family import follow

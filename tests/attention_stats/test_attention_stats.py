@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from analyses.attention_stats import measure, probe
+from analyses.attention_stats import attention_probe, measure
+from analyses.attention_stats.attention_probe import AttentionProbe, head_means
 from analyses.attention_stats.means import STATISTICS, Space
-from analyses.attention_stats.probe import AttentionProbe, head_means
 from analyses.errors import InputError
 from analyses.forward.calibration import Calibration
 from analyses.forward.instrumented import run
@@ -121,7 +121,7 @@ def test_blocks_of_queries_give_the_statistics_of_all_queries_at_once(monkeypatc
     for mask in (causal(20), causal(20, window=6), torch.zeros(1, 1, 20, 20)):
         whole = head_means(with_logits(logits, mask), everything_real(20))
         with monkeypatch.context() as patch:
-            patch.setattr(probe, "QUERIES", 7)
+            patch.setattr(attention_probe, "QUERIES", 7)
             parts = head_means(with_logits(logits, mask), everything_real(20))
         for name in STATISTICS:  # sums run in another order
             torch.testing.assert_close(getattr(parts, name), getattr(whole, name), rtol=1e-14, atol=1e-15, msg=name)
@@ -198,13 +198,13 @@ def test_a_mask_of_truths_shows_what_a_mask_of_numbers_shows():
 
 def test_all_blocks_share_one_work_space_of_a_blocks_size(monkeypatch):
     tokens, places, space = 12, [], Space()
-    original = probe.over_keys
+    original = attention_probe.over_keys
 
     def watched(logits, hidden, space):
         places.append(logits.data_ptr())
         return original(logits, hidden, space)
 
-    monkeypatch.setattr(probe, "over_keys", watched)
+    monkeypatch.setattr(attention_probe, "over_keys", watched)
     inputs = with_logits(torch.randn(3, tokens, tokens, generator=torch.Generator().manual_seed(2)), causal(tokens))
     means = head_means(inputs, everything_real(tokens), block_entries=tokens**2, space=space)
     assert len(places) == 3 and len(set(places)) == 1

@@ -7,7 +7,7 @@ import torch
 import transformers
 
 from analyses import registry
-from analyses.attention_stats.probe import head_means
+from analyses.attention_stats.attention_probe import head_means
 from analyses.errors import InputError
 from analyses.forward.calibration import Calibration
 from analyses.forward.inputs import Settings

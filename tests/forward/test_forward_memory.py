@@ -22,9 +22,9 @@ ALLOWED = 3.75 * ARRAY
 SCRIPT = """
 import json, sys
 import torch
-from analyses.attention_stats.probe import AttentionProbe
+from analyses.attention_stats.attention_probe import AttentionProbe
 from analyses.weights.checkpoint import open_checkpoint
-from analyses.delta_svd.probe import DeltaProbe
+from analyses.delta_svd.delta_probe import DeltaProbe
 from analyses.forward.probe import LayerStates
 from checks.bench.passes import Pass
 from checks.bench.stage import peak, peak_from_here

@@ -11,9 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from analyses import head_grams, records
 from analyses.errors import InputError
-from analyses.head_grams import all_pairs, head_paired, layer_pairs, shards
-from analyses.head_grams.all_pairs import all_products, scramble
-from analyses.head_grams.head_paired import paired_products
+from analyses.head_grams import all_pairs, layer_pairs, shards
+from analyses.head_grams.all_pairs import all_products, paired_products, scramble
 from analyses.head_grams.layer_pairs import inner_products, paired_inner_products
 from analyses.head_grams.one_head import Heads, Reader, curvature, head_metrics
 from analyses.numerics.spectra import EPS, haar
@@ -303,7 +302,7 @@ def test_a_first_head_that_is_zero_to_rounding_breaks_no_symmetry(narrowest, mon
 
 
 def assert_close_to_norms(found: np.ndarray, expected: torch.Tensor, norms: torch.Tensor) -> None:
-    """Within the error that `head_products` states."""
+    """Within the error that `all_products` states."""
     assert float((torch.from_numpy(found) - expected).abs().div(norms).max()) < 1e-6
 
 
@@ -312,7 +311,7 @@ def test_products_at_equal_index_are_those_of_the_dense_metrics_however_many_lay
     heads, kv_heads, head_dim, hidden = sizes
     layers = [gaussian(seed + i, heads=heads, kv_heads=kv_heads, head_dim=head_dim, hidden=hidden) for i in range(4)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(head_paired, "TILE_ROWS", stacked * head_dim)
+        patch.setattr(all_pairs, "TILE_ROWS", stacked * head_dim)
         found = paired_products(reader(layers), 4)
     g = torch.stack([dense(layer) for layer in layers])
     bound = max(rounding(a, b) for a in layers for b in layers)

@@ -1,4 +1,4 @@
-"""How does one layer change the residual stream, reduced before the next layer is done?
+"""Each layer's change of the residual stream, reduced to its statistics during the forward pass.
 
 The probe turns a layer's states into a `LayerWrite`, its top directions and the errors of two
 identities, so that the memory does not grow with depth. Identities are read off a few tokens at a

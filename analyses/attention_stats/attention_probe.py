@@ -1,10 +1,10 @@
-"""How spread is a layer's attention, and how large are its logits, per head?
+"""Attention entropy and logit spread of one layer's heads, taken during the forward pass.
 
 Entropy and logit spread are computed again from the queries and keys that the model used, in
 float64: the model's own probabilities are rounded to its dtype and underflow to zero, and a fused
 attention function never shows them. Visible keys are those that the model's own mask lets through,
 so that sliding windows count as they are. The probe works on a block of heads and queries of one
-sequence at a time; of each query a handful of numbers remains (`attention_means`), never a
+sequence at a time; of each query a handful of numbers remains (`means`), never a
 (token × token) array.
 
 Cost for each pair of a query and a key from the first to the last that any query of its block sees:
@@ -59,7 +59,7 @@ def head_means(
     Logits are scaling·q·k, capped where the model caps, plus the bias of positions and the mask's finite part; a key is
     visible where the mask says so, or lies above half of its dtype's most negative number. The product is taken
     in float32 or wider, everything after it in float64. Entropy is exact also where probabilities
-    underflow (`attention_means`).
+    underflow (`means`).
 
     Parameters
     ----------
