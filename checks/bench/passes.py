@@ -5,8 +5,6 @@ lengths that the shipped text has for the reference model's tokenizer, or in one
 plain pass is the same model's with the same attention function and nothing looking on.
 """
 
-from pathlib import Path
-
 import torch
 
 from analyses.attention_stats.attention_probe import AttentionProbe
@@ -20,8 +18,8 @@ from analyses.weights.checkpoint import Checkpoint, open_checkpoint
 from checks.bench import ceilings
 from checks.bench.checkpoints import VOCABULARY
 from checks.bench.stage import Stage, peak, peak_from_here
+from checks.reference import REFERENCE
 
-REFERENCE = Path(__file__).parents[1] / "reference"  # its tokenizer cuts the text
 ONE = 1024  # tokens
 
 
@@ -92,5 +90,6 @@ def _probes() -> list[Probe]:
 
 
 def _shipped() -> list[int]:
+    """Tokens of each of the shipped texts, as the reference model's tokenizer cuts them."""
     texts, _, _ = sequences(open_checkpoint(str(REFERENCE)), load_calibration(), False)
     return [len(text) for text in texts]

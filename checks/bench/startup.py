@@ -1,7 +1,5 @@
-"""How long until the program answers: its help, and a page made from records that are there?"""
+"""Seconds until the program answers: its help, and a page made from records that are there."""
 
-import contextlib
-import io
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,6 +11,7 @@ from analyses.errors import InputError
 from checks.bench import ceilings, checkpoints
 from checks.bench.checkpoints import SIZES, Size
 
+FATHOM = (sys.executable, "-m", "checks.cli")
 FLOOR = "starting Python"
 REPEATS = 5
 MEASURED = ("--only", "null_residual,head_grams", "--spectra", "none", "--controls", "none")
@@ -26,7 +25,7 @@ def start_up(size: Size, room: Path) -> list[dict[str, Any]]:
     (records,) = (room / "records").iterdir()
     python = _seconds([sys.executable, "-c", "pass"])
     calls = {"start-up: fathom --help": ["--help"], "start-up: fathom report, from records": ["report", str(records)]}
-    return [_row(name, _seconds([sys.executable, "-m", "checks.cli", *given]), python) for name, given in calls.items()]
+    return [_row(name, _seconds([*FATHOM, *given]), python) for name, given in calls.items()]
 
 
 def _row(name: str, seconds: float, python: float) -> dict[str, Any]:
@@ -39,10 +38,6 @@ def _seconds(command: Sequence[str]) -> float:
 
 
 def _fathom(*given: str) -> None:
-    from checks.cli import main
-
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        code = main(list(given))
-    if code:
-        raise InputError(f"bench: fathom {given[0]} failed: {said.getvalue().strip()}")
+    done = subprocess.run([*FATHOM, *given], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise InputError(f"bench: fathom {given[0]} failed: {done.stderr.strip()}")

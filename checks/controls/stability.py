@@ -15,10 +15,10 @@ from checks.claims.gate import Outcome
 from checks.claims.verdicts import CHANGES, WITHIN_NOISE
 from checks.controls.by_class import needs_forward
 from checks.controls.subject import Evidence, Run, Subject
+from checks.machine.threads import threads
 from checks.maps.catalogue import RAMP_INPUT_GAIN, SCRAMBLE
 from checks.twins.roles import Role
 from checks.twins.twins import Twin, TwinCheckpoint
-from checks.verify.tolerances import threads
 
 SCRAMBLES = 2  # drawn scrambles of the coordinates
 WINDOWS = 4  # of the calibration text, each leaving out another quarter

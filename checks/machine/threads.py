@@ -7,6 +7,8 @@ probes and take a quarter off the spectra of heads; no number depends on it.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -26,3 +28,16 @@ def limit(count: int) -> None:
 def are_limited(count: int) -> bool:
     """Whether `limit` was called with this number, or the environment said so from the start."""
     return all(os.environ.get(name) == str(count) for name in COUNTS)
+
+
+@contextmanager
+def threads(count: int) -> Iterator[int]:
+    """This many threads of torch, for a while."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield count
+    finally:
+        torch.set_num_threads(before)

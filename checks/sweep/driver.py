@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from checks.sweep import done, failures
 from checks.sweep.disk import lacking
 from checks.sweep.element import DONE, FIRST_LOOK, OVER, QUEUED, RUNNING, SETTLING, WAITING, Desk, Watched
-from checks.sweep.engines import Busy, Engine, Job
+from checks.sweep.engine import Busy, Engine, Job
 from checks.sweep.plan import Plan
 
 REPORT = 60.0  # seconds between two reports

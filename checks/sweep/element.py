@@ -16,7 +16,7 @@ from typing import Any
 from analyses import records
 from analyses.errors import InputError
 from checks.sweep import done, failures, lease, process
-from checks.sweep.engines import Engine
+from checks.sweep.engine import Engine
 from checks.sweep.failures import Failure, History
 from checks.sweep.plan import Element, Plan, log_of
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from analyses import records, registry
 from analyses.errors import InputError
+from checks.reference import source_of
 from checks.sweep.hashes import Hashes
 from checks.sweep.patterns import expand
 from checks.sweep.plan import STATE, Element, Plan, Shard, Task, plain_settings, settings_of
@@ -20,7 +21,6 @@ from checks.sweep.request import Wanted
 from checks.sweep.sources import Source, resolve, revisions
 
 OF_FILES = ("weights", "config", "tokenizer", "inputs")  # parts of a key that only the files tell
-REFERENCE = Path(__file__).parents[1] / "reference"
 
 
 def make(wanted: Sequence[Wanted], out: Path, *, threads: int, local: bool, command: str, split: bool = False) -> Plan:
@@ -38,8 +38,7 @@ def make(wanted: Sequence[Wanted], out: Path, *, threads: int, local: bool, comm
     hashes = Hashes(out / STATE / "hashes.json")
     elements: dict[str, Element] = {}
     for want in wanted:
-        pattern = str(REFERENCE) if want.pattern == REFERENCE.name and not Path(want.pattern).exists() else want.pattern
-        for given in expand([pattern], revisions):
+        for given in expand([source_of(want.pattern)], revisions):
             element = _element(resolve(given), want.options, threads, hashes, local=local)
             shards = list(_shards(element)) if split else []
             for shard in shards:

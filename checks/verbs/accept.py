@@ -20,9 +20,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from checks.reference import RECORDED
     from checks.verify.accept import accept
     from checks.verify.remeasure import settings_of
-    from checks.verify.results import RECORDED, model_of, received
+    from checks.verify.results import model_of, received
     from checks.verify.tolerances import measure_tolerances
 
     with received(arguments.folder) as result:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from analyses.errors import InputError
 from checks import options
+from checks.reference import REFERENCE, source_of
 
 if TYPE_CHECKING:
     from analyses.run.measure import Measured
 
 HELP = "records only"
-REFERENCE = Path(__file__).parents[1] / "reference"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,12 +26,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     return measure_all(arguments)[1]
-
-
-def source_of(model: str) -> str:
-    """The shipped model has a name, since a folder inside site-packages is nothing to type."""
-    shipped = model == REFERENCE.name and not Path(model).exists()
-    return str(REFERENCE) if shipped or Path(model).resolve() == REFERENCE.resolve() else model
 
 
 def measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:

@@ -26,7 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from analyses.records import plain
     from analyses.run.plan import plan
-    from checks.verbs.measure import source_of
+    from checks.reference import source_of
 
     for i, model in enumerate(arguments.models):
         found = plan(source_of(model))

@@ -15,13 +15,13 @@ from analyses.errors import InputError
 from checks import options
 from checks.machine import threads
 from checks.options import NOTHING, OK
+from checks.sweep.engine import ENGINES
 
 if TYPE_CHECKING:
     from checks.sweep.plan import Plan
 
 HELP = "measure many checkpoints, on this machine, on Slurm or on Dask; goes on where it stopped"
 INCOMPLETE = NOTHING
-ENGINES = ("local", "slurm", "dask")
 OF_ENGINES = {
     "partition": "slurm", "memory": "slurm", "minutes": "slurm", "sbatch": "slurm", "scheduler": "dask",
 }  # fmt: skip
@@ -81,7 +81,8 @@ def _sweep(arguments: argparse.Namespace) -> int:
     from analyses.records import CannotWrite
     from checks.sweep import failures, lease, plan, progress
     from checks.sweep.driver import Driver
-    from checks.sweep.engines import Setup, start
+    from checks.sweep.engine import Setup
+    from checks.sweep.engines import start
     from checks.sweep.prefetch import prefetch
 
     say = options.say(arguments)

@@ -29,11 +29,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from analyses.records import write_bytes, write_json
+    from checks.reference import RECORDED
     from checks.report.junit import junit
     from checks.report.markdown import summary
     from checks.report.verification import cases, lines
     from checks.verify.remeasure import again
-    from checks.verify.results import RECORDED, model_of, received, subset
+    from checks.verify.results import model_of, received, subset
     from checks.verify.verify import plain, verify
 
     shipped = arguments.result == Path("recorded") and not arguments.result.exists()

@@ -15,8 +15,8 @@ from typing import Any
 
 from analyses import records, registry
 from analyses.errors import InputError
+from checks.verify.results import LOG, received, recorded_files
 
-LOG = "log.jsonl"
 LARGE = 2000  # bytes of JSON; larger top-level values of a record are kept by checksum alone
 KEPT = ("metrics", "identities", "absent", "key")  # whatever their size
 MACHINE = ("machine", "versions", "timings")  # of the manifest: what may move a number, and what it costs
@@ -65,8 +65,6 @@ def accept(folder: Path, recorded: Path, *, reason: str, tolerances: Mapping[str
     Raises InputError for an empty reason, for a result that is not whole or in which an identity is broken,
     and where nothing would change.
     """
-    from checks.verify.results import received
-
     if not reason.strip():
         raise InputError("--reason: say in a sentence why the recorded result changes")
     with received(folder) as result:
@@ -84,7 +82,7 @@ def accept(folder: Path, recorded: Path, *, reason: str, tolerances: Mapping[str
         files["tolerances.json"] = dict(tolerances)
         new = {name: _written(tree) for name, tree in files.items()}
         commit = result.manifest.get("source", {}).get("commit", "unknown")
-    old = _there(recorded)
+    old = recorded_files(recorded)
     told = changes(old, new)
     if _results(old) == _results(new):
         raise InputError(f"{recorded.name}: the recorded result is this one already; nothing to accept")
@@ -103,21 +101,6 @@ def accept(folder: Path, recorded: Path, *, reason: str, tolerances: Mapping[str
     history = log.read_bytes() if log.exists() else b""
     records.write_bytes(log, history + records.canonical(entry) + b"\n")
     return told
-
-
-def require_accepted(recorded: Path) -> None:
-    """Raise InputError if a recorded file is not as the last line of the log left it; no log, nothing to say."""
-    log = recorded / LOG
-    if not log.exists():
-        return
-    named = json.loads(log.read_text(encoding="utf-8").splitlines()[-1])["files"]
-    there = {name: hashlib.sha256(data).hexdigest() for name, data in _there(recorded).items()}
-    if wrong := sorted(name for name in {*named, *there} if named.get(name) != there.get(name)):
-        raise InputError(f"{recorded / wrong[0]}: changed since it was accepted; only `fathom accept` changes it")
-
-
-def _there(recorded: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(recorded.glob("*.json"))}
 
 
 def _results(files: Mapping[str, bytes]) -> dict[str, bytes]:

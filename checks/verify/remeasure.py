@@ -31,7 +31,7 @@ def again(
     """
     from analyses.run.measure import measure
     from checks.machine.manifest import manifest
-    from checks.verify.tolerances import threads
+    from checks.machine.threads import threads
 
     settings = settings_of(result.manifest, names, calibration, changes)
     with threads(result.manifest["machine"]["threads"]):
@@ -82,13 +82,12 @@ def settings_of(
     recorded = manifest["settings"]
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     layers, families = recorded.get("layers", "all"), recorded.get("families", "all")
-    first, _, last = layers.partition("-")
     settings = {
         "device": recorded["device"] if there[recorded["device"]] else "cpu",
         "dtype": recorded["dtype"],
         "attention": recorded["attention"],
         "seed": recorded["seed"],
-        "layers": None if layers == "all" else range(int(first), int(last) + 1),
+        "layers": None if layers == "all" else range(*map(int, layers.split(":"))),
         "families": None if families == "all" else tuple(families.split(",")),
         "spectra": recorded.get("spectra", "exact"),
         "trust_remote_code": False,  # a received file is no reason to run anybody's code

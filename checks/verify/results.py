@@ -1,5 +1,7 @@
 """What was received: a folder of results, a page that carries them, or what ships with the project."""
 
+import hashlib
+import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,11 +11,10 @@ from typing import Any
 
 from analyses import records
 from analyses.errors import InputError
+from checks.reference import REFERENCE
 from checks.verify import embedded
-from checks.verify.accept import require_accepted
 
-REFERENCE = Path(__file__).parent / "reference"
-RECORDED = REFERENCE / "recorded"
+LOG = "log.jsonl"  # of what was accepted as the recorded result, a line each time
 SUBSET = 0.25  # of the recorded time at most, for `--subset`
 
 
@@ -67,6 +68,22 @@ def _record(path: Path) -> dict[str, Any]:
     if "shortened" in record and record.get("schema_version") == records.SCHEMA_VERSION:
         return record
     return records.read_record(path, arrays=False)
+
+
+def require_accepted(recorded: Path) -> None:
+    """Raise InputError if a recorded file is not as the last line of the log left it; no log, nothing to say."""
+    log = recorded / LOG
+    if not log.exists():
+        return
+    named = json.loads(log.read_text(encoding="utf-8").splitlines()[-1])["files"]
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in recorded_files(recorded).items()}
+    if wrong := sorted(name for name in {*named, *hashes} if named.get(name) != hashes.get(name)):
+        raise InputError(f"{recorded / wrong[0]}: changed since it was accepted; only `fathom accept` changes it")
+
+
+def recorded_files(recorded: Path) -> dict[str, bytes]:
+    """Name → content of what a folder of recorded results holds, without its log."""
+    return {path.name: path.read_bytes() for path in sorted(recorded.glob("*.json"))}
 
 
 def model_of(manifest: Mapping[str, Any]) -> str:

@@ -9,13 +9,13 @@ or five draws do not show the worst case; never less than rounding itself.
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from analyses import records
 from checks.claims import INTEGRITY
+from checks.machine.threads import threads
 from checks.verify.differences import Tolerance, compare
 
 FILE = "tolerances.json"
@@ -101,19 +101,6 @@ def _perturbed(checkpoint: Any, text: Any, settings: Any) -> Iterator[tuple[str,
             yield preciser, records_of(checkpoint, text, replace(settings, dtype=preciser), reading)
     if settings.device == "cpu" and torch.cuda.is_available():
         yield "on a GPU", records_of(checkpoint, text, replace(settings, device="cuda"), settings.only)
-
-
-@contextmanager
-def threads(count: int) -> Iterator[int]:
-    """This many threads of torch, for a while."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield count
-    finally:
-        torch.set_num_threads(before)
 
 
 def _note(entries: dict[str, Entry], base: Mapping[str, Any], other: Mapping[str, Any], name: str) -> None:

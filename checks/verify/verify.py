@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from analyses import records
+from checks.reference import RECORDED
 from checks.verify import comparable
 from checks.verify.differences import Leaf, Status, compare, status, worst
-from checks.verify.results import RECORDED, Result
+from checks.verify.results import Result
 from checks.verify.tolerances import FILE, read_tolerances, tolerance_of
 
 SAME, MOVED, NOT_COMPARABLE = 0, 1, 3  # exit codes; 2 is bad input
@@ -62,7 +63,7 @@ def verify(recorded: Result, found: Result, *, names: Sequence[str]) -> Verifica
     """Hold two results against each other, analysis by analysis and claim by claim."""
     measured = read_tolerances(recorded.folder, RECORDED)
     answers = [_answer(name, recorded, found, measured) for name in names]
-    comparable = {answer.analysis for answer in answers if answer.status != "not comparable"}
+    like = {answer.analysis for answer in answers if answer.status != "not comparable"}
     notes = list(comparable.identity(recorded.manifest, found.manifest))
     texts = [result.manifest.get("calibration", {}) for result in (recorded, found)]
     if texts[0].get("sha256") != texts[1].get("sha256"):
@@ -74,7 +75,7 @@ def verify(recorded: Result, found: Result, *, names: Sequence[str]) -> Verifica
     return Verification(
         model=recorded.manifest["model"],
         analyses=answers,
-        verdicts=_verdicts(recorded, found, comparable),
+        verdicts=_verdicts(recorded, found, like),
         asked=tuple(names),
         notes=tuple(notes),
     )
@@ -167,22 +168,22 @@ def _has_arrays(folder: Path, record: Mapping[str, Any]) -> bool:
     return all((folder / name).exists() for name in record.get("arrays", {}))
 
 
-def _verdicts(recorded: Result, found: Result, comparable: set[str]) -> list[dict[str, Any]]:
+def _verdicts(recorded: Result, found: Result, like: set[str]) -> list[dict[str, Any]]:
     """Claims and identities whose answer changed. Their controls are those recorded, on both sides."""
     from checks.claims.judge import judge
 
     if recorded.judged is None:
         return [{"id": "gates.json", "claim": "every gate", "recorded": "not there", "found": "judged"}]
     controls = {claim["id"]: claim["controls"] for claim in recorded.judged["claims"]}
-    like = {name: record for name, record in found.found.items() if name in comparable}
-    if not like:
+    compared = {name: record for name, record in found.found.items() if name in like}
+    if not compared:
         return []
-    judged = judge(like, controls)
+    judged = judge(compared, controls)
     changed = []
     for kind, word in (("integrity", "status"), ("claims", "verdict")):
         now = {outcome["id"]: outcome for outcome in judged[kind]}
         for then in recorded.judged[kind]:
-            if then["analysis"] in comparable and (new := now.get(then["id"], {}).get(word)) != then[word]:
+            if then["analysis"] in like and (new := now.get(then["id"], {}).get(word)) != then[word]:
                 told = {"id": then["id"], "claim": then["claim"], "recorded": then[word], "found": new or "not asked"}
                 changed.append(told)
     return changed

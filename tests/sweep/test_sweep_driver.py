@@ -12,7 +12,7 @@ from checks.machine import threads
 from checks.sweep import disk, failures, lease, plan, process, progress, worker
 from checks.sweep.driver import Driver
 from checks.sweep.element import DONE, FAILED, RUNNING, Watched
-from checks.sweep.engines import Busy
+from checks.sweep.engine import Busy
 from tests.sweep.test_sweep_plan import one_thread, planned  # noqa: F401, the fixture restores torch's threads
 from tests.tiny import tiny_checkpoint
 

@@ -11,7 +11,7 @@ import pytest
 from analyses import records
 from checks.machine import threads
 from checks.sweep import done
-from checks.sweep.engines import Job
+from checks.sweep.engine import Job
 from checks.sweep.engines.call import call
 from tests.sweep.test_sweep_plan import one_thread, planned  # noqa: F401, the fixture restores torch's threads
 from tests.tiny import tiny_checkpoint
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 FRESH = """
 import os, sys, types
-from checks.sweep.engines import Job
+from checks.sweep.engine import Job
 from checks.sweep.engines.call import call
 
 worker = types.ModuleType("checks.sweep.worker")

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from checks.machine import threads
-from checks.sweep.engines import Job
+from checks.sweep.engine import Job
 
 ROOT = Path(__file__).parents[3]
 

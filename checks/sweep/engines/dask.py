@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from analyses.errors import InputError
-from checks.sweep.engines import Job, Setup
+from checks.sweep.engine import Job, Setup
 from checks.sweep.engines.local import PRELOAD
 
 OVER = ("finished", "error", "cancelled", "lost")  # states of a future that will do nothing more

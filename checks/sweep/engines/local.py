@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from checks.sweep.engines import Job, Setup
+from checks.sweep.engine import Job, Setup
 
 PRELOAD = ["checks.sweep.worker"]  # imported once, by the server
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from analyses.errors import InputError
-from checks.sweep.engines import Busy, Job, Setup
+from checks.sweep.engine import Busy, Job, Setup
 from checks.sweep.engines.call import call
+from checks.sweep.plan import STATE
 
 MEMORY = 16.0  # GB of a job, where nothing else is asked for
 MINUTES = 240
@@ -41,7 +42,7 @@ class Slurm:
             raise InputError("--engine slurm: there is no sbatch here; run this where jobs are submitted")
         self.setup = setup
         self.cluster = cluster
-        self.logs = setup.out / ".sweep" / "slurm"
+        self.logs = setup.out / STATE / "slurm"
         self.executor = submitit.AutoExecutor(folder=self.logs, cluster=cluster)
 
     def submit(self, jobs: Sequence[Job]) -> list[str]:
