@@ -1,4 +1,4 @@
-"""Which changes of parameters leave a model's function alone?
+"""All changes of parameters here that leave a model's function alone.
 
 What a claim says of a model must not change under them; what does speaks of the parametrisation. Each
 map has `name`, `sentence`, `lossless`, `undefined(checkpoint) -> reason | None`,

@@ -13,11 +13,9 @@ import torch
 
 from analyses.numerics import spectra
 from analyses.weights.checkpoint import Checkpoint
+from checks.maps.names import MODEL_TYPES
 from checks.twins.roles import Role, unknown_tensors
 from checks.twins.twins import TwinCheckpoint, make_twin
-
-MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3", "gpt2", "gpt_neox", "opt", "gemma2")
-"""Those whose functions the maps here were proved on: a norm before each branch, rotary halves or learned positions."""
 
 # Relative change of logits in a float64 pass. Rounding of chained products: 6e-15 at most was measured on tiny models.
 EXACT = 1e-9

@@ -7,6 +7,7 @@ twin comes out in float64 where the stored dtype cannot hold it.
 import torch
 
 from analyses.weights.checkpoint import Checkpoint
+from checks.maps import names
 from checks.maps.exact import POWERS, CoordinateMap, powers_of_two, under_qk_norm
 from checks.twins.roles import FINAL_GAIN, HEAD, Role, has_own_head
 from checks.twins.twins import TwinCheckpoint
@@ -97,20 +98,20 @@ def _scale_input_by_ramp(twin: TwinCheckpoint, role: Role, value: torch.Tensor) 
 
 
 RESCALE_GAINS = CoordinateMap(
-    name="gain rescaling",
+    name=names.RESCALE,
     sentence="Each channel of each norm gain is multiplied by a power of two, and what reads it divided.",
     lossless=True,
     change=_rescale,
 )
 FOLD_GAINS = CoordinateMap(
-    name="gain folding",
+    name=names.FOLD,
     sentence="Each norm gain is set to 1 and multiplied into the matrices that read it.",
     lossless=False,
     change=_fold,
     precondition=_no_gain_is_zero,
 )
 SCALE_INPUT_GAIN = CoordinateMap(
-    name="input gain scaling",
+    name=names.SCALE,
     sentence="Each layer's input gain is multiplied by one power of two and the values divided by it; "
     "queries and keys too, unless they are normalised.",
     lossless=True,
@@ -118,7 +119,7 @@ SCALE_INPUT_GAIN = CoordinateMap(
     change=_scale_input_at_random,
 )
 RAMP_INPUT_GAIN = CoordinateMap(
-    name="input gain ramp",
+    name=names.RAMP,
     sentence="The input gain of layer ℓ is multiplied by 2^⌊ℓ/3⌋ and the values divided by it; "
     "queries and keys too, unless they are normalised.",
     lossless=True,

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import torch
 
+from checks.maps import names
 from checks.maps.exact import CoordinateMap, conditioned, permutation, powers_of_two, signs
 from checks.twins.roles import Role
 from checks.twins.twins import TwinCheckpoint
@@ -61,13 +62,13 @@ def monomial(side: int, generator: torch.Generator) -> tuple[torch.Tensor, torch
 
 
 MIX_VALUES = CoordinateMap(
-    name="value mixing",
+    name=names.MIX_VALUES,
     sentence="Each key/value head's values pass through a random invertible matrix, undone in the output matrix.",
     lossless=False,
     change=lambda twin, role, value: _mix_values(twin, role, value, conditioned),
 )
 PERMUTE_VALUES = CoordinateMap(
-    name="value permutation",
+    name=names.PERMUTE_VALUES,
     sentence="The dimensions of each key/value head's values are permuted, flipped and scaled by powers of two, "
     "undone in the output matrix.",
     lossless=True,
@@ -95,14 +96,14 @@ def _permute_groups(twin: TwinCheckpoint, role: Role, value: torch.Tensor) -> to
 
 
 PERMUTE_HEADS = CoordinateMap(
-    name="head permutation",
+    name=names.HEADS,
     sentence="Query heads change places within their group.",
     lossless=True,
     change=_permute_in_group,
     precondition=lambda c: None if c.shape.heads > c.shape.kv_heads else "every group has one query head only",
 )
 PERMUTE_GROUPS = CoordinateMap(
-    name="group permutation",
+    name=names.GROUPS,
     sentence="Key/value heads change places, with the query heads that they serve.",
     lossless=True,
     change=_permute_groups,

@@ -1,4 +1,4 @@
-"""Which statistics does an exact change of parameters leave alone?
+"""The statistics that an exact change of parameters leaves alone, as a table.
 
 A model's function does not fix its weights: gains can be moved into matrices, heads and neurons reordered, values and
 rotary planes turned, the residual stream rotated. Every record says of its main statistics which of these maps leave
@@ -9,7 +9,7 @@ where the map passes through a norm that takes a scale off, up to its eps. False
 for some model. A statistic with heads or layers in it is compared as the list that it is, in its order. p-values by
 resampling are left out where they read what moves: those of `best_abs_r`, `within_r_signed` and the two-piece form.
 
-The maps themselves live with the controls that apply them; here they have their names only.
+Here the maps have their names only; the modules beside this one apply them.
 """
 
 from __future__ import annotations
@@ -18,33 +18,30 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from checks.maps.names import (
+    CONSTANT,
+    FOLD,
+    MAPS,
+    MODEL_TYPES,
+    NEURONS,
+    ORDER,
+    PLANES,
+    QUARTER_TURNS,
+    QUERIES,
+    QUERY_KEY,
+    RAMP,
+    RESCALE,
+    ROTATION,
+    SCALE,
+    SHIFT,
+    SIGNS,
+    TURNS,
+    VALUES,
+    WRITES,
+)
+
 if TYPE_CHECKING:  # the page reads the names of the maps, and reads them without torch
     from analyses.weights.checkpoint import Checkpoint
-
-MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3", "gpt2", "gpt_neox", "opt", "gemma2")
-"""Those for which exact maps are known; other models' records carry an empty table."""
-
-RESCALE, SCALE, RAMP, FOLD = "gain rescaling", "input gain scaling", "input gain ramp", "gain folding"
-VALUES = ("value permutation", "value mixing")
-TURNS = ("quarter turns", "plane rotation")
-PLANES, QUERY_KEY = "plane scaling", "query and key scaling"
-QUERIES, SHIFT = ("query permutation", "query mixing"), "key shift"
-SIGNS, NEURONS = "neuron scaling", "neuron permutation"
-ORDER = ("head permutation", "group permutation")
-CHANNELS, ROTATION = "stream permutation", "stream rotation"
-CONSTANT, WRITES = "constant writes", "write scaling"
-
-MAPS = (
-    *(RESCALE, SCALE, RAMP, FOLD),  # a gain's factor may sit in the matrices that read it
-    *VALUES,  # values meet the output matrix only
-    *(*TURNS, PLANES, QUERY_KEY),  # queries and keys meet only in q·k, after their rotation by position
-    *(*QUERIES, SHIFT),  # in what no position turns they have no basis, and a softmax has no zero
-    *(SIGNS, NEURONS),  # a neuron's up row and down column share a factor; neurons have no order
-    *ORDER,  # a sum over heads has none either
-    *(CHANNELS, ROTATION),  # the stream's basis is free; to rotate it, the gains are folded first
-    *(CONSTANT, WRITES),  # LayerNorm takes off a constant, a norm behind a branch the branch's scale
-)
-"""In the order of the page."""
 
 ACTIVATIONS = ("hidden_act", "activation_function", "hidden_activation")  # keys of a config
 
@@ -57,7 +54,8 @@ def _free(checkpoint: Checkpoint) -> bool:
     return checkpoint.rotary_dims(0) < checkpoint.shape.head_dim and not checkpoint.has_qk_norm
 
 
-def _homogeneous(checkpoint: Checkpoint) -> bool:
+def homogeneous(checkpoint: Checkpoint) -> bool:
+    """Whether the feed-forward takes factors of what its up matrix gives through to its down matrix."""
     return checkpoint.architecture.gated or "relu" in map(checkpoint.config.get, ACTIVATIONS)
 
 
@@ -66,7 +64,7 @@ NEEDS: Mapping[str, Callable[[Checkpoint], bool]] = {
     **dict.fromkeys((*TURNS, PLANES), _turned),
     **dict.fromkeys(QUERIES, _free),
     SHIFT: lambda c: _free(c) and bool(c.names("k_proj", 0, bias=True)),
-    SIGNS: _homogeneous,
+    SIGNS: homogeneous,
     ROTATION: lambda c: not c.architecture.layer_norm and not c.architecture.further,
     CONSTANT: lambda c: c.architecture.layer_norm,
     WRITES: lambda c: "attn_out_ln" in c.architecture.further,
@@ -100,11 +98,9 @@ FOLDED = (RESCALE, FOLD, ROTATION)  # change matrices channel by channel: they t
 ENTRIES = (*FOLDED, *VALUES, *TURNS, *QUERIES, SIGNS, NEURONS, *ORDER, CONSTANT)
 STORED = moved(*ENTRIES, only_plain=(PLANES,), only_normalised=(QUERY_KEY,))  # norms' gains take up the planes' scales
 # Under q/k norms their gains are families too, which quarter turns reorder and scales of planes stretch.
-GAIN_PATTERN = moved(*FOLDED, only_normalised=("quarter turns", PLANES))
+GAIN_PATTERN = moved(*FOLDED, only_normalised=(QUARTER_TURNS, PLANES))
 # Frobenius norms: free wherever a factor is.
-NORMS = moved(
-    *(*FOLDED, SCALE, RAMP, *VALUES, PLANES, *QUERIES, SIGNS, CONSTANT, WRITES), only_normalised=(QUERY_KEY,)
-)
+NORMS = moved(*(*FOLDED, SCALE, RAMP, *VALUES, PLANES, *QUERIES, SIGNS, CONSTANT, WRITES), only_normalised=(QUERY_KEY,))
 GAIN_NORM = moved(*FOLDED, SCALE, RAMP)
 # g = W_kᵀW_q of the stored matrices knows nothing of turns and scales of planes, but a gain may hide in it.
 METRIC_SHAPE = moved(*FOLDED)
@@ -113,9 +109,7 @@ METRIC_BY_HEAD = moved(*FOLDED, *ORDER)
 METRIC_SIZE = moved(*FOLDED, *ORDER, only_plain=(SCALE, RAMP), only_normalised=(QUERY_KEY,))
 METRIC_AGAINST_ATTENTION = moved(*FOLDED, only_plain=(SCALE, RAMP), only_normalised=(QUERY_KEY,))
 # W_k W_qᵀ, as published, is no function of g: turns leave its spectrum, scales of planes do not.
-PUBLISHED_SPECTRUM = moved(
-    *(*FOLDED, *ORDER, *QUERIES), only_plain=(SCALE, RAMP, PLANES), only_normalised=(QUERY_KEY,)
-)
+PUBLISHED_SPECTRUM = moved(*(*FOLDED, *ORDER, *QUERIES), only_plain=(SCALE, RAMP, PLANES), only_normalised=(QUERY_KEY,))
 BY_HEAD = moved(*ORDER)  # what the model does, listed head by head
 
 STATISTICS: Mapping[str, Mapping[str, Moved]] = {

@@ -7,8 +7,9 @@ down(gelu(up x)) none.
 import torch
 
 from analyses.weights.checkpoint import Checkpoint
+from checks.maps import names
 from checks.maps.exact import CoordinateMap, permutation, powers_of_two, signs
-from checks.maps.invariance import ACTIVATIONS
+from checks.maps.invariance import ACTIVATIONS, homogeneous
 from checks.twins.roles import Role
 from checks.twins.twins import TwinCheckpoint
 
@@ -35,14 +36,14 @@ def _permute(twin: TwinCheckpoint, role: Role, value: torch.Tensor) -> torch.Ten
 
 
 def _up_is_homogeneous(checkpoint: Checkpoint) -> str | None:
-    activation = next((checkpoint.config[key] for key in ACTIVATIONS if key in checkpoint.config), None)
-    if checkpoint.architecture.gated or activation == "relu":
+    if homogeneous(checkpoint):
         return None
+    activation = next((checkpoint.config[key] for key in ACTIVATIONS if key in checkpoint.config), None)
     return f"the feed-forward has no gate and its activation, {activation}, takes no factor through"
 
 
 SCALE_NEURONS = CoordinateMap(
-    name="neuron scaling",
+    name=names.SIGNS,
     sentence="Each neuron's up row is multiplied by a power of two and its down column divided by it; where there is a "
     "gate, by one of either sign.",
     lossless=True,
@@ -50,7 +51,7 @@ SCALE_NEURONS = CoordinateMap(
     precondition=_up_is_homogeneous,
 )
 PERMUTE_NEURONS = CoordinateMap(
-    name="neuron permutation",
+    name=names.NEURONS,
     sentence="Neurons change places within their layer.",
     lossless=True,
     change=_permute,

@@ -3,7 +3,7 @@
 Rotary positions turn the planes (i, i + r/2) of a head's first r dimensions, so they commute with turns
 and scalings of those planes. Where queries and keys are normalised, each head's scale is free, and
 turns must pass through the norms' gains, which all heads of a layer share. Maps of the dimensions
-that no position turns are in `query_maps`.
+that no position turns are in `queries`.
 """
 
 import math
@@ -11,6 +11,7 @@ import math
 import torch
 
 from analyses.weights.checkpoint import Checkpoint
+from checks.maps import names
 from checks.maps.exact import CoordinateMap, powers_of_two, under_qk_norm
 from checks.maps.heads import by_head, from_heads
 from checks.twins.roles import Role
@@ -101,21 +102,21 @@ def _scale_heads(twin: TwinCheckpoint, role: Role, value: torch.Tensor) -> torch
 
 
 TURN_PLANES = CoordinateMap(
-    name="quarter turns",
+    name=names.QUARTER_TURNS,
     sentence="Queries and keys are turned by multiples of 90° in each rotary plane, with the gains of their norms.",
     lossless=True,
     change=_quarter_turns,
     precondition=_some_plane,
 )
 ROTATE_PLANES = CoordinateMap(
-    name="plane rotation",
+    name=names.ROTATE_PLANES,
     sentence="Queries and keys are turned by the same random angle in each rotary plane in which their gains match.",
     lossless=False,
     change=_rotate,
     precondition=_some_plane_matches,
 )
 SCALE_PLANES = CoordinateMap(
-    name="plane scaling",
+    name=names.PLANES,
     sentence="Queries are multiplied by a power of two in each rotary plane and keys divided by it, "
     "on the gains of their norms where there are any.",
     lossless=True,
@@ -123,7 +124,7 @@ SCALE_PLANES = CoordinateMap(
     precondition=_some_plane,
 )
 SCALE_HEADS = CoordinateMap(
-    name="query and key scaling",
+    name=names.QUERY_KEY,
     sentence="Each query and key head is multiplied by a power of two of its own, which its norm removes.",
     lossless=True,
     eps_limited=under_qk_norm,

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 
 from analyses.weights.checkpoint import Checkpoint
+from checks.maps import names
 from checks.maps.exact import CoordinateMap, conditioned
 from checks.maps.heads import by_head, from_heads, monomial
 from checks.twins.roles import Role
@@ -59,7 +60,7 @@ def _keys_have_a_free_bias(checkpoint: Checkpoint) -> str | None:
 
 
 PERMUTE_QUERIES = CoordinateMap(
-    name="query permutation",
+    name=names.PERMUTE_QUERIES,
     sentence="The dimensions of queries and keys that no position turns are permuted, flipped and scaled by powers of "
     "two, undone in the keys.",
     lossless=True,
@@ -67,7 +68,7 @@ PERMUTE_QUERIES = CoordinateMap(
     precondition=_some_dimension_is_free,
 )
 MIX_QUERIES = CoordinateMap(
-    name="query mixing",
+    name=names.MIX_QUERIES,
     sentence="Queries pass through a random invertible matrix in the dimensions that no position turns, and keys "
     "through its inverse.",
     lossless=False,
@@ -75,7 +76,7 @@ MIX_QUERIES = CoordinateMap(
     precondition=_some_dimension_is_free,
 )
 SHIFT_KEYS = CoordinateMap(
-    name="key shift",
+    name=names.SHIFT,
     sentence="A constant vector is added to the bias of the keys, in the dimensions that no position turns.",
     lossless=False,
     change=_shift_keys,

@@ -13,6 +13,7 @@ import torch
 
 from analyses.numerics import spectra
 from analyses.weights.checkpoint import Checkpoint
+from checks.maps import names
 from checks.maps.exact import CoordinateMap, compose, permutation, powers_of_two, signs
 from checks.maps.gains import FOLD_GAINS, NORMS, gain
 from checks.twins.roles import EMBEDDING, FINAL_GAIN, HEAD, Role, is_tied, roles_of
@@ -98,7 +99,7 @@ def _norms_behind(checkpoint: Checkpoint) -> str | None:
 
 
 PERMUTE_STREAM = CoordinateMap(
-    name="stream permutation",
+    name=names.CHANNELS,
     sentence="The channels of the residual stream change places and signs throughout the model, gains along with them.",
     lossless=True,
     change=_permute,
@@ -112,13 +113,13 @@ ROTATE_FOLDED_STREAM = CoordinateMap(
     precondition=_uniform_gains,
 )
 ROTATE_STREAM = compose(
-    "stream rotation",
+    names.ROTATION,
     "The gains are folded, then the residual stream is rotated throughout the model.",
     FOLD_GAINS,
     ROTATE_FOLDED_STREAM,
 )
 WRITE_CONSTANT = CoordinateMap(
-    name="constant writes",
+    name=names.CONSTANT,
     sentence="What each branch writes gets a number added that is the same in all channels, which every LayerNorm "
     "takes off again.",
     lossless=False,
@@ -126,7 +127,7 @@ WRITE_CONSTANT = CoordinateMap(
     precondition=lambda c: None if c.architecture.layer_norm else "RMSNorm does not take off a constant",
 )
 SCALE_WRITES = CoordinateMap(
-    name="write scaling",
+    name=names.WRITES,
     sentence="What each branch writes is multiplied by a power of two, which the norm behind the branch takes off.",
     lossless=True,
     eps_limited=lambda checkpoint: True,

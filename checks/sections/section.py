@@ -6,7 +6,7 @@ from typing import Any
 
 from checks.figures.geometry import Column, Figure, Table, Value
 from checks.figures.numbers import column
-from checks.maps.invariance import MAPS
+from checks.maps.names import MAPS
 
 Record = Mapping[str, Any]
 

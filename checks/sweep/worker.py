@@ -116,8 +116,8 @@ def _parts(
     out: Path, element: Element, checkpoint: Checkpoint, settings: Settings
 ) -> dict[str, Callable[[range], Any]]:
     """Analysis → its pieces that were made by other workers; None for one that is not there."""
-    shards = [plan.read_element(out, id) for id in element.after]
-    made = {(shard.shard.analysis, shard.shard.layers): shard for shard in shards}
+    after = [plan.read_element(out, id) for id in element.after]
+    made = {(shard.shard.analysis, shard.shard.layers): shard for shard in after}
 
     def part(name: str, layers: range) -> Any:
         shard = made.get((name, layers))

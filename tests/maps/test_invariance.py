@@ -19,9 +19,9 @@ from analyses.numerics import intervals
 from analyses.run import suite
 from analyses.weights.checkpoint import Checkpoint, open_checkpoint
 from checks.claims import CLAIMS
-from checks.maps import invariance
+from checks.maps import invariance, names
 from checks.maps.catalogue import MAPS
-from checks.maps.exact import EXACT, MODEL_TYPES
+from checks.maps.exact import EXACT
 from checks.sections import section
 from checks.twins.roles import Role
 from checks.twins.twins import Twin, TwinCheckpoint, save
@@ -193,7 +193,7 @@ def not_moving(stage, model_type: str, name: str, analysis: str, table: dict) ->
 
 
 def tables(stage, model_type: str, name: str) -> dict[str, dict]:
-    return {analysis: stage[0](model_type, name)[1][analysis]["invariance"] for analysis in registry.NAMES}
+    return {analysis: invariance.table(analysis, stage[0](model_type, name)[0]) for analysis in registry.NAMES}
 
 
 NOT_FOR = {  # kind of model → maps that are not defined for it
@@ -237,7 +237,7 @@ def test_a_map_moves_what_the_record_says(stage, model_type, name):
 def test_every_cell_that_says_the_opposite_is_found(stage, analysis):
     """The comparisons above can fail in both directions, on every cell; here on those of one map."""
     name = "gain rescaling"
-    table = stage[0]("qwen3", name)[1][analysis]["invariance"]
+    table = invariance.table(analysis, stage[0]("qwen3", name)[0])
     opposite = {path: {name: not stays[name]} for path, stays in table.items()}
     found = not_moving(stage, "qwen3", name, analysis, opposite)
     for seed in stage[2]("qwen3", name):  # a cell that moves may stay under one draw of the map
@@ -246,10 +246,9 @@ def test_every_cell_that_says_the_opposite_is_found(stage, analysis):
 
 
 def test_the_table_has_every_exact_map_and_no_other():
-    assert sorted(invariance.MAPS) == sorted(map.name for map in MAPS)
-    assert invariance.MODEL_TYPES == MODEL_TYPES
+    assert sorted(names.MAPS) == sorted(map.name for map in MAPS)
     for found in invariance.STATISTICS.values():
-        assert all(moved.by | moved.by_normalised <= set(invariance.MAPS) for moved in found.values())
+        assert all(moved.by | moved.by_normalised <= set(names.MAPS) for moved in found.values())
 
 
 @pytest.mark.parametrize("model_type", MODELS)
@@ -276,11 +275,11 @@ def test_every_number_that_a_claim_reads_is_in_the_table():
     assert read - listed == left_out
 
 
-def test_the_page_shows_each_cell_in_words_and_nothing_for_a_record_without_the_key(tmp_path):
+def test_the_page_shows_each_cell_in_words_and_nothing_for_an_empty_table(tmp_path):
     found = invariance.table("head_grams", open_checkpoint(str(tiny_checkpoint(tmp_path, "llama"))))
-    shown = section.invariance({"invariance": found})
-    assert [column.name for column in shown.columns[1:]] == [m for m in invariance.MAPS if m in found["curvature"]]
+    shown = section.invariance(found)
+    assert [column.name for column in shown.columns[1:]] == [m for m in names.MAPS if m in found["curvature"]]
     for statistic, *cells in shown.rows:
         words = dict(zip((column.name for column in shown.columns[1:]), cells, strict=True))
         assert words == {name: "stays" if stays else "moves" for name, stays in found[statistic].items()}
-    assert section.invariance({}) is None and section.invariance({"invariance": {}}) is None
+    assert section.invariance({}) is None
