@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from analyses import null_residual, records
+from analyses import records
 from analyses.errors import InputError
-from analyses.null_residual import shards
+from analyses.null_residual import analysis, shards
 from checks import cli
 from checks.machine import threads
 from checks.sweep import disk, failures, lease, plan, process, progress, worker
@@ -103,7 +103,7 @@ def test_a_job_that_vanishes_once_is_made_up_for(model, tmp_path):
 
 def test_out_of_memory_comes_again_with_twice_the_memory(model, tmp_path, monkeypatch):
     made = planned(tmp_path / "out", model)
-    measure, calls = null_residual.measure, []
+    measure, calls = analysis.measure, []
 
     def tight(*arguments, **keywords):
         calls.append(1)
@@ -111,14 +111,14 @@ def test_out_of_memory_comes_again_with_twice_the_memory(model, tmp_path, monkey
             raise MemoryError("no room for a gram")
         return measure(*arguments, **keywords)
 
-    monkeypatch.setattr(null_residual, "measure", tight)
+    monkeypatch.setattr(analysis, "measure", tight)
     driver, _ = driven(made, engine := Inline(made.out))
     assert states(driver) == {DONE} and [job.memory for job in engine.jobs] == [1, 2, 4]
 
 
 def test_an_analysis_that_raises_is_not_tried_again(model, tmp_path, monkeypatch):
     made = planned(tmp_path / "out", model)
-    monkeypatch.setattr(null_residual, "measure", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr(analysis, "measure", lambda *a, **k: 1 / 0)
     driver, said = driven(made, engine := Inline(made.out))
     assert states(driver) == {FAILED} and len(engine.jobs) == 1
     assert "failed (error): null_residual: ZeroDivisionError" in said[0]
@@ -318,7 +318,7 @@ def test_the_pace_is_what_this_driver_made(monkeypatch):
 
 def test_given_up_is_given_up_until_retry(sweep, model, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(null_residual, "measure", lambda *a, **k: 1 / 0)
+        patch.setattr(analysis, "measure", lambda *a, **k: 1 / 0)
         assert sweep(model)[0] == 3
     assert sweep(model)[0] == 3
     assert sweep(model, "--retry")[0] == 0
