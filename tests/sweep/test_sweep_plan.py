@@ -11,7 +11,7 @@ import time
 import pytest
 import torch
 
-from analyses import records
+from analyses import head_grams, null_residual, records
 from analyses.errors import InputError
 from analyses.head_grams import shards as head_shards
 from analyses.null_residual import shards as layer_shards
