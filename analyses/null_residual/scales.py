@@ -108,6 +108,18 @@ def shares(tracks: np.ndarray, standardise: bool) -> np.ndarray:
     return np.where(total > 0, energy / np.where(total > 0, total, 1.0), np.nan)
 
 
+def walk_p(tracks: np.ndarray, *, seed: int) -> float:
+    """Share of random walks whose first mode explains as much as that of the standardised tracks, or more; +1 rule.
+
+    Parameters
+    ----------
+    tracks : (family, layer) float64; the walks are made of each track's own steps, as in `scale_pca`.
+    """
+    _, walks = _null_tracks(tracks, seed)
+    as_extreme = shares(walks, True)[:, 0] >= shares(tracks, True)[0] - CONSTANT  # equal ones up to rounding count
+    return (1 + int(as_extreme.sum())) / (1 + DRAWS)
+
+
 def _null_tracks(tracks: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """(draw, family, layer) shuffled tracks and random walks, each family on its own.
 

@@ -153,6 +153,16 @@ def rotated_difference(a: torch.Tensor, b: torch.Tensor, left: "Mixing", right: 
     return apply
 
 
+def symmetric(matrix: torch.Tensor) -> Operator:
+    """v → M v for a positive semi-definite float32 matrix (side, side), which stands for ΔΔᵀ."""
+    return lambda rows: _product(rows, matrix)
+
+
+def rotated_sum(a: torch.Tensor, b: torch.Tensor, turn: "Mixing") -> Operator:
+    """The same for a + P b Pᵀ of two such matrices."""
+    return lambda rows: _product(rows, a) + turn(_product(turn.transposed(rows), b))
+
+
 def _upright(matrix: torch.Tensor) -> torch.Tensor:
     return matrix if matrix.shape[0] <= matrix.shape[1] else matrix.mT  # (small, large)
 

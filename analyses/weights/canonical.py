@@ -22,9 +22,11 @@ Factors = tuple[torch.Tensor, torch.Tensor]  # (kv_head, head_dim, hidden) and (
 HeadFactors = tuple[Factors, Factors]
 
 
-def neuron_rows(checkpoint: Checkpoint, role: str, layer: int, device: str) -> torch.Tensor:
-    """(neuron, hidden): rows of gate and up as they read the stream, columns of down."""
-    weight = checkpoint.weight(FEED_FORWARD[role], layer, device=device)
+def neuron_rows(
+    checkpoint: Checkpoint, role: str, layer: int, device: str, *, expert: int | None = None
+) -> torch.Tensor:
+    """(neuron, hidden): rows of gate and up as they read the stream, columns of down; of one expert where there are."""
+    weight = checkpoint.weight(FEED_FORWARD[role], layer, expert=expert, device=device)
     if role == "down":
         return centred(checkpoint, weight.mT)
     return centred(checkpoint, weight * _gain(checkpoint, checkpoint.architecture.feed_forward_norm, layer, device))
