@@ -99,6 +99,7 @@ class Panel:
     keys: tuple[Path, ...] = ()  # swatches of a legend
     legend: tuple["Key", ...] = ()
     below: tuple["Panel", ...] = ()  # drawn under this one, on the same horizontal axis
+    unplaced: tuple[str, ...] = ()  # direct labels that have no place, each with its axis and the reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

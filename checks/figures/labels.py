@@ -1,4 +1,4 @@
-"""Where do words go so that they do not touch, and what does a mark say when it is pointed at?"""
+"""Labels that do not touch each other, words that run out of their panel, and tooltips."""
 
 from collections.abc import Iterable, Sequence
 
@@ -37,16 +37,21 @@ def thin(ticks: Sequence[Text]) -> list[Text]:
     """Drop tick labels that would touch the one before."""
     kept: list[Text] = []
     for tick in ticks:
-        if not kept or _ends(tick)[0] > _ends(kept[-1])[1] + 7:
+        if not kept or extent(tick)[0] > extent(kept[-1])[1] + 7:
             kept.append(tick)
     return kept
 
 
-def _ends(text: Text) -> tuple[float, float]:
-    """Estimated horizontal extent of a word."""
+def extent(text: Text) -> tuple[float, float]:
+    """Left and right end of a word, estimated from its number of characters."""
     width = CHARACTER * len(text.text)
     left = text.x - {"start": 0.0, "middle": width / 2, "end": width}[text.anchor]
     return left, left + width
+
+
+def outside(words: Iterable[Text], width: float) -> list[str]:
+    """The words that run over an edge of a panel of this width; coordinates are rounded to a tenth of a unit."""
+    return [word.text for word in words if extent(word)[0] < -0.1 or extent(word)[1] > width + 0.1]
 
 
 def tips(names: Iterable[str], values: Iterable[Value], unit: str = "") -> list[str]:

@@ -1,7 +1,7 @@
-"""A pair of axes being filled: from values to the geometry of a `Panel`.
+"""Line charts, scatter plots and histograms on a pair of axes, as the geometry of a `Panel`.
 
 A missing value leaves a gap, and what lies outside an axis is not drawn; bands and limits are cut
-at the frame.
+at the frame. A direct label without a place is named in the panel's `unplaced`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,13 +24,23 @@ from checks.figures.geometry import (
     Text,
     Value,
 )
-from checks.figures.labels import spread, thin
+from checks.figures.labels import extent, spread, thin
 from checks.figures.paths import outline, polyline, rectangle, tidy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Label:
+    """A direct label and the point that it belongs to, the right end of a line."""
+
+    x: float
+    y: float
+    text: str
+    tone: str
 
 
 @dataclass(slots=True, kw_only=True)
 class Plot:
-    """A pair of axes being filled."""
+    """A pair of axes to which lines, points, bands and labels are added; `panel` returns the drawing."""
 
     x: Axis
     y: Axis
@@ -43,7 +53,8 @@ class Plot:
     lines: list[Path] = field(default_factory=list)
     marks: list[Marks] = field(default_factory=list)
     words: list[Text] = field(default_factory=list)
-    labels: list[tuple[float, float, str, str]] = field(default_factory=list)  # (x, y, text, tone) of a line's end
+    labels: list[Label] = field(default_factory=list)
+    unplaced: list[str] = field(default_factory=list)  # labels without a place, each with its axis
 
     @property
     def frame(self) -> tuple[float, float, float, float]:
@@ -74,7 +85,9 @@ class Plot:
             self.lines.append(Path(d=d, tone=f"{tone} dash" if dash else tone))
         ends = [p for p in points if p]
         if label and ends:
-            self.labels.append((*ends[-1], label, tone))
+            self.labels.append(Label(x=ends[-1][0], y=ends[-1][1], text=label, tone=tone))
+        elif label:
+            self.unplaced.append(f"“{label}”: no point of its line lies on {_named(self.x)} and {_named(self.y)}")
 
     def points(
         self, xs: Sequence[Value], ys: Sequence[Value], tone: str, *, shape: Shape = "circle", tips: Sequence[str]
@@ -113,19 +126,27 @@ class Plot:
         self.areas.append(Path(d=outline(piece), tone=tone, tip=tip))
 
     def beside(self, x: Value, y: Value, label: str) -> None:
-        """A label just right of a data point."""
-        if at := self.point(x, y):
-            self.words.append(Text(x=at[0] + 8, y=at[1] - 5, text=label))
+        """A label just right of a data point, or left of it where the panel ends before the label does."""
+        at = self.point(x, y)
+        if at is None:
+            self.unplaced.append(f"“{label}”: ({x}, {y}) is outside {_named(self.x)} and {_named(self.y)}")
+            return
+        word = Text(x=at[0] + 8, y=at[1] - 5, text=label)
+        if extent(word)[1] > self.width:
+            word = Text(x=at[0] - 8, y=at[1] - 5, text=label, anchor="end")
+        self.words.append(word)
 
     def level(self, value: float, tone: str, *, label: str = "", dash: bool = True) -> None:
         """A horizontal rule at a value of the vertical axis, if it lies on it."""
         up = self.y.at(value)
         if up is None:
+            if label:
+                self.unplaced.append(f"“{label}”: {value} is outside {_named(self.y)}")
             return
         (left, at), (right, _) = self._place(0, up), self._place(1, up)
         self.lines.append(Path(d=f"M{left} {at}H{right}", tone=f"{tone} dash" if dash else tone))
         if label:
-            self.labels.append((right, at, label, tone))
+            self.labels.append(Label(x=right, y=at, text=label, tone=tone))
 
     def border(self, value: float, tone: str) -> None:
         """A vertical rule at a value of the horizontal axis, if it lies on it."""
@@ -140,7 +161,8 @@ class Plot:
         self.areas.append(Path(d=rectangle(x0, y1, x1, y0), tone=tone, tip=tip))
 
     def panel(self, title: str, desc: str, *, below: tuple[Panel, ...] = ()) -> Panel:
-        left, top, right, bottom = self.frame
+        """What has been added so far as one drawing, with ticks, axis names and direct labels."""
+        left, _, right, bottom = self.frame
         x_ticks = [
             Text(x=self._place(self.x.at(t.value), 0)[0], y=bottom + 15, text=t.label, anchor="middle")
             for t in self.x.ticks
@@ -156,16 +178,7 @@ class Plot:
             x_ticks[0] = Text(x=first.x + CHARACTER / 2, y=first.y, text=f"{self.x.label} {first.text}", anchor="end")
         else:
             words.append(Text(x=right, y=bottom + 33, text=self.x.label, anchor="end", tone="axis"))
-        heights = spread([y for _, y, _, _ in self.labels], LINE, top + 4, bottom)
-        edge = right + self.aside  # where direct labels begin
-        words += [
-            Text(x=edge + 7, y=y + 4, text=text) for y, (_, _, text, _) in zip(heights, self.labels, strict=True)
-        ]
-        leaders = [
-            Path(d=f"M{x + 5:.1f} {end:.1f}L{edge + 4:.1f} {y:.1f}", tone=f"{tone} leader")
-            for y, (x, end, _, tone) in zip(heights, self.labels, strict=True)
-            if x + 5 < edge + 4
-        ]
+        labels, leaders, unplaced = self._direct_labels()
         return Panel(
             width=self.width,
             height=self.height,
@@ -176,12 +189,35 @@ class Plot:
             x_ticks=tuple(thin(_rounded(x_ticks))),
             y_ticks=tuple(y_ticks),
             grid=grid,
-            words=tuple(_rounded(words)),
+            words=tuple(_rounded([*words, *labels])),
             areas=tuple(self.areas),
             lines=(*self.lines, *leaders),
             marks=tuple(self.marks),
             below=below,
+            unplaced=(*self.unplaced, *unplaced),
         )
+
+    def _direct_labels(self) -> tuple[list[Text], list[Path], list[str]]:
+        """Labels right of the frame, hairlines from each to its line where that ends early, and labels without room."""
+        _, top, right, bottom = self.frame
+        edge = right + self.aside  # where direct labels begin
+        heights = spread([label.y for label in self.labels], LINE, top + 4, bottom)
+        words, leaders, unplaced = [], [], []
+        for y, label in zip(heights, self.labels, strict=True):
+            word = Text(x=edge + 7, y=y + 4, text=label.text)
+            words.append(word)
+            if label.x + 5 < edge + 4:
+                d = f"M{label.x + 5:.1f} {label.y:.1f}L{edge + 4:.1f} {y:.1f}"
+                leaders.append(Path(d=d, tone=f"{label.tone} leader"))
+            if extent(word)[1] > self.width:
+                unplaced.append(f"“{label.text}”: wider than the room right of {_named(self.y)}")
+            if not top <= y <= bottom + 1e-9:
+                unplaced.append(f"“{label.text}”: no height is left beside {_named(self.y)}")
+        return words, leaders, unplaced
+
+
+def _named(axis: Axis) -> str:
+    return f"“{axis.label}” ({axis.low:g} to {axis.high:g})"
 
 
 def _rounded(words: Iterable[Text]) -> list[Text]:

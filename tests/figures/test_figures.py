@@ -11,7 +11,7 @@ from checks.figures import axes, heatmaps
 from checks.figures.bars import Series, dots, stacked
 from checks.figures.geometry import LINE, Text
 from checks.figures.heatmaps import heatmap
-from checks.figures.labels import spread, thin
+from checks.figures.labels import outside, spread, thin
 from checks.figures.numbers import apart, column, number, stated
 from checks.figures.paths import polyline
 from checks.figures.plots import Plot
@@ -283,6 +283,41 @@ def test_spread_labels_keep_their_order_and_their_distance(positions):
     gaps = [placed[b] - placed[a] for a, b in zip(order, order[1:], strict=False)]
     assert all(gap >= LINE - 1e-9 for gap in gaps)
     assert all(-1e-9 <= y <= 200 + 1e-9 for y in placed)
+
+
+@given(x=st.floats(0, 1), y=st.floats(0, 1), text=st.text("abc ", min_size=1, max_size=20))
+def test_a_label_beside_any_point_on_the_axes_lies_inside_its_panel(x, y, text):
+    plot = Plot(x=axes.fixed(0, 1, label="x"), y=axes.fixed(0, 1, label="y"))
+    plot.beside(x, y, text)
+    panel = plot.panel("t", "d")
+    assert text in [word.text for word in panel.words]
+    assert not outside(panel.words, panel.width) and not panel.unplaced
+
+
+def test_a_direct_label_off_its_axis_is_named_with_the_label_and_the_axis():
+    plot = Plot(x=axes.layers(3), y=axes.fixed(0, 1, label="share"), room=10)
+    plot.level(1.5, "s1", label="chance")
+    plot.line(range(3), [None, None, 2.0], "s0", label="measured")
+    plot.beside(1, -0.5, "observed")
+    plot.level(0.5, "s1", label="median")
+    plot.level(7.0, "s1")  # without a label nothing is lost
+    assert plot.panel("t", "d").unplaced == (
+        "“chance”: 1.5 is outside “share” (0 to 1)",
+        "“measured”: no point of its line lies on “layer” (-0.5 to 2.5) and “share” (0 to 1)",
+        "“observed”: (1, -0.5) is outside “layer” (-0.5 to 2.5) and “share” (0 to 1)",
+    )
+
+
+def test_direct_labels_wider_than_their_room_or_more_than_the_height_holds_are_named():
+    def lost(room: float, count: int) -> list[str]:
+        plot = Plot(x=axes.layers(3), y=axes.fixed(0, 1, label="share"), room=room, height=148)
+        for i in range(count):
+            plot.level(0.5, "s1", label=f"label {i}")
+        return [reason.split("”")[0] for reason in plot.panel("t", "d").unplaced]
+
+    # 148 px less the margins of 8 and 40 and 4 px for the height of a letter hold 96/14 + 1, so 7 lines.
+    assert lost(7, 7) == [] and lost(7, 8) == ["“label 7"]
+    assert lost(3, 1) == ["“label 0"]
 
 
 def test_tick_labels_that_would_touch_are_dropped():

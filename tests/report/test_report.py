@@ -14,7 +14,9 @@ import pytest
 
 from analyses import registry
 from analyses.errors import InputError
+from checks.claims.judge import current_records
 from checks.figures.geometry import Figure
+from checks.figures.labels import outside
 from checks.report import words
 from checks.report.index import render_index
 from checks.report.page import render_model
@@ -404,15 +406,27 @@ def test_the_sequential_scale_moves_steadily_from_the_page_to_its_opposite():
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory) -> str:
-    """The page of a real run on a tiny model, so that every section draws a real record."""
+def measured_folder(tmp_path_factory) -> Path:
+    """Folder of a real run on a tiny model, whose six layers are enough for every section to draw all its figures."""
     from checks.cli import main
     from tests.tiny import tiny_checkpoint
 
     out = tmp_path_factory.mktemp("build")
-    model = tiny_checkpoint(tmp_path_factory.mktemp("models") / "tiny", layers=4)
+    model = tiny_checkpoint(tmp_path_factory.mktemp("models") / "tiny", layers=6)
     assert main(["run", str(model), "--out", str(out), "--device", "cpu", "--quiet"]) in (0, 1)
-    return (out / "tiny" / "report.html").read_text(encoding="utf-8")
+    return out / "tiny"
+
+
+@pytest.fixture(scope="module")
+def measured(measured_folder) -> str:
+    return (measured_folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def drawn(measured_folder) -> dict[str, dict[str, Figure]]:
+    """Section → name in the template → figure."""
+    found = current_records(measured_folder)
+    return {section.name: section.figures(found[section.name]) for section in SECTIONS}
 
 
 FIGURES = (
@@ -421,9 +435,13 @@ FIGURES = (
     "null_residual-rank",
     "null_residual-scales",
     "null_residual-modes",
+    "schedule_fit-main",
+    "schedule_fit-families",
+    "schedule_fit-weights",
     "schedule_fit-temperature",
     "head_grams-similarity",
     "head_grams-curvature",
+    "head_grams-overlap",
     "attention_stats-entropy",
     "attention_stats-spread",
     "head_geometry-scatter",
@@ -437,16 +455,45 @@ FIGURES = (
 
 def test_every_section_draws_its_figures_from_real_records(measured):
     page = Page(measured)
-    assert set(FIGURES) <= set(page.ids)
+    assert [name for name in FIGURES if name not in page.ids] == []
     assert not re.search(r"\b(nan|NaN|None|inf|Infinity)\b", page.text)
     assert "This analysis failed" not in page.text
 
 
+def test_every_figure_that_a_section_draws_has_its_place_in_the_template(drawn, measured):
+    placed = re.findall(r'<figure id="([^"]+)"', measured)
+    figures = [figure.id for section in drawn.values() for figure in section.values()]
+    assert sorted(FIGURES) == sorted(figures)
+    assert [name for name in figures if placed.count(name) != 1] == [], "drawn, but not once on the page"
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.name)
+def test_every_figure_that_a_template_cites_is_drawn_under_its_own_name(section, drawn):
+    figures = drawn[section.name]
+    assert set(section_figures(section)) == set(figures)
+    assert {name: figure.id for name, figure in figures.items()} == {name: f"{section.name}-{name}" for name in figures}
+
+
+def test_every_word_in_a_drawing_has_its_place_and_fits_its_panel(drawn):
+    lost = [
+        f"{figure.id}, {panel.title}: {reason}"
+        for section in drawn.values()
+        for figure in section.values()
+        for upper in figure.panels
+        for panel in (upper, *upper.below)
+        for reason in (
+            *panel.unplaced,
+            *outside((*panel.words, *panel.x_ticks, *panel.y_ticks), panel.width),
+        )
+    ]
+    assert lost == []
+
+
 def test_everything_drawn_from_real_records_lies_inside_its_view_box(measured):
-    drawn = re.findall(r'<svg role="img" viewBox="0 0 ([\d.]+) ([\d.]+)".*?</svg>', measured, re.S)
+    sizes = re.findall(r'<svg role="img" viewBox="0 0 ([\d.]+) ([\d.]+)".*?</svg>', measured, re.S)
     bodies = re.findall(r'<svg role="img" viewBox=.*?</svg>', measured, re.S)
-    assert len(bodies) == len(drawn) > 40
-    for (width, height), body in zip(drawn, bodies, strict=True):
+    assert len(bodies) == len(sizes) > 40
+    for (width, height), body in zip(sizes, bodies, strict=True):
         for path in re.findall(r' d="([^"]+)"', body):
             for x, y in coordinates(path):
                 # Coordinates are rounded to a tenth of a unit.
