@@ -426,7 +426,7 @@ def measured(measured_folder) -> str:
 def drawn(measured_folder) -> dict[str, dict[str, Figure]]:
     """Section → name in the template → figure."""
     found = current_records(measured_folder)
-    return {section.name: section.figures(found[section.name]) for section in SECTIONS}
+    return {section.name: section.figures(found[section.name]) for section in registry.sections()}
 
 
 FIGURES = (
@@ -467,7 +467,7 @@ def test_every_figure_that_a_section_draws_has_its_place_in_the_template(drawn, 
     assert [name for name in figures if placed.count(name) != 1] == [], "drawn, but not once on the page"
 
 
-@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.name)
+@pytest.mark.parametrize("section", registry.sections(), ids=lambda section: section.name)
 def test_every_figure_that_a_template_cites_is_drawn_under_its_own_name(section, drawn):
     figures = drawn[section.name]
     assert set(section_figures(section)) == set(figures)
