@@ -1,6 +1,39 @@
-"""A sentence on what positions do to a head's metric g = W_kᵀ W_q, read off the architecture."""
+"""What positions do to a head's metric g = W_kᵀ W_q: which planes they turn, and a sentence for the page."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
 
 from analyses.weights.checkpoint import Checkpoint
+from analyses.weights.planes import Turns
+
+BASE = 10_000.0  # of rotary frequencies, where a config gives none
+
+
+def turns(checkpoint: Checkpoint, layer: int) -> Turns:
+    """The planes that positions turn in a layer, and how fast: θ_p = base^(−2p/dims) for dims turned dimensions."""
+    planes = checkpoint.rotary_dims(layer) // 2
+    if not planes:
+        return Turns()
+    base, scaling = _rotary_parameters(checkpoint.config, checkpoint.first_layer + layer)
+    return Turns(
+        frequencies=tuple(base ** (-plane / planes) for plane in range(planes)),
+        pairs=checkpoint.architecture.rotary == "pairs",
+        scaling=json.dumps(scaling, sort_keys=True),
+    )
+
+
+def _rotary_parameters(config: Mapping[str, Any], layer: int) -> tuple[float, dict[str, Any]]:
+    """The base of a layer's frequencies, and what the config says of their scaling."""
+    kinds, pattern = config.get("layer_types"), config.get("sliding_window_pattern")
+    kind = kinds[layer] if kinds else "sliding_attention" if pattern and (layer + 1) % pattern else "full_attention"
+    if kind == "sliding_attention" and config.get("rope_local_base_freq"):
+        return float(config["rope_local_base_freq"]), {}
+    found = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    found = {**(found.get(kind) or found)}
+    base = found.pop("rope_theta", None) or config.get("rope_theta") or config.get("rotary_emb_base") or BASE
+    found.pop("partial_rotary_factor", None)
+    return float(base), found
 
 
 def position_note(checkpoint: Checkpoint) -> str:

@@ -1,0 +1,148 @@
+"""Folded heads of a layer and of its neighbour: similarity over all distances, symmetry, sign, and what is read.
+
+The heads g̃ are those of `weights.folded`, which no exact map touches. Every statistic but the sign energy is taken over
+all distances Δ at once (`weights.planes`); that of g̃ + g̃ᵀ is taken at Δ = 0, where g̃ is as free of coordinates as
+anywhere. What a head reads is spanned by the right singular vectors of g̃ over all distances, the leading eigenvectors
+of the mean of g̃(Δ)ᵀ g̃(Δ).
+
+How far two such spans overlap by chance depends on how unevenly the layers read. With C the mean over heads of the unit
+head's g̃ᵀg̃, and P the projector on the span of k vectors drawn from N(0, C), two layers overlap by tr(E P · E P')/k.
+In C's eigenbasis E P is diagonal, since the sign of a coordinate is as likely as its opposite: draws of the
+eigenvalues alone give its entries, and the chance is as free of coordinates as the heads are.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from analyses.head_grams.one_head import curvature, rounding_floor
+from analyses.numerics.spectra import EPS, ThinQr, gram, symmetric_eigenvalues
+from analyses.weights import planes
+from analyses.weights.folded import Folded
+
+DRAWS = 64  # of a subspace from a layer's read covariance: their mean overlap is then right to about 1 %
+
+FoldedReader = Callable[[int], Folded]
+"""Layer → its folded heads."""
+
+
+class FoldedHeads(NamedTuple):
+    """Facts of the heads of one layer ℓ, and of all pairs with those of ℓ + 1; float64."""
+
+    symmetry: torch.Tensor  # (head,), S over all distances, in [0, 1]; NaN for a zero head
+    negative: torch.Tensor  # (head,), negative share of the energy of g̃ + g̃ᵀ at distance 0; NaN where it is zero
+    # With layer ℓ + 1; NaN behind the last layer, for a zero head, and where the two layers turn differently.
+    similarity: torch.Tensor  # (head, head'), ⟨⟨g̃, g̃'⟩⟩/(‖g̃‖‖g̃'‖), in [−1, 1]
+    overlap: torch.Tensor  # (head, head'), ‖V V'ᵀ‖²/k of the top-k read spans, in [0, 1]; NaN for a head of lower rank
+    chance: torch.Tensor  # (), expected overlap of spans drawn from the two layers' read covariances
+
+
+class _Layer(NamedTuple):
+    """What the next comparison needs of a layer."""
+
+    heads: Folded
+    parts: list[planes.Part]
+    norms: torch.Tensor  # (head,), NaN for a zero head
+    spans: torch.Tensor  # (head, k, hidden), orthonormal rows; NaN for a head of rank below k
+    reads: "ReadCovariance"
+
+
+class ReadCovariance(NamedTuple):
+    """Expected projector on k draws from a layer's read covariance, in its eigenbasis."""
+
+    share: torch.Tensor  # (mode,), in [0, 1], together k at most
+    modes: torch.Tensor  # (hidden, mode), eigenvectors
+
+
+def folded_heads(read: FoldedReader, lows: range, layers: int, top: int, *, seed: int) -> Iterator[FoldedHeads]:
+    """The facts of each layer in `lows`, two layers in memory at a time.
+
+    Parameters
+    ----------
+    read : layer → its folded heads.
+    lows : some layers, in order and without gaps. layers : how many there are.
+    top : k.
+    seed : of the draws; those of a layer depend on it and on the layer's number only.
+    """
+    here = _layer(read, lows.start, top, seed=seed)
+    for layer in lows:
+        after = _layer(read, layer + 1, top, seed=seed) if layer + 1 < layers else None
+        yield _compared(here, after)
+        here = after
+
+
+def _layer(read: FoldedReader, layer: int, top: int, *, seed: int) -> _Layer:
+    heads = read(layer)
+    parts = heads.parts()
+    size = _own_key(heads, heads.keys.norm(dim=(-2, -1))) * heads.queries.norm(dim=(-2, -1))
+    norms = planes.norms(parts)
+    norms = norms.where(norms > rounding_floor(size, heads.queries.shape[1]), torch.nan)
+    unit = planes.read_factors(parts) / norms[:, None, None]  # (head, head_dim, hidden)
+    return _Layer(heads, parts, norms, read_spans(unit, top), read_covariance(unit, top, seed=[seed, layer]))
+
+
+def _compared(here: _Layer, after: _Layer | None) -> FoldedHeads:
+    heads, size = here.heads, len(here.norms)
+    similarity = overlap = torch.full((size, size), torch.nan, dtype=torch.float64)
+    chance = torch.tensor(torch.nan, dtype=torch.float64)
+    if after is not None and heads.turns.alike(after.heads.turns):
+        similarity = planes.inner_products(here.parts, after.parts) / (here.norms[:, None] * after.norms)
+        overlap = _overlaps(here.spans, after.spans)
+        chance = chance_overlap(here.reads, after.reads) / here.spans.shape[1]
+    symmetry = planes.symmetry(here.parts).where(~here.norms.isnan(), torch.nan)
+    found = FoldedHeads(symmetry, sign_energy(heads), similarity, overlap, chance)
+    return FoldedHeads(*(value.cpu() for value in found))
+
+
+def sign_energy(heads: Folded) -> torch.Tensor:
+    """Negative share of the energy of g̃ + g̃ᵀ at distance 0, in [0, 1], (head,); NaN where that is zero to rounding."""
+    keys = heads.keys.unsqueeze(1)  # (kv_head, 1, head_dim, hidden)
+    queries = heads.queries.unflatten(0, (len(heads.keys), -1))
+    signed = symmetric_eigenvalues(keys, ThinQr.of(queries)).flatten(0, 1)
+    size = _own_key(heads, heads.keys.norm(dim=(-2, -1))) * heads.queries.norm(dim=(-2, -1))
+    flat = signed[:, 0].abs() <= 2 * rounding_floor(size, heads.queries.shape[1])
+    return curvature(signed).where(~flat, torch.nan)
+
+
+def read_spans(unit: torch.Tensor, top: int) -> torch.Tensor:
+    """Leading right singular vectors of (head, head_dim, hidden) factors of unit norm: (head, top, hidden).
+
+    From the head_dim-sized Gram matrix: a direction of less than head_dim·eps of the energy would be arbitrary, and the
+    head's span is NaN.
+    """
+    values, vectors = torch.linalg.eigh((unit @ unit.mT).nan_to_num())
+    lengths = values[:, -top:].clamp_min(0).sqrt().unsqueeze(-1)  # (head, top, 1)
+    thin = values[:, -top] <= unit.shape[1] * EPS
+    return (vectors[..., -top:].mT @ unit / lengths).masked_fill(thin[:, None, None], torch.nan)
+
+
+def read_covariance(unit: torch.Tensor, top: int, *, seed: int | list[int]) -> ReadCovariance:
+    """Expected projector on `top` draws from the covariance of what a layer's heads read, from `DRAWS` of them.
+
+    unit : (head, head_dim, hidden) factors F of unit norm, C the mean of FᵀF; a zero head's NaN count as nothing.
+    """
+    rows = unit.nan_to_num().flatten(0, 1)
+    values, modes = torch.linalg.eigh(gram(rows.mT.contiguous()))
+    values, modes = values.flip(0), modes.flip(1)  # descending, so that a mode's draws do not depend on the rank
+    rank = int((values > len(values) * EPS * values[0]).sum())
+    drawn = np.random.default_rng(seed).standard_normal((DRAWS, len(values), top))
+    coloured = values[:rank, None].sqrt() * torch.from_numpy(drawn[:, :rank]).to(values.device)
+    share = ThinQr.of(coloured.mT).q.square().sum(-1).mean(0)
+    return ReadCovariance(share, modes[:, :rank])
+
+
+def chance_overlap(a: ReadCovariance, b: ReadCovariance) -> torch.Tensor:
+    """tr(E P · E P'), between 0 and k, ()."""
+    return a.share @ (a.modes.mT @ b.modes).square() @ b.share
+
+
+def _overlaps(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """‖V V'ᵀ‖²/k of (head, k, hidden) spans of two layers, (head, head')."""
+    cosines = a.flatten(0, 1) @ b.flatten(0, 1).mT
+    return cosines.view(len(a), a.shape[1], len(b), b.shape[1]).square().sum((1, 3)) / a.shape[1]
+
+
+def _own_key(heads: Folded, of_keys: torch.Tensor) -> torch.Tensor:
+    return of_keys.repeat_interleave(len(heads.queries) // len(heads.keys))
