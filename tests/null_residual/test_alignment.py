@@ -78,7 +78,7 @@ def test_the_chance_level_of_the_rank_is_that_of_independent_layers():
 
 
 def test_what_a_layer_norm_hides_is_neither_alignment_nor_rank():
-    """Blind to a constant, unrelated Grams share that blindness: as a preference it would align them by a third or more here."""
+    """Blind to a constant, unrelated Grams share that blindness; as a preference it would align them by a third."""
     blind = torch.eye(12).double() - 1 / 12
     seen = [blind @ wishart(12, 300, seed=i) @ blind for i in range(40)]
     made = list(zip(seen[::2], seen[1::2], strict=True))
@@ -228,14 +228,14 @@ def test_copied_layers_are_identical_in_all_that_they_read_and_write(stage):
 
 
 def test_a_common_read_pattern_is_seen_in_every_reader_and_through_a_scramble(stage):
-    """Readers take half of their energy from four directions that all layers share."""
+    """Readers take four fifths of their energy from four directions that all layers share."""
 
     def lean(twin: TwinCheckpoint, role: Role, value: torch.Tensor) -> torch.Tensor:
         if role.part not in ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj") or role.bias:
             return value
         shared = spectra.haar(value.shape[1], 4, twin.draw("shared"))
         mixing = torch.randn(len(value), 4, generator=twin.draw(*role.key), dtype=torch.float64)
-        return value + value.double().norm() / mixing.norm() * mixing @ shared.mT
+        return value + 2 * value.double().norm() / mixing.norm() * mixing @ shared.mT
 
     base = FOLD_GAINS.apply(stage("llama"), 0)
     planted = Twin(name="lean", preserves="", destroys="", change=lean).apply(base, 0)
