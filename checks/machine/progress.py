@@ -1,71 +1,48 @@
-"""How far is it, and how long will it take? A bar on a terminal; nothing where nobody looks at one.
+"""Bars of progress on a terminal, with the rate and the time that is left; nothing where the output is a file.
 
-Lines of progress, which any output can show, are said by the verbs; a bar is drawn between two of
+Lines of progress, which any output can show, are printed by the verbs; a bar is drawn between two of
 them and wiped when the next is due.
 """
 
 import shutil
-import time
 from collections.abc import Callable
 from typing import TextIO
 
+from tqdm import tqdm
+
 from analyses.progress import Tick, silent
 
-BLANK = "\r\x1b[K"  # to the line's beginning, and clear it
 EVERY = 0.1  # seconds between two drawings
-CELLS = 24
+FORMAT = "{desc} {bar:24} {n_fmt}/{total_fmt}  {rate_fmt}  {remaining} left"
 
 Bar = Callable[[str], Tick]
 """label → what to call with (done, of how many)"""
 
 
-def bars(stream: TextIO, *, quiet: bool, clock: Callable[[], float] = time.monotonic) -> Bar:
+class _Bar(tqdm):
+    monitor_interval = 0  # no thread that looks after slow bars: workers are forked
+
+
+def bars(stream: TextIO, *, quiet: bool) -> Bar:
     """Bars on a terminal; under `quiet`, or where the stream is a file or a pipe, none."""
     if quiet or not stream.isatty():
         return lambda label: silent
-    return lambda label: _bar(stream, label, clock)
+    return lambda label: _bar(stream, label)
 
 
-def _bar(stream: TextIO, label: str, clock: Callable[[], float]) -> Tick:
-    start, drawn = clock(), -EVERY
+def _bar(stream: TextIO, label: str) -> Tick:
+    bar: tqdm | None = None
 
     def tick(done: int, of: int) -> None:
-        nonlocal drawn
-        now = clock() - start
+        nonlocal bar
+        if bar is None:
+            width = shutil.get_terminal_size().columns - 1  # 80 columns where a terminal names none
+            look = {"bar_format": FORMAT, "ascii": "░█", "ncols": width, "nrows": 2, "leave": False}
+            bar = _Bar(desc=label, total=of, file=stream, mininterval=EVERY, miniters=1, **look)
+        bar.total = of
+        bar.update(done - bar.n)
         if done >= of:
-            stream.write(BLANK)
-        elif now - drawn < EVERY:
-            return
-        else:
-            drawn = now
-            stream.write(BLANK + line(label, done, of, now)[: shutil.get_terminal_size().columns - 1])
-        stream.flush()
+            bar.close()
+            bar = None
 
     return tick
-
-
-def line(label: str, done: int, of: int, seconds: float) -> str:
-    """One bar with its rate and the time that is left at this rate.
-
-    >>> line("head_grams", 6, 24, 3.0)
-    'head_grams ██████░░░░░░░░░░░░░░░░░░ 6/24  2/s  9 s left'
-    """
-    filled = CELLS * done // of
-    text = f"{label} {'█' * filled}{'░' * (CELLS - filled)} {done}/{of}"
-    if not done or seconds <= 0:
-        return text
-    rate = done / seconds
-    pace = f"{rate:.3g}/s" if rate >= 1 else f"{1 / rate:.3g} s each"
-    return f"{text}  {pace}  {duration((of - done) / rate)} left"
-
-
-def duration(seconds: float) -> str:
-    """
-    >>> duration(9.4), duration(130), duration(7300)
-    ('9 s', '2 min 10 s', '2 h 1 min')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

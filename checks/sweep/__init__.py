@@ -13,8 +13,8 @@ work done. All that driver and workers tell each other lies in files under OUT/.
     logs/                    what workers print
     shards/ELEMENT/          a piece of a large checkpoint, until the record that is made of it is there
 
-The modules: `patterns` and `request` (what is asked for), `planning` and `hashes` (elements and keys), `plan` (how
+The modules: `patterns` and `request` (what is asked for), `planning` (elements and keys), `plan` (how
 they lie on the disk), `done` (what is there), `lease` and `failures` (what processes tell each other), `worker` (one
-element), `staging` (a checkpoint near its worker), `engines` (who runs workers), `driver` and
-`watched` (the loop, and where each element stands), `progress` (what a reader is told), `steps` (claims over training).
+element), `staging` (a checkpoint near its worker), `engine` and `engines` (what runs workers), `driver` and
+`element` (the loop, and where each element stands), `progress` (what a reader is told), `steps` (claims over training).
 """

@@ -1,4 +1,4 @@
-"""Which models does a pattern name?
+"""The models that a pattern names.
 
     path/to/steps/step{0,400,800}           brace lists, in folders and in hub revisions
     EleutherAI/pythia-160m@step{0..10}      ranges, both ends counted; {0..100..10} in steps of ten
@@ -11,9 +11,12 @@ Names that come from the disk or from the hub are put in the order of their numb
 import fnmatch
 import glob
 import itertools
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+from natsort import natsorted
 
 from analyses.errors import InputError
 
@@ -44,20 +47,13 @@ def expand(patterns: Sequence[str], revisions: Revisions) -> list[str]:
 
 
 def _braces(pattern: str) -> list[str]:
-    pieces = BRACES.split(pattern)  # text, list, text, list, …, text
-    if any(mark in text for text in pieces[::2] for mark in "{}"):
+    between = BRACES.split(pattern)  # text, list, text, list, …, text
+    if any(mark in text for text in between[::2] for mark in "{}"):
         raise InputError(f"{pattern}: braces do not match; expected lists like step{{0,1,2}} or ranges like {{0..10}}")
-    lists = [_choices(text, pattern) if i % 2 else [text] for i, text in enumerate(pieces)]
-    if (count := _product(map(len, lists))) > MOST:
+    lists = [_choices(text, pattern) if i % 2 else [text] for i, text in enumerate(between)]
+    if (count := math.prod(map(len, lists))) > MOST:
         raise InputError(f"{pattern}: names {count:,} models; at most {MOST:,} are allowed")
     return ["".join(choice) for choice in itertools.product(*lists)]
-
-
-def _product(counts) -> int:
-    total = 1
-    for count in counts:
-        total *= count
-    return total
 
 
 def _choices(text: str, pattern: str) -> list[str]:
@@ -89,14 +85,4 @@ def _stars(pattern: str, revisions: Revisions) -> list[str]:
         what = "there is no such folder"
     if not names:
         raise InputError(f"{pattern}: the pattern matches nothing ({what})")
-    return sorted(names, key=in_order)
-
-
-def in_order(name: str) -> list[tuple[int, int, str]]:
-    """Sorting key that reads digits as numbers.
-
-    >>> sorted(["step10", "step2", "main"], key=in_order)
-    ['main', 'step2', 'step10']
-    """
-    parts = re.split(r"(\d+)", name)
-    return [(1, int(part), "") if i % 2 else (0, 0, part) for i, part in enumerate(parts)]
+    return natsorted(names)

@@ -1,4 +1,4 @@
-"""Which records must be there in the end, and with which keys?
+"""The plan of a sweep: which records must be there in the end, and with which keys.
 
 Of a folder the whole key is known, since its files are hashed here (once: hashes are kept by size and
 time of change). Of a checkpoint on the hub its commit says the same, so the hashes of its files are left
@@ -6,6 +6,7 @@ open; everything else in the key is as sure.
 """
 
 import dataclasses
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,13 +15,39 @@ from typing import Any
 from analyses import records, registry
 from analyses.errors import InputError
 from checks.reference import source_of
-from checks.sweep.hashes import Hashes
 from checks.sweep.patterns import expand
 from checks.sweep.plan import STATE, Element, Plan, Shard, Task, plain_settings, settings_of
 from checks.sweep.request import Wanted
 from checks.sweep.sources import Source, resolve, revisions
 
 OF_FILES = ("weights", "config", "tokenizer", "inputs")  # parts of a key that only the files tell
+
+
+class Hashes:
+    """sha256 of files, kept by path, size, inode and time of change; `keep` writes down what was hashed here."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            self.known = records.read_json(path)
+        except InputError:
+            self.known = {}
+
+    def of(self, paths: Iterable[Path]) -> dict[str, str]:
+        """File name → sha256."""
+        from analyses.weights.files import sha256
+
+        hashes = {}
+        for path in paths:
+            facts = os.stat(path)
+            signature = f"{path} {facts.st_size} {facts.st_ino} {facts.st_mtime_ns}"
+            if signature not in self.known:
+                self.known[signature] = sha256(path)
+            hashes[path.name] = self.known[signature]
+        return hashes
+
+    def keep(self) -> None:
+        records.write_json(self.path, self.known)
 
 
 def make(wanted: Sequence[Wanted], out: Path, *, threads: int, local: bool, command: str, split: bool = False) -> Plan:

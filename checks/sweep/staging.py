@@ -8,13 +8,14 @@ it. Who shares is known by process, so that one that was killed does not keep it
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from analyses import records
 from analyses.errors import InputError
@@ -62,10 +63,10 @@ def clear(stage: Path) -> None:
     """Remove the copies that no living process of this machine uses: those of workers that were killed."""
     for users in stage.glob("*/*.users"):
         copy = users.with_name(users.name.removesuffix(".users"))
-        with _lock(copy, wait=False) as locked:
-            if locked and not _used(users):
+        with contextlib.suppress(Timeout), _lock(copy).acquire(blocking=False):  # who holds it is using the copy
+            if not _used(users):
                 shutil.rmtree(copy, ignore_errors=True)
-                shutil.rmtree(_part(copy), ignore_errors=True)
+                shutil.rmtree(_partial(copy), ignore_errors=True)
 
 
 def _name(element: Element) -> str:
@@ -74,20 +75,13 @@ def _name(element: Element) -> str:
     return hashlib.sha256(exact.encode()).hexdigest()[:16]
 
 
-def _part(copy: Path) -> Path:
+def _partial(copy: Path) -> Path:
     return copy.with_name(f"{copy.name}.part")
 
 
-@contextlib.contextmanager
-def _lock(copy: Path, *, wait: bool = True) -> Iterator[bool]:
+def _lock(copy: Path) -> FileLock:
     """This machine's lock on one copy; the system takes it from a process that dies."""
-    with open(copy.with_name(f"{copy.name}.lock"), "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+    return FileLock(copy.with_name(f"{copy.name}.lock"))
 
 
 def _used(users: Path) -> bool:
@@ -112,13 +106,13 @@ def _copy(origin: Path, copy: Path, hashes: Mapping[str, str], stage: Path) -> N
         clear(stage)
     if why := lacking(stage, needed, origin.name):
         raise OSError(errno.ENOSPC, why)
-    part = _part(copy)
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+    partial = _partial(copy)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
     for path in files:
-        shutil.copyfile(path, part / path.name)  # what a link points to, not the link
-        _require_same(path, part / path.name, hashes.get(path.name))
-    os.replace(part, copy)
+        shutil.copyfile(path, partial / path.name)  # what a link points to, not the link
+        _require_same(path, partial / path.name, hashes.get(path.name))
+    os.replace(partial, copy)
 
 
 def _require_same(origin: Path, copy: Path, known: str | None) -> None:
