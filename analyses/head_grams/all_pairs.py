@@ -18,6 +18,10 @@ of its group:
     operations   layer²·head_dim²·hidden·(head + kv_head), half of the full products
     bytes        two lots of LOT_BYTES of layers as they are stored, three products of TILE_ROWS with TILE_ROWS
 
+Before any float32 product a head's queries and its keys are brought to a Frobenius norm between ½ and 1, each by a
+power of two, which loses nothing and is given back in float64: products of four small weights would underflow, of four
+large ones overflow.
+
 What a best matching reaches by chance needs the same products with a layer whose hidden coordinates are permuted and
 given random signs, independently for queries and keys. This keeps every head's spectrum and the kinship of heads inside
 a layer, and makes E similarity² = 1/hidden², the same as for random rotations.
@@ -32,7 +36,7 @@ import numpy as np
 import torch
 
 from analyses.head_grams.one_head import Reader, Rows
-from analyses.numerics.spectra import full_float32, gram
+from analyses.numerics.spectra import binary_size, full_float32, gram
 from analyses.progress import Count, Tick, silent
 
 SLAB_BYTES = 96 << 20  # of queries and keys held at a time; with more slabs than one, queries are read again for each
@@ -77,23 +81,26 @@ def all_products(read: Reader, layers: int, *, seed: int, tick: Tick = silent) -
     of_queries = _slabs(hidden, (SLAB_BYTES - share) / (layer_bytes * heads), tile)
     steps = Count(tick, sum(math.ceil(len(k) / tile) * math.ceil(len(q) / tile) for k in of_keys for q in of_queries))
     for key_range in of_keys:
-        key_slab = _slab(read.keys, layers, key_range, stored, seed=seed, side=1)
+        keys = _slab(read.keys, layers, key_range, stored, seed=seed, side=1)
         for query_range in of_queries:
-            query_slab = _slab(read.queries, layers, query_range, stored, seed=seed, side=0)
+            queries = _slab(read.queries, layers, query_range, stored, seed=seed, side=0)
             for i in _tiles(len(key_range), tile):
                 for j in _tiles(len(query_range), tile):
                     size = len(range(len(key_range))[i]) * len(range(len(query_range))[j])
                     now = entries[: rows * size].view(layers, heads, size)
                     for layer in range(layers):
-                        _form(key_slab[0][layer], query_slab[0][layer], i, j, out=now[layer])
+                        _form(keys.stored(layer, i, dtype), queries.stored(layer, j, dtype), out=now[layer])
                     inner += gram(now.flatten(0, 1))
                     other = torch.empty_like(now[0])
                     for pair in range(layers - 1):
-                        _form(key_slab[1][pair], query_slab[1][pair], i, j, out=other)
+                        _form(keys.shuffled(pair, i, dtype), queries.shuffled(pair, j, dtype), out=other)
                         scrambled[pair] += now[pair] @ other.mT
                     steps.step()
-            del query_slab
-        del key_slab
+            sizes = keys.sizes.repeat_interleave(heads // kv_heads, dim=1) * queries.sizes  # (layer, head)
+            del queries
+        del keys
+    inner *= torch.outer(sizes.flatten(), sizes.flatten())
+    scrambled *= sizes[:-1, :, None] * sizes[1:, None, :]
     return Products(exact, inner.view(layers, heads, layers, heads).cpu().numpy(), scrambled.cpu().numpy())
 
 
@@ -154,35 +161,46 @@ def _tiles(width: int, tile: int) -> Iterator[slice]:
     return (slice(start, start + tile) for start in range(0, width, tile))
 
 
-def _slab(
-    rows_of: Rows, layers: int, part: range, stored: torch.dtype, *, seed: int, side: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Some hidden coordinates of all layers' keys or queries, as they are, and scrambled from layer 1 on.
+class _Slab(NamedTuple):
+    """Some hidden coordinates of all layers' keys or queries, as they are, and scrambled from layer 1 on."""
 
-    (layer, kv_head or head, hidden, head_dim) and one layer less.
-    """
+    rows: torch.Tensor  # (layer, kv_head or head, hidden, head_dim), as stored
+    scrambled: torch.Tensor  # (layer − 1, …)
+    sizes: torch.Tensor  # (layer, kv_head or head), `binary_size` of each head, float64
+
+    def stored(self, layer: int, part: slice, dtype: torch.dtype) -> torch.Tensor:
+        """Some coordinates of a layer's unit heads, (kv_head or head, part, head_dim)."""
+        return self.rows[layer, :, part].to(dtype, copy=True).div_(self.sizes[layer, :, None, None].to(dtype))
+
+    def shuffled(self, pair: int, part: slice, dtype: torch.dtype) -> torch.Tensor:
+        """The same of layer `pair` + 1, scrambled."""
+        return self.scrambled[pair, :, part].to(dtype, copy=True).div_(self.sizes[pair + 1, :, None, None].to(dtype))
+
+
+def _slab(rows_of: Rows, layers: int, part: range, stored: torch.dtype, *, seed: int, side: int) -> _Slab:
     columns = slice(part.start, part.stop)
     slab = None
     for layer in range(layers):
         rows = rows_of(layer)  # (kv_head or head, head_dim, hidden)
-        if slab is None:  # once and whole: many small tensors between passing ones would fragment the memory
+        if slab is None:  # once and whole: many pieces between passing tensors would leave holes in memory
             size = (len(rows), len(part), rows.shape[1])
             slab = torch.empty(layers, *size, dtype=stored, device=rows.device)
             scrambled = torch.empty(layers - 1, *size, dtype=stored, device=rows.device)
+            sizes = torch.empty(layers, len(rows), dtype=torch.float64, device=rows.device)
         slab[layer] = rows[..., columns].mT
+        sizes[layer] = binary_size(rows)
         if layer:
             order, signs = signed_permutation(rows.shape[-1], seed=seed, pair=layer - 1, side=side)
             order, signs = order[columns].to(rows.device), signs[columns].to(rows.device)
             scrambled[layer - 1] = rows[..., order].mul_(signs).mT
         del rows
-    return slab, scrambled
+    return _Slab(slab, scrambled, sizes)
 
 
-def _form(keys: torch.Tensor, queries: torch.Tensor, i: slice, j: slice, *, out: torch.Tensor) -> None:
-    """The entries (i, j) of every head's g in one layer into `out`, (head, i·j), from (…, hidden, head_dim) sides."""
-    left = keys[:, i].to(out.dtype).repeat_interleave(len(queries) // len(keys), dim=0)  # (head, i, head_dim)
-    right = queries[:, j].to(out.dtype)
-    torch.bmm(left, right.mT, out=out.view(len(out), left.shape[1], right.shape[1]))
+def _form(keys: torch.Tensor, queries: torch.Tensor, *, out: torch.Tensor) -> None:
+    """Some entries (i, j) of every head's g in one layer into `out`, (head, i·j), from (…, i or j, head_dim) sides."""
+    left = keys.repeat_interleave(len(queries) // len(keys), dim=0)  # (head, i, head_dim)
+    torch.bmm(left, queries.mT, out=out.view(len(out), left.shape[1], queries.shape[1]))
 
 
 def _lot(read: Reader, layers: slice) -> tuple[torch.Tensor, torch.Tensor]:

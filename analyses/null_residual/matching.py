@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from analyses.numerics.spectra import full_float32
+from analyses.numerics.spectra import binary_size, full_float32
 from analyses.weights.canonical import (
     ATTENTION,
     FEED_FORWARD,
@@ -181,6 +181,11 @@ def _precision(checkpoint: Checkpoint) -> torch.dtype:
     return torch.float32 if checkpoint.shape.hidden >= FLOAT32_HIDDEN else torch.float64
 
 
+def _sized(checkpoint: Checkpoint, heads: torch.Tensor) -> torch.Tensor:
+    """Heads brought to a size that products of four of them bear in float32; cosines do not know it."""
+    return (heads / binary_size(heads)[:, None, None]).to(_precision(checkpoint))
+
+
 # --- streaming over layers ----------------------------------------------------------------------
 
 
@@ -218,7 +223,7 @@ def _head_pairs(checkpoint: Checkpoint, scramble: Scramble, device: str) -> Iter
 
     def factors(layer: int) -> HeadFactors:
         blocks = head_factors(checkpoint, layer, device)
-        return tuple((left.to(_precision(checkpoint)), right.to(_precision(checkpoint))) for left, right in blocks)
+        return tuple((_sized(checkpoint, left), _sized(checkpoint, right)) for left, right in blocks)
 
     before = factors(0)
     for layer in range(1, checkpoint.shape.layers):

@@ -145,6 +145,19 @@ def product_svd(left: torch.Tensor, right: ThinQr) -> tuple[torch.Tensor, torch.
     return sigma, vt @ right.q.mT
 
 
+def binary_size(matrix: torch.Tensor) -> torch.Tensor:
+    """The smallest power of two above the Frobenius norm of (..., out, in) matrices, (...) float64; 1 for a zero one.
+
+    To divide by it loses nothing, and leaves a norm between ½ and 1, so that float32 products of such matrices neither
+    underflow nor overflow, however small or large the weights are.
+
+    >>> binary_size(torch.tensor([[3.0, 4.0]])).item()
+    8.0
+    """
+    norm = torch.linalg.vector_norm(matrix, dim=(-2, -1), dtype=torch.float64)
+    return torch.exp2(torch.frexp(norm).exponent.double())
+
+
 @contextmanager
 def full_float32() -> Iterator[None]:
     """Products of float32 matrices in float32 also on a GPU that has TensorFloat-32, whatever is set outside."""

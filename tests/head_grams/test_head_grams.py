@@ -290,6 +290,23 @@ def test_products_in_float32_are_those_of_the_dense_metrics_to_a_millionth_of_th
         assert_close_to_norms(found.scrambled[pair], expected, norms[pair][:, None] * norms[pair + 1])
 
 
+@pytest.mark.parametrize("scale", [1e-12, 1e12])
+def test_similarity_in_float32_does_not_depend_on_the_size_of_weights(scale, monkeypatch):
+    """Four such weights multiplied leave float32's range."""
+    monkeypatch.setattr(all_pairs, "FLOAT32_HIDDEN", 16)
+    layers = [gaussian(i, head_dim=8, hidden=40) for i in range(3)]
+    layers[2] = Heads(layers[1].keys, -layers[1].queries)
+    plain, _ = measured([Heads(*(x.float() for x in layer)) for layer in layers])
+    scaled, _ = measured([Heads(*((scale * x).float() for x in layer)) for layer in layers])
+    np.testing.assert_array_equal(scaled.matching, plain.matching)
+    # The stored numbers are rounded to float32 once more, by 6e-8 each, and the products to 1e-6.
+    np.testing.assert_allclose(scaled.similarity_matched, plain.similarity_matched, rtol=0, atol=2e-6)
+    assert scaled.similarity_chance == pytest.approx(plain.similarity_chance, abs=2e-6)
+    assert (np.abs(scaled.similarity_matched[1]) > 0.999).all()
+    for name, metric in plain.metrics.items():
+        assert scaled.metrics[name].value == pytest.approx(metric.value, abs=2e-6, nan_ok=True), name
+
+
 @pytest.mark.parametrize("narrowest", [16, 512])  # from the factors alone, and from the entries
 def test_a_first_head_that_is_zero_to_rounding_breaks_no_symmetry(narrowest, monkeypatch):
     monkeypatch.setattr(all_pairs, "FLOAT32_HIDDEN", narrowest)

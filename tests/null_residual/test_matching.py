@@ -314,6 +314,24 @@ def test_float32_cosines_match_as_float64_ones_do_to_the_stated_error(tmp_path, 
         assert other.chance == pytest.approx(pair.chance, abs=1e-4)
 
 
+@pytest.mark.parametrize("scale", [1e-12, 1e12])
+def test_heads_match_in_float32_whatever_the_size_of_weights(tmp_path, monkeypatch, scale):
+    """Four such weights multiplied leave float32's range."""
+
+    def resize(weights):
+        for name, weight in weights.items():
+            if "self_attn" in name and weight.ndim == 2:
+                weight.mul_(scale)
+
+    folder = tiny_checkpoint(tmp_path / "model", "llama", tokenizer=False, hidden_size=64)
+    monkeypatch.setattr(matching, "FLOAT32_HIDDEN", 1)
+    plain = matched_cosines(open_checkpoint(str(folder)), seed=0, device="cpu")
+    scaled = matched_cosines(open_checkpoint(str(rewritten(folder, tmp_path / "scaled", resize))), seed=0, device="cpu")
+    for pair, other in zip(plain, scaled, strict=True):
+        assert other.cos == pytest.approx(pair.cos, abs=2e-6)  # float32 weights rounded once more, and float32 products
+        assert other.chance == pytest.approx(pair.chance, abs=2e-6)
+
+
 def test_matched_units_carry_their_gains_also_where_gains_are_not_compared(tmp_path):
     checkpoint = open_checkpoint(str(tiny_checkpoint(tmp_path, "qwen3", tokenizer=False)))
     matrices = checkpoint.restricted(families=MATRICES)
