@@ -16,12 +16,12 @@ from checks.verify.compare import (
     GROUPS,
     SAME,
     UNLIKE,
-    Number,
     Pair,
     Side,
     differences,
     metrics,
 )
+from checks.verify.differences import Leaf
 
 TITLES = {
     FAILURE: "New failures",
@@ -125,16 +125,16 @@ def _pair(pair: Pair) -> dict[str, Any]:
         "claim": words.sentence(pair.claim),
         "a": pair.a,
         "b": pair.b,
-        "numbers": [_number(given) for given in pair.numbers if given.a is not None or given.b is not None],
+        "numbers": [_number(given) for given in pair.numbers if given.recorded is not None or given.found is not None],
         "reasons": _told(pair.reasons),
         "held": pair.group != UNLIKE,  # against a tolerance
     }
 
 
-def _number(given: Number) -> dict[str, Any]:
-    left, right = _both(given.a, given.b)
+def _number(given: Leaf) -> dict[str, Any]:
+    left, right = _both(given.recorded, given.found)
     return {
-        "name": given.name,
+        "name": given.path,
         "a": left,
         "b": right,
         "moved": number(given.moved) if given.moved is not None else MISSING,

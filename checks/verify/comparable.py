@@ -1,16 +1,21 @@
-"""Do two records answer the same question, and if so, what may have moved the answer?
+"""Whether two records answer the same question, and if so, what may have moved the answer.
 
 Other weights, another text or another precision make another question. Another number of threads, library or machine
 leaves it as it is.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 OTHER = {
     "weights": "other weights",
+    "config": "another configuration",
+    "calibration": "another calibration text",
+    "dtype": "another precision",
     "layers": "other layers",
     "families": "other families",
+    "spectra": "spectra had another way",
+    "analysis_version": "another version of the analysis",
     "libraries": "other libraries",
     "code": "other code",
     "inputs": "other code of what it reads",
@@ -19,20 +24,39 @@ OTHER = {
 """A part of a key that differs, where "another" and its name are not the words."""
 
 
-def parts(
+def differing(
+    parts: Iterable[str],
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    then: Mapping[str, Any],
+    now: Mapping[str, Any],
+) -> list[str]:
+    """Those of `parts` in which two keys differ, without what only names or stores the same tensors in another way.
+
+    Parameters
+    ----------
+    before, after : keys of two records of one analysis.
+    then, now : the manifests beside them.
+    """
+    found = [part for part in parts if before.get(part) != after.get(part)]
+    files = {"weights", "config", "tokenizer"}
+    if then.get("tensors") and then["tensors"] == now.get("tensors"):
+        same = {"weights", "model"} | ({"revision"} if not {"config", "tokenizer"} & set(found) else set())
+        return [part for part in found if part not in same]
+    if files & set(found) and not _from_hub(before, after):
+        return [part for part in found if part not in ("revision", "model")]
+    return found
+
+
+def causes(
     old: Mapping[str, Any], new: Mapping[str, Any], then: Mapping[str, Any], now: Mapping[str, Any]
 ) -> tuple[list[str], list[str]]:
     """What makes two records answers to other questions, and what only makes them other answers, in words."""
     from analyses.run import keys
 
     before, after = old["key"], new["key"]
-    parts = keys.differing(before, after)
-    if then.get("tensors") == now.get("tensors"):
-        same = {"weights", "model"} | ({"revision"} if not {"config", "tokenizer"} & set(parts) else set())
-        parts = [part for part in parts if part not in same]
-    elif {"weights", "config", "tokenizer"} & set(parts) and not _from_hub(before, after):
-        parts = [part for part in parts if part not in ("revision", "model")]
     questions = {*keys.INPUTS, *keys.SETTINGS, "analysis", "analysis_version"}
+    parts = differing(keys.PARTS, before, after, then, now)
     inputs = [_changed(part, before, after) for part in parts if part in questions]
     environment = [_changed(part, before, after) for part in parts if part not in questions]
     for part in ("processor", "instructions", "blas", "gpu", "driver"):
@@ -42,17 +66,24 @@ def parts(
     return inputs, environment
 
 
+def other(part: str) -> str:
+    """A part of a key that differs, in words."""
+    if part in OTHER:
+        return OTHER[part]
+    from analyses.run.keys import WORDS
+
+    return f"another {WORDS.get(part, part)}"
+
+
 def _from_hub(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    return any(not str(key["revision"]).startswith("sha256:") for key in (before, after))
+    return any(not str(key.get("revision")).startswith("sha256:") for key in (before, after))
 
 
 def _changed(part: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    from analyses.run.keys import WORDS
-
     old, new = str(before.get(part, "none")), str(after.get(part, "none"))
     if len(old) >= 40 and len(new) >= 40 and part != "libraries":
         old, new = old.removeprefix("sha256:")[:12], new.removeprefix("sha256:")[:12]
-    return f"{OTHER.get(part) or 'another ' + WORDS.get(part, part)} ({new}, then {old})"
+    return f"{other(part)} ({new}, then {old})"
 
 
 def identity(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

@@ -13,8 +13,10 @@ from typing import Any
 
 from analyses import registry
 from analyses.errors import InputError
+from checks.verify import comparable
+from checks.verify.differences import Leaf, Tolerance, leaf
 from checks.verify.embedded import NAMES, extract
-from checks.verify.tolerances import BOUND
+from checks.verify.tolerances import rounding
 
 FAILURE, FIX, CHANGED, DRIFT, UNLIKE, SAME = (
     "new failure",
@@ -27,19 +29,20 @@ FAILURE, FIX, CHANGED, DRIFT, UNLIKE, SAME = (
 GROUPS = (FAILURE, FIX, CHANGED, DRIFT, UNLIKE, SAME)
 """What can become of a claim, in the order in which a reader should see it."""
 
-QUESTION = {
-    "weights": "other weights",
-    "config": "another configuration",
-    "tokenizer": "another tokenizer",
-    "calibration": "another calibration text",
-    "dtype": "another precision",
-    "layers": "other layers",
-    "families": "other families",
-    "spectra": "spectra had another way",
-    "analysis_version": "another version of the analysis",
-}
-"""Parts of a record's key that make another question, in words; a difference in any other part is what a comparison
-is for: the code, its libraries, the device, the number of threads, the seed."""
+QUESTION = (
+    "weights",
+    "config",
+    "tokenizer",
+    "calibration",
+    "dtype",
+    "layers",
+    "families",
+    "spectra",
+    "analysis_version",
+)
+"""Parts of a record's key that make another question; a difference in any other part is what a comparison is for: the
+code, its libraries, the device, the number of threads, the seed."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
@@ -49,28 +52,6 @@ class Side:
     judged: Mapping[str, Any]
     manifest: Mapping[str, Any]
     found: Mapping[str, Mapping[str, Any]]  # analysis → record
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Number:
-    """One number of both runs."""
-
-    name: str
-    a: float | None
-    b: float | None
-    tolerance: float
-    source: str  # where the tolerance comes from
-
-    @property
-    def moved(self) -> float | None:
-        return None if self.a is None or self.b is None else abs(self.b - self.a)
-
-    @property
-    def drifts(self) -> bool:
-        """Further than its tolerance, or had in one run alone."""
-        if self.moved is None:
-            return (self.a is None) != (self.b is None)
-        return not self.moved <= self.tolerance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +65,7 @@ class Pair:
     reasons: tuple[str, ...]  # why it cannot be compared
     a: str | None  # verdicts; None where the claim was not asked
     b: str | None
-    numbers: tuple[Number, ...]  # of its conditions
+    numbers: tuple[Leaf, ...]  # of its conditions
 
 
 def read_side(path: Path) -> Side:
@@ -131,7 +112,7 @@ def differences(a: Side, b: Side) -> list[tuple[str, str, str]]:
     return [(part.replace("_", " "), *values) for part, values in told.items()]
 
 
-def metrics(a: Side, b: Side, analysis: str) -> list[Number]:
+def metrics(a: Side, b: Side, analysis: str) -> list[Leaf]:
     """Every metric of one analysis that both runs have, with the tolerance that it was held against."""
     left, right = (side.found.get(analysis, {}).get("metrics", {}) for side in (a, b))
     bands = _bands(a, b)
@@ -173,7 +154,7 @@ def _pair(id: str, left: Mapping[str, Any] | None, right: Mapping[str, Any] | No
 def _group(
     left: Mapping[str, Any] | None,
     right: Mapping[str, Any] | None,
-    numbers: Sequence[Number],
+    numbers: Sequence[Leaf],
     reasons: Sequence[str],
 ) -> str:
     if reasons or not left or not right:
@@ -194,20 +175,19 @@ def _reasons(
     skipped = [name for name, claim in (("A", left), ("B", right)) if claim["verdict"] == "not applicable"]
     if len(skipped) == 1:
         return (f"not asked in {skipped[0]}: {(left if skipped == ['A'] else right)['verdict_reason']}",)
-    told = []
+    reasons = []
     if _limits(left) != _limits(right):
-        told.append("another limit")
+        reasons.append("another limit")
     if left["status"] == right["status"] and left["verdict"] != right["verdict"] and _run(left) != _run(right):
         # The gate answers the same; what turned the verdict is evidence that one run alone asked for.
-        told.append("other controls were run")
+        reasons.append("other controls were run")
     keys = [side.found.get(analysis, {}).get("key") for side in (a, b)]
     if all(keys):
-        same = a.manifest.get("tensors") and a.manifest.get("tensors") == b.manifest.get("tensors")
-        differing = [part for part in QUESTION if keys[0].get(part) != keys[1].get(part)]
-        told += [QUESTION[part] for part in differing if not (part == "weights" and same)]  # other files, say shards
+        parts = comparable.differing(QUESTION, *keys, a.manifest, b.manifest)
+        reasons += [comparable.other(part) for part in parts]
     elif "error" not in (left["verdict"], right["verdict"]):
-        told.append("a record without a key, of an earlier Fathom")
-    return tuple(told)
+        reasons.append("a record without a key, of an earlier Fathom")
+    return tuple(reasons)
 
 
 def _run(claim: Mapping[str, Any]) -> set[str]:
@@ -231,9 +211,9 @@ def _bands(a: Side, b: Side) -> dict[str, float]:
     return bands
 
 
-def _number(name: str, a: float | None, b: float | None, band: float | None, record: Mapping[str, Any]) -> Number:
+def _number(name: str, a: float | None, b: float | None, band: float | None, record: Mapping[str, Any]) -> Leaf:
     dtype = record.get("dtype", "float32")
-    rounding = BOUND.get(dtype, BOUND["float32"]) * max(abs(a or 0.0), abs(b or 0.0))
-    if band is not None and band >= rounding:
-        return Number(name=name, a=a, b=b, tolerance=band, source="measured noise")
-    return Number(name=name, a=a, b=b, tolerance=rounding, source=f"rounding of {dtype}")
+    bound = rounding(dtype, max(abs(a or 0.0), abs(b or 0.0)))
+    if band is not None and band >= bound:
+        return leaf(name, a, b, Tolerance(size=band, source="measured noise"))
+    return leaf(name, a, b, Tolerance(size=bound, source=f"rounding of {dtype}"))

@@ -1,4 +1,4 @@
-"""Did the number come out again? Two records of one analysis, leaf by leaf.
+"""Two records of one analysis compared, leaf by leaf.
 
 Every number has a tolerance of its own (`checks.verify.tolerances`); whatever is not a number must be the
 same, unless the perturbations have shown that rounding alone decides it. Sentences are left out: they
@@ -42,6 +42,11 @@ class Leaf:
     source: str  # of the tolerance
 
     @property
+    def drifts(self) -> bool:
+        """Further than its tolerance, or there on one side alone."""
+        return self.status in ("drifted", "missing")
+
+    @property
     def ratio(self) -> float:
         """Movement in units of the tolerance; infinite for what is missing or not a number."""
         if self.status in ("identical", "missing") or self.moved is None:
@@ -64,7 +69,8 @@ def compare(recorded: Mapping[str, Any], found: Mapping[str, Any], tolerance: Ca
     for name in sorted(names, key=lambda name: (order.get(name, 2), name)):
         for path, old, new in _pairs(recorded.get(name, _GONE), found.get(name, _GONE), (name,)):
             if pattern_of(path) not in shortened:
-                leaves.append(_leaf(path, old, new, tolerance))
+                allowed = tolerance(".".join(pattern_of(path)))
+                leaves.append(leaf(".".join(map(str, path)), old, new, allowed))
     return leaves
 
 
@@ -106,8 +112,8 @@ def _pairs(old: Any, new: Any, path: Path) -> Iterator[tuple[Path, Any, Any]]:
         yield path, old, new
 
 
-def _leaf(path: Path, old: Any, new: Any, tolerance: Callable[[str], Tolerance]) -> Leaf:
-    allowed = tolerance(".".join(pattern_of(path)))
+def leaf(path: str, old: Any, new: Any, allowed: Tolerance) -> Leaf:
+    """One value held against another, with the tolerance that it is allowed."""
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (old, new))
     moved = abs(new - old) if numbers else None
     what: Status
@@ -120,17 +126,17 @@ def _leaf(path: Path, old: Any, new: Any, tolerance: Callable[[str], Tolerance])
     else:
         what = "drifted"
     return Leaf(
-        path=".".join(map(str, path)),
+        path=path,
         status=what,
-        recorded=_told(old),
-        found=_told(new),
+        recorded=_plain(old),
+        found=_plain(new),
         moved=moved,
         tolerance=allowed.size,
         source=allowed.source,
     )
 
 
-def _told(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     """A value for the report: one that is not there, or that is not a plain value, in words."""
     if value is _GONE:
         return "not there"

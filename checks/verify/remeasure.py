@@ -66,7 +66,7 @@ def _unlike(result: Result, model: str, settings: Any) -> tuple[dict[str, Any], 
     unlike = {}
     for name in settings.only:
         record = {"key": key_of(checkpoint, name, settings, text, files), "checksum": None}
-        if name in result.found and comparable.parts(result.found[name], record, result.manifest, described)[0]:
+        if name in result.found and comparable.causes(result.found[name], record, result.manifest, described)[0]:
             unlike[name] = record
     return unlike, described
 

@@ -1,4 +1,4 @@
-"""How far may a number move when nothing that matters has changed? Measured, per number and precision.
+"""How far a number may move when nothing that matters has changed: measured, per number and precision.
 
 The model is measured again with another number of threads, another attention implementation, in the
 next higher precision (what a forward pass in this one loses to rounding), on a GPU where there is one,
@@ -150,7 +150,7 @@ def tolerance_of(
             return Tolerance(size=limit, source="the limit of its identity's gate")
         least = COUNTS if _P_VALUE.search(name) else 0.0
         if (entry := entries.get(name)) is None:
-            bound = max(least, BOUND[dtype] * scale)
+            bound = max(least, rounding(dtype, scale))
             return Tolerance(size=bound, source=f"no movement was measured: {BOUND[dtype]:g} of its size")
         moved = entry["moved"] if same_model or not entry["scale"] else entry["moved"] / entry["scale"] * scale
         source = f"{measured['safety']} times its movement by {entry['by']}"
@@ -158,6 +158,11 @@ def tolerance_of(
         return Tolerance(size=size, source=source, unstable=entry.get("unstable", False))
 
     return tolerance
+
+
+def rounding(dtype: str, scale: float) -> float:
+    """How far rounding may move a number of this size of which no movement was measured."""
+    return BOUND.get(dtype, BOUND["float32"]) * scale
 
 
 def quantity(path: str) -> str:

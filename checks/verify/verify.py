@@ -86,7 +86,7 @@ def _answer(name: str, recorded: Result, found: Result, measured: Mapping[str, A
     if old is None or new is None:
         side = "recorded" if old is None else "measured"
         return _no(name, "missing", [], f"there is no {side} record of {name}")
-    inputs, environment = comparable.parts(old, new, recorded.manifest, found.manifest)
+    inputs, environment = comparable.causes(old, new, recorded.manifest, found.manifest)
     if inputs:
         return _no(name, "not comparable", inputs, "another question: " + "; ".join(inputs), environment)
     for side, record in (("recorded", old), ("measured", new)):

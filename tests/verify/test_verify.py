@@ -11,9 +11,11 @@ from safetensors.torch import load_file, save_file
 
 from analyses import records, registry
 from analyses.errors import InputError
+from analyses.run import keys
 from checks import cli
 from checks.verify.accept import LOG, accept, shortened
 from checks.verify.differences import Tolerance, compare, status, worst
+from checks.verify.remeasure import settings_of
 from checks.verify.results import model_of, received, subset
 from checks.verify.tolerances import SAFETY, quantity, tolerance_of
 from checks.verify.verify import verify
@@ -127,19 +129,29 @@ def test_one_prompt_is_another_text_and_leaves_the_weights_comparable(tiny, resu
     text.write_text("Another prompt altogether, and more of it. " * 20)
     found, verification = held(result, measured(tiny, tmp_path / "out", "--calibration", text))
     for name in ("attention_stats", "delta_svd", "head_geometry", "schedule_fit"):
-        assert found[name].startswith("not comparable: another text"), found[name]
+        assert found[name].startswith("not comparable: another calibration text"), found[name]
     for name in ("null_residual", "head_grams"):
         assert found[name].startswith("identical"), found[name]
     assert verification.exit_code == 3 and "--calibration" in " ".join(verification.notes)
 
 
-@pytest.mark.parametrize("option, value", [("dtype", "bfloat16"), ("attention", "sdpa"), ("seed", "1")])
-def test_another_setting_is_named(tiny, result, tmp_path, option, value):
+@pytest.mark.parametrize(
+    ("option", "value", "word"),
+    [("dtype", "bfloat16", "precision"), ("attention", "sdpa", "attention"), ("seed", "1", "seed")],
+)
+def test_another_setting_is_named(tiny, result, tmp_path, option, value, word):
     names = "delta_svd" if option != "seed" else "null_residual"
     other = measured(tiny, tmp_path, f"--{option}", value, "--only", names)
     found, verification = held(result, other, names)
-    assert found[names].startswith(f"not comparable: another {option} ({value}"), found
+    assert found[names].startswith(f"not comparable: another {word} ({value}"), found
     assert verification.exit_code == 3
+
+
+def test_a_restriction_to_some_layers_is_read_back_from_the_manifest_as_it_was_written(result):
+    manifest = records.read_json(result / "manifest.json")
+    for layers in (range(1, 3), None):
+        written = manifest | {"settings": manifest["settings"] | {"layers": keys.chosen(layers)}}
+        assert settings_of(written, ("head_grams",), None).layers == layers
 
 
 def test_another_revision_is_named_and_the_same_tensors_under_another_name_are_seen(result, tmp_path):
