@@ -1,7 +1,7 @@
-"""Where does a number lie on an axis, and which numbers are written beside it?
+"""Axes: the domain of a figure, where a number lies in it, and its ticks.
 
 Ticks are multiples of 1, 2 or 5 × 10^k inside the domain (powers of ten on a log axis), as few as
-read well. An axis answers with a fraction of its length, or None for a number that is missing or
+read well. A place on an axis is a fraction of its length, or None for a number that is missing or
 outside, so that a gap in the data stays a gap in the figure.
 """
 
@@ -24,7 +24,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axis:
-    """A domain, its ticks and its words."""
+    """A domain, its ticks and its name."""
 
     low: float
     high: float  # > low
@@ -64,8 +64,8 @@ def fixed(low: float, high: float, *, label: str, count: int = TICKS) -> Axis:
 def layers(count: int, *, label: str = "layer", first: int = 0) -> Axis:
     """Layer numbers first … first + count − 1, half a step of room, ticks at whole numbers only."""
     low, high = first - 0.5, first + count - 0.5
-    step = max(1, _step(high - low, 6))
-    ticks = tuple(Tick(value=v, label=str(v)) for v in range(0, first + count, int(step)) if v >= first)
+    step = max(1, round(round_step(count / 6)))
+    ticks = tuple(Tick(value=v, label=str(v)) for v in range(0, first + count, step) if v >= first)
     return Axis(low=low, high=high, kind="linear", label=label, ticks=ticks)
 
 
@@ -82,15 +82,16 @@ def logarithmic(values: Iterable[float | None], *, label: str) -> Axis:
 
 def linear_ticks(low: float, high: float, count: int = TICKS) -> tuple[Tick, ...]:
     """Multiples of 1, 2 or 5 × 10^k inside [low, high], rising, about `count` of them."""
-    step = _step(high - low, count)
+    step = round_step((high - low) / count)
     while (last := math.floor(high / step + 1e-9)) - (first := math.ceil(low / step - 1e-9)) < 1:
         count += 1  # one tick is no scale
-        step = _step(high - low, count)
+        step = round_step((high - low) / count)
     values = [min(high, max(low, k * step)) for k in range(first, last + 1)]
     return tuple(Tick(value=v, label=_tick_label(v, step)) for v in values)
 
 
 def log_ticks(low: float, high: float) -> tuple[Tick, ...]:
+    """Powers of ten inside [low, high], rising; their multiples by 2 and 5 too below two decades."""
     decades = math.log10(high / low)
     if decades < 0.7:  # less than a factor of 5: powers of ten may not occur at all
         return linear_ticks(low, high, 4)
@@ -112,10 +113,14 @@ def _domain(values: Iterable[float | None]) -> tuple[float, float]:
     return low, high
 
 
-def _step(span: float, count: int) -> float:
-    raw = span / count
-    power = 10.0 ** math.floor(math.log10(raw))
-    return next(m * power for m in (1, 2, 5, 10) if m * power >= raw * (1 - 1e-9))
+def round_step(least: float) -> float:
+    """The smallest of 1, 2 and 5 × 10^k that is `least` or more.
+
+    >>> round_step(0.3), round_step(2), round_step(6.4)
+    (0.5, 2.0, 10.0)
+    """
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(m * power for m in (1, 2, 5, 10) if m * power >= least * (1 - 1e-9))
 
 
 def _log(value: float) -> float:

@@ -1,14 +1,15 @@
-"""A matrix as coloured cells in a few classes, with a legend that carries the numbers.
+"""Heatmaps: a matrix as coloured cells in a few classes, with a legend that carries the numbers.
 
 Classes, not a continuous ramp: nine to sixteen steps of even lightness can be told apart and read
 off. A matrix of more than CELLS cells is averaged over blocks of rows and columns, and says so.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from checks.figures.geometry import CHARACTER, HALF, Cell, Cells, Lattice, Panel, Path, Text, Value
+from checks.figures.axes import round_step
+from checks.figures.geometry import CHARACTER, HALF, TOP, Cell, Cells, Lattice, Panel, Path, Text, Value
 from checks.figures.labels import thin
 from checks.figures.paths import rectangle
 
@@ -17,7 +18,7 @@ TIPS = 1000  # most cells with a tooltip each: fifty bytes a cell, and smaller o
 ASIDE = 400  # the same for a matrix that is shown for comparison, beside the one that counts
 SEQUENTIAL = 16  # tones in the style sheet
 LARGEST_CELL = 30.0
-LEGEND = 46.0  # height of the colour legend
+LEGEND = 46.0  # from the lowest row to the colour legend
 SWATCH = 10.0
 
 
@@ -43,106 +44,139 @@ def sequential(low: float, high: float) -> Classes:
     return Classes(edges=edges, tones=tuple(f"q{round(i * (SEQUENTIAL - 1) / (count - 1))}" for i in range(count)))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matrix:
+    """What a heatmap shows: one cell a value, rows from the top."""
+
+    values: Sequence[Sequence[Value]]  # (row, column); None leaves the cell empty
+    rows: str  # name of the vertical axis, such as "layer"
+    columns: str  # of the horizontal one, such as "head"
+    lower: bool = False  # only below the diagonal; the rest of a symmetric matrix says nothing new
+    borders: Sequence[float] = ()  # rows and columns before which a rule is drawn (phases)
+
+    def tip(self, row: str, column: str, value: float) -> str:
+        """Tooltip of a cell: "L3 H1: 0.5", and "L3, L1: 0.5" where both axes count the same thing."""
+        comma = "," if self.rows == self.columns else ""
+        written = f"{value:.3g}".replace("-", "−")
+        return f"{self.rows[0].upper()}{row}{comma} {self.columns[0].upper()}{column}: {written}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """Where the cells lie: the frame in pixels, the size of a cell, and the rows and columns that it averages."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    width: float  # of a cell
+    height: float
+    row_step: int
+    column_step: int
+
+    def across(self, column: float) -> float:
+        """Left edge of a column of the matrix."""
+        return self.left + self.width * column / self.column_step
+
+    def down(self, row: float) -> float:
+        """Upper edge of a row of the matrix."""
+        return self.top + self.height * row / self.row_step
+
+
 def heatmap(
-    values: Sequence[Sequence[Value]],
-    classes: Classes,
-    *,
-    title: str,
-    measure: str,
-    desc: str,
-    rows: str,
-    columns: str,
-    tip: Callable[[str, str, str], str],
-    width: float = HALF,
-    borders: Sequence[float] = (),
-    lower: bool = False,
-    first: tuple[int, int] = (0, 0),
-    aside: bool = False,
+    matrix: Matrix, classes: Classes, *, title: str, measure: str, desc: str, aside: bool = False
 ) -> Panel:
-    """Cells row by row from the top.
+    """Cells row by row from the top, with a legend of the classes beneath.
 
     Parameters
     ----------
-    values : (row, column); None leaves the cell empty.
-    rows, columns : names of the axes, such as "layer" and "head".
-    tip : (row name, column name, number) → tooltip.
-    borders : rows and columns before which a rule is drawn (phases).
-    lower : draw the part below the diagonal only; the rest of a symmetric matrix says nothing new.
-    first : number of the first row and column.
+    measure : what the cells show, with its unit.
+    desc : the finding in words.
     aside : shown for comparison, so the first to lose its tooltips.
     """
-    if lower:
-        values = [[value if j < i else None for j, value in enumerate(row)] for i, row in enumerate(values)]
-    rows_given, columns_given = len(values), len(values[0])
-    values, (row_step, column_step) = shrink(values)
-    height_cells, width_cells = len(values), len(values[0])
-    left = math.ceil(14 + CHARACTER * max(len(str(height_cells * row_step)), 2))
-    # Whole pixels where there is room: sharp edges and short paths.
-    cell_w = _whole(min(LARGEST_CELL, (width - left - 12) / width_cells))
-    cell_h = (
-        cell_w
-        if rows == columns
-        else _whole(min(LARGEST_CELL * 0.8, max(cell_w * 0.8, 140 / height_cells), 420 / height_cells))
+    shown = _below_diagonal(matrix.values) if matrix.lower else matrix.values
+    values, steps = shrink(shown)
+    grid = _grid(len(values), len(values[0]), steps, square=matrix.rows == matrix.columns)
+    end = max(grid.right, grid.left + 70)
+    axis = Text(x=round(end, 1), y=round(grid.bottom + 32, 1), text=matrix.columns, anchor="end", tone="axis")
+    right = max(grid.right, min(HALF - 12, grid.left + 300))
+    keys, key_words = _legend(classes, grid.left, right, grid.bottom + LEGEND)
+    rules = _rules(matrix, grid)
+    blocks = f", mean over blocks of {steps[0]} × {steps[1]}" if steps != (1, 1) else ""
+    return Panel(
+        width=HALF,
+        height=round(grid.bottom + LEGEND + SWATCH + 20, 1),
+        title=title,
+        measure=f"{measure}; {matrix.rows} downwards{blocks}",
+        desc=desc,
+        frame=(round(grid.left, 1), grid.top, round(grid.right, 1), round(grid.bottom, 1)),
+        x_ticks=tuple(
+            Text(x=round(grid.across(n + 0.5), 1), y=round(grid.bottom + 15, 1), text=str(n), anchor="middle")
+            for n in _cell_ticks(len(shown[0]), 24, grid.width / grid.column_step)
+        ),
+        y_ticks=tuple(
+            Text(x=round(grid.left - 6, 1), y=round(grid.down(n + 0.5) + 4, 1), text=str(n), anchor="end")
+            for n in _cell_ticks(len(shown), 15, grid.height / grid.row_step)
+        ),
+        words=(axis, *key_words),
+        cells=_lattice(matrix, values, classes, grid, ASIDE if aside else TIPS),
+        lines=(Path(d=rules, tone="border"),) if rules else (),
+        keys=keys,
     )
-    top, right, bottom = 8.0, left + cell_w * width_cells, 8.0 + cell_h * height_cells
-    gap = 1 if min(cell_w, cell_h) >= 6 else 0  # between cells
-    row_names = [_block(i, row_step, first[0]) for i in range(height_cells)]
-    column_names = [_block(j, column_step, first[1]) for j in range(width_cells)]
+
+
+def _below_diagonal(values: Sequence[Sequence[Value]]) -> list[list[Value]]:
+    return [[value if j < i else None for j, value in enumerate(row)] for i, row in enumerate(values)]
+
+
+def _grid(rows: int, columns: int, steps: tuple[int, int], *, square: bool) -> Grid:
+    """Cells as large as the panel allows, in whole pixels where there is room: sharp edges and short paths."""
+    left = math.ceil(14 + CHARACTER * max(len(str(rows * steps[0])), 2))
+    width = _whole(min(LARGEST_CELL, (HALF - left - 12) / columns))
+    height = width if square else _whole(min(LARGEST_CELL * 0.8, max(width * 0.8, 140 / rows), 420 / rows))
+    return Grid(
+        left=left,
+        top=TOP,
+        right=left + width * columns,
+        bottom=TOP + height * rows,
+        width=width,
+        height=height,
+        row_step=steps[0],
+        column_step=steps[1],
+    )
+
+
+def _lattice(
+    matrix: Matrix, values: Sequence[Sequence[Value]], classes: Classes, grid: Grid, most_tips: int
+) -> Lattice:
+    """The cells by class; beyond `most_tips` cells, those of a class are one path without tooltips."""
     cells: dict[str, list[Cell]] = {tone: [] for tone in classes.tones}
     for i, row in enumerate(values):
         for j, value in enumerate(row):
             if value is not None and math.isfinite(value):
-                said = tip(row_names[i], column_names[j], f"{value:.3g}".replace("-", "−"))
-                cells[classes.tone(value)].append(Cell(d=f"M{j} {i}h1", tip=said))
-    y_ticks = [
-        Text(
-            x=round(left - 6, 1),
-            y=round(top + cell_h * (n - first[0] + 0.5) / row_step + 4, 1),
-            text=str(n),
-            anchor="end",
-        )
-        for n in _cell_ticks(rows_given, first[0], 15, cell_h / row_step)
-    ]
-    x_ticks = [
-        Text(
-            x=round(left + cell_w * (n - first[1] + 0.5) / column_step, 1),
-            y=round(bottom + 15, 1),
-            text=str(n),
-            anchor="middle",
-        )
-        for n in _cell_ticks(columns_given, first[1], 24, cell_w / column_step)
-    ]
-    if sum(map(len, cells.values())) > (ASIDE if aside else TIPS):
-        cells = {tone: [Cell(d="".join(c.d for c in found))] for tone, found in cells.items() if found}
-    words = [Text(x=round(max(right, left + 70), 1), y=round(bottom + 32, 1), text=columns, anchor="end", tone="axis")]
-    keys, key_words = _legend(classes, left, max(right, min(width - 12, left + 300)), bottom + 46)
-    rules = ""
-    for border in borders:
-        across, down = left + cell_w * border / column_step, top + cell_h * border / row_step
-        end, start = (across, down) if lower else (right, top)
-        rules += f"M{left:.1f} {down:.1f}H{end:.1f}M{across:.1f} {start:.1f}V{bottom:.1f}"
-    return Panel(
-        width=width,
-        height=round(bottom + 46 + SWATCH + 20, 1),
-        title=title,
-        measure=f"{measure}; {rows} downwards"
-        + (f", mean over blocks of {row_step} × {column_step}" if row_step * column_step > 1 else ""),
-        desc=desc,
-        frame=(round(left, 1), top, round(right, 1), round(bottom, 1)),
-        x_ticks=tuple(x_ticks),
-        y_ticks=tuple(y_ticks),
-        words=(*words, *key_words),
-        cells=Lattice(
-            left=left,
-            middle=round(top + cell_h / 2, 3),
-            width=round(cell_w, 3),
-            height=round(cell_h, 3),
-            fill=(round(1 - gap / cell_w, 3), round(1 - gap / cell_h, 3)),
-            classes=tuple(Cells(tone=tone, cells=tuple(found)) for tone, found in cells.items() if found),
-        ),
-        lines=(Path(d=rules, tone="border"),) if rules else (),
-        keys=keys,
+                tip = matrix.tip(_block(i, grid.row_step), _block(j, grid.column_step), value)
+                cells[classes.tone(value)].append(Cell(d=f"M{j} {i}h1", tip=tip))
+    if sum(map(len, cells.values())) > most_tips:
+        cells = {tone: [Cell(d="".join(c.d for c in members))] for tone, members in cells.items() if members}
+    gap = 1 if min(grid.width, grid.height) >= 6 else 0  # pixels between cells
+    return Lattice(
+        left=grid.left,
+        middle=round(grid.top + grid.height / 2, 3),
+        width=round(grid.width, 3),
+        height=round(grid.height, 3),
+        fill=(round(1 - gap / grid.width, 3), round(1 - gap / grid.height, 3)),
+        classes=tuple(Cells(tone=tone, cells=tuple(members)) for tone, members in cells.items() if members),
     )
+
+
+def _rules(matrix: Matrix, grid: Grid) -> str:
+    """Lines along the borders, across the drawn part of the matrix."""
+    rules = ""
+    for border in matrix.borders:
+        across, down = grid.across(border), grid.down(border)
+        end, start = (across, down) if matrix.lower else (grid.right, grid.top)
+        rules += f"M{grid.left:.1f} {down:.1f}H{end:.1f}M{across:.1f} {start:.1f}V{grid.bottom:.1f}"
+    return rules
 
 
 def shrink(values: Sequence[Sequence[Value]]) -> tuple[list[list[Value]], tuple[int, int]]:
@@ -190,15 +224,14 @@ def _edges(low: float, high: float) -> tuple[float, ...]:
     return tuple(k * step for k in range(start, stop + 1))
 
 
-def _block(index: int, step: int, first: int) -> str:
-    start = first + index * step
+def _block(index: int, step: int) -> str:
+    start = index * step
     return str(start) if step == 1 else f"{start}–{start + step - 1}"
 
 
-def _cell_ticks(count: int, first: int, room: float, pitch: float) -> list[int]:
-    """Numbers of the cells that are labelled: a round step that leaves each label `room`."""
-    step = next(s for s in (1, 2, 5, 10, 20, 50, 100, 200, 500, count) if s * pitch >= room)
-    return [n for n in range(first, first + count) if n % step == 0]
+def _cell_ticks(count: int, room: float, pitch: float) -> range:
+    """Numbers of the cells that are labelled: a round step that leaves each label `room` pixels."""
+    return range(0, count, max(1, round(round_step(room / pitch))))
 
 
 def _legend(classes: Classes, left: float, right: float, top: float) -> tuple[tuple[Path, ...], tuple[Text, ...]]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from checks.figures import axes, heatmaps
 from checks.figures.bars import Series, dots, stacked
 from checks.figures.geometry import LINE, Text
-from checks.figures.heatmaps import heatmap
+from checks.figures.heatmaps import Matrix, heatmap
 from checks.figures.labels import outside, spread, thin
 from checks.figures.numbers import apart, column, number, stated
 from checks.figures.paths import polyline
@@ -162,10 +162,8 @@ def test_everything_in_a_log_chart_lies_inside_its_view_box(track):
 def test_every_cell_of_a_heatmap_lies_inside_its_view_box(matrix, lower):
     known = [v for row in matrix for v in row if v is not None]
     classes = heatmaps.sequential(min(known, default=0.0), max(known, default=1.0))
-    panel = heatmap(
-        matrix, classes, title="t", measure="m", desc="d", rows="layer", columns="head", lower=lower, borders=[1],
-        tip=lambda i, j, v: f"{i} {j} {v}",
-    )  # fmt: skip
+    shown = Matrix(values=matrix, rows="layer", columns="head", lower=lower, borders=[1])
+    panel = heatmap(shown, classes, title="t", measure="m", desc="d")
     assert_inside(panel)
     expected = sum(v is not None for i, row in enumerate(matrix) for j, v in enumerate(row) if j < i or not lower)
     assert sum(len(group.cells) for group in panel.cells.classes) == expected
@@ -185,14 +183,11 @@ def test_a_heatmap_has_nine_to_sixteen_classes_that_cover_its_values(low, span, 
 
 def mapped(rows: int, columns: int, **given):
     return heatmap(
-        [[float(i)] * columns for i in range(rows)],
+        Matrix(values=[[float(i)] * columns for i in range(rows)], rows="layer", columns="head"),
         heatmaps.sequential(0, rows),
         title="t",
         measure="m",
         desc="d",
-        rows="layer",
-        columns="head",
-        tip=lambda i, j, v: f"{i} {j} {v}",
         **given,
     )
 
@@ -203,7 +198,7 @@ def test_a_large_heatmap_is_averaged_over_blocks_and_says_so(monkeypatch):
     assert steps == (2, 2) and small[0][0] == pytest.approx(0.5, abs=0.0)
     monkeypatch.setattr(heatmaps, "CELLS", 100)
     panel = mapped(20, 20)
-    assert "blocks of 2 × 2" in panel.measure and panel.cells.classes[0].cells[0].tip == "0–1 0–1 0.5"
+    assert "blocks of 2 × 2" in panel.measure and panel.cells.classes[0].cells[0].tip == "L0–1 H0–1: 0.5"
 
 
 def test_a_heatmap_of_too_many_cells_to_point_at_draws_each_class_at_once_and_all_its_cells():

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from checks.figures import axes
 from checks.figures.geometry import Figure, Key, Panel, Value
-from checks.figures.heatmaps import heatmap, sequential
+from checks.figures.heatmaps import Matrix, heatmap, sequential
 from checks.figures.labels import tips
 from checks.figures.numbers import number
 from checks.figures.plots import Plot
@@ -32,20 +32,17 @@ def _entropy(record: Record) -> Figure:
     for key, title, measure in maps:
         values = _by_head(record, key)
         flat = _flat(values)
-        found = (
+        finding = (
             f"{title}: median {number(_median(flat))} over heads, from {number(min(flat, default=None))} to "
             f"{number(max(flat, default=None))}."
         )
         panels.append(
             heatmap(
-                values,
+                Matrix(values=values, rows="layer", columns="head"),
                 sequential(0.0, 1.0),
                 title=title,
                 measure=measure,
-                desc=found,
-                rows="layer",
-                columns="head",
-                tip=lambda i, j, v: f"L{i} H{j}: {v}",
+                desc=finding,
             )
         )
         tables.append(table(f"{title}, {measure}", "layer", layer_names(len(values)), _columns(values)))

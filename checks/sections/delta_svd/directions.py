@@ -4,7 +4,7 @@ import math
 
 from checks.figures import axes
 from checks.figures.geometry import Figure, Key, Value
-from checks.figures.heatmaps import heatmap, sequential
+from checks.figures.heatmaps import Matrix, heatmap, sequential
 from checks.figures.labels import tips
 from checks.figures.numbers import number
 from checks.figures.plots import Plot
@@ -18,22 +18,17 @@ def directions(record: Record) -> Figure:
     for key, title in (("abs_cos_centred", "Mean removed"), ("abs_cos", "As published")):
         matrix = record[key]
         adjacent = [matrix[i + 1][i] for i in range(len(matrix) - 1)]
-        found = (
+        finding = (
             f"{title}: adjacent layers’ top directions have a median |cos| of {number(median(adjacent))}. "
             "Rules mark the published phases."
         )
         panels.append(
             heatmap(
-                matrix,
+                Matrix(values=matrix, rows="layer", columns="layer", lower=True, borders=borders),
                 sequential(0.0, 1.0),
                 title=title,
                 measure="|cos| of top directions",
-                desc=found,
-                rows="layer",
-                columns="layer",
-                lower=True,
-                tip=lambda i, j, v: f"L{i}, L{j}: {v}",
-                borders=borders,
+                desc=finding,
                 aside=key == "abs_cos",
             )
         )

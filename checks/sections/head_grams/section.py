@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from checks.figures import axes
 from checks.figures.geometry import Figure, Key, Panel, Value
-from checks.figures.heatmaps import heatmap, sequential
+from checks.figures.heatmaps import Matrix, heatmap, sequential
 from checks.figures.labels import tips
 from checks.figures.numbers import number, percent
 from checks.figures.plots import Plot
@@ -34,22 +34,18 @@ def _similarity(record: Record) -> Figure:
     panels = []
     for matrix, title in ((index, "Heads paired by index"), (matched, "Heads at their best matching")):
         values = _off_diagonal(matrix)
-        found = (
+        finding = (
             f"{title}: the median over pairs of layers is {number(_median(values))}, the largest "
             f"{number(max(values, default=None))}."
         )
         panels.append(
             heatmap(
-                matrix,
+                Matrix(values=matrix, rows="layer", columns="layer", lower=True),
                 classes,
                 title=title,
                 measure="mean over heads of |similarity|",
-                desc=found,
-                rows="layer",
-                columns="layer",
-                lower=True,
+                desc=finding,
                 aside=matrix is index,
-                tip=lambda i, j, v: f"L{i}, L{j}: {v}",
             )
         )
     adjacent = [[abs(v) for v in row if v is not None] for row in record["similarity_matched"]]
