@@ -1,1 +1,1 @@
-"""From numbers to SVG."""
+"""Figures as plain geometry: axes, charts, heatmaps and strips, without a template."""

@@ -18,6 +18,8 @@ TICKS = 5  # about this many; few are read, many are clutter
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
+    """A number written beside an axis."""
+
     value: float
     label: str
 

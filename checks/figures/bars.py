@@ -1,4 +1,4 @@
-"""One row for each name: stacked bars of shares, or dots with intervals."""
+"""Charts with one row a name: stacked bars of shares, or dots with intervals."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What does a figure consist of? Paths, marks and words at coordinates, and the table behind them.
+"""Parts of a figure: paths, marks and words at coordinates, and the table behind them.
 
 Plain geometry that a template writes out as inline SVG without computing anything. Tones are names
 of CSS classes: `s0…s7` series, `q0…q15` a sequential scale.
@@ -29,6 +29,8 @@ class Path:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
+    """A point of a chart."""
+
     x: float
     y: float
     tip: str = ""
@@ -45,6 +47,8 @@ class Marks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
+    """One cell of a heatmap, or all cells of a class where they have no tooltips."""
+
     d: str
     tip: str = ""
 
@@ -71,6 +75,8 @@ class Lattice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
+    """A word at its baseline."""
+
     x: float
     y: float
     text: str
@@ -104,6 +110,8 @@ class Panel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
+    """Name of a table's column, and the unit of its numbers."""
+
     name: str
     unit: str = ""
 

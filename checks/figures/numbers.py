@@ -1,4 +1,4 @@
-"""How a number is written on the page: enough digits to read, enough to see which side of a limit.
+"""Numbers as text: enough digits to read, enough to see on which side of a limit each lies.
 
 Pure text in, text out; the minus is the mathematical one, powers of ten are superscripts, and a
 number that was not measured is a dash with its words beside it, never a zero.
@@ -79,16 +79,20 @@ def column(values: Sequence[float | None]) -> list[str]:
     >>> column([0.5, 12.25, None])
     ['0.50', '12.25', '–']
     """
-    finite = [abs(v) for v in values if v is not None and math.isfinite(v)]
-    if all(isinstance(v, int) for v in values if v is not None):
+    finite = [v for v in values if v is not None and math.isfinite(v)]
+    decimals = None if all(isinstance(v, int) for v in values if v is not None) else _common_decimals(finite)
+    if decimals is None:
         return [number(v) for v in values]
-    largest, smallest = max(finite, default=0.0), min((v for v in finite if v), default=0.0)
-    if not largest or smallest < largest * 1e-4 or largest >= PLAIN_TO or smallest < PLAIN_FROM / 10:
-        return [number(v) for v in values]
-    decimals = min(6, max(0, DIGITS - math.floor(math.log10(largest))))
-    if largest >= 1:
-        decimals = max(decimals, 2)
     return [MISSING if v is None or not math.isfinite(v) else _sign(f"{v:,.{decimals}f}") for v in values]
+
+
+def _common_decimals(values: Sequence[float]) -> int | None:
+    """Decimals that suit every finite number; None where their sizes differ too much for one number of decimals."""
+    sizes = [abs(v) for v in values if v]
+    if not sizes or min(sizes) < max(max(sizes) * 1e-4, PLAIN_FROM / 10) or max(sizes) >= PLAIN_TO:
+        return None
+    decimals = min(6, max(0, DIGITS - math.floor(math.log10(max(sizes)))))
+    return max(decimals, 2) if max(sizes) >= 1 else decimals
 
 
 def typeset(text: str) -> str:

@@ -1,4 +1,4 @@
-"""How is a shape written as an SVG path, in few bytes?
+"""SVG paths of lines, areas and rectangles, in few bytes.
 
 Coordinates are rounded to a tenth of a unit, so that the same records make the same bytes, and the
 steps of a line are relative to the point before. A missing point leaves a gap.

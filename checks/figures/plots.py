@@ -160,6 +160,14 @@ class Plot:
         x1, y1 = self._place(self.x.clamp(high_x), self.y.clamp(high_y))
         self.areas.append(Path(d=rectangle(x0, y1, x1, y0), tone=tone, tip=tip))
 
+    def histogram(self, counts: Sequence[int], tone: str, *, unit: str = "") -> None:
+        """Bars for numbers counted in equally wide bins of [0, 1]; an empty bin has none."""
+        bins = len(counts)
+        for i, count in enumerate(counts):
+            if count:
+                low, high = i / bins, (i + 1) / bins
+                self.bar(low, high, 0, count, tone, f"{low:.2f} to {high:.2f}: {count}{unit}")
+
     def panel(self, title: str, desc: str, *, below: tuple[Panel, ...] = ()) -> Panel:
         """What has been added so far as one drawing, with ticks, axis names and direct labels."""
         left, _, right, bottom = self.frame
@@ -214,6 +222,18 @@ class Plot:
             if not top <= y <= bottom + 1e-9:
                 unplaced.append(f"“{label.text}”: no height is left beside {_named(self.y)}")
         return words, leaders, unplaced
+
+
+def binned(fractions: Iterable[float], bins: int) -> list[int]:
+    """How many of some numbers in [0, 1] fall into each of equally wide bins; 1 falls into the last.
+
+    >>> binned([0.0, 0.5, 0.6, 1.0], 2)
+    [1, 3]
+    """
+    counts = [0] * bins
+    for value in fractions:
+        counts[min(bins - 1, int(value * bins))] += 1
+    return counts
 
 
 def _named(axis: Axis) -> str:

@@ -1,4 +1,4 @@
-"""One finding drawn to scale: limit, pass side, observed value with its interval.
+"""Strips: one finding drawn to scale, with its limit, the side that passes, and the observed value with its interval.
 
 Horizontal positions are percentages of the strip's width, so that its words keep their size on a
 phone; vertical ones are pixels. Fixed rows: observed value above, bar, ticks and limit below.
@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from checks.figures.axes import linear_ticks
+from checks.figures.axes import Axis, fixed
 from checks.figures.geometry import CHARACTER, Anchor
-from checks.figures.numbers import apart, number
+from checks.figures.numbers import DIGITS, apart, number
 
 EDGE = 14.0  # percent from an end within which words are anchored to it
 MOST_CONTROLS = 24  # hollow marks on a strip; of more values, that many evenly by rank
@@ -20,6 +20,8 @@ NARROWEST = 290.0  # pixels, a strip on a phone: words are kept apart at this wi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Word:
+    """A word at a place on the strip."""
+
     x: float  # percent
     text: str
     anchor: Anchor
@@ -27,6 +29,8 @@ class Word:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strip:
+    """Places in percent of the width, words and tooltips of one finding."""
+
     title: str
     desc: str
     pass_from: float  # percent
@@ -60,38 +64,55 @@ def strip(
         return None
     band = (observed - noise, observed + noise) if noise else None
     low, high = _domain([observed, threshold, *(interval or ()), *(band or ()), *(value for _, value in controls)])
-
-    def at(value: float) -> float:
-        return round(100 * (min(high, max(low, value)) - low) / (high - low), 2)
-
-    below = finding["comparator"].startswith("<")
+    axis = fixed(low, high, label=finding["quantity"], count=4)
     seen, limit = apart(observed, threshold)
-    words = COMPARATORS[finding["comparator"]]
-    spanned = f", interval {number(interval[0])} to {number(interval[1])}" if interval else ""
     unit = f" {finding['unit']}" if finding["unit"] else ""
-    limit_word = _word(at(threshold), f"limit {SYMBOLS[finding['comparator']]} {limit}")
+    dot, limit_at = _percent(axis, observed), _percent(axis, threshold)
+    limit_word = _word(limit_at, f"limit {SYMBOLS[finding['comparator']]} {limit}")
+    pass_from, pass_to = (0.0, limit_at) if finding["comparator"].startswith("<") else (limit_at, 100.0)
     return Strip(
         title=finding["quantity"],
-        desc=f"Observed {seen}{unit}{spanned}; the limit is {words} {limit}{unit}.",
-        pass_from=0.0 if below else at(threshold),
-        pass_width=at(threshold) if below else round(100 - at(threshold), 2),
-        limit=at(threshold),
+        desc=(
+            f"Observed {seen}{unit}{_between(', interval ', interval)}; "
+            f"the limit is {COMPARATORS[finding['comparator']]} {limit}{unit}."
+        ),
+        pass_from=pass_from,
+        pass_width=round(pass_to - pass_from, 2),
+        limit=limit_at,
         limit_word=limit_word,
-        dot=at(observed),
-        dot_word=_word(at(observed), f"{seen}{unit}"),
+        dot=dot,
+        dot_word=_word(dot, f"{seen}{unit}"),
         dot_tip=f"observed {number(observed, 6)}{unit}",
-        interval=(at(interval[0]), at(interval[1])) if interval else None,
-        interval_tip=f"90 % interval {number(interval[0], 4)} to {number(interval[1], 4)}" if interval else "",
-        noise=(at(band[0]), round(at(band[1]) - at(band[0]), 2)) if band else None,
+        interval=_ends(axis, interval),
+        interval_tip=_between("90 % interval ", interval, 4),
+        noise=_start_and_width(_ends(axis, band)),
         noise_tip=f"noise moves the number by {number(noise)}{unit} at most" if noise else "",
-        controls=tuple((at(value), f"{name}: {number(value)}{unit}") for name, value in _drawn(controls)),
+        controls=tuple((_percent(axis, value), f"{name}: {number(value)}{unit}") for name, value in _drawn(controls)),
         controls_words=_how_many(len(controls)),
-        ticks=_apart([_word(at(tick.value), tick.label) for tick in linear_ticks(low, high, 4)], limit_word),
+        ticks=_apart([_word(_percent(axis, tick.value), tick.label) for tick in axis.ticks], limit_word),
     )
 
 
 COMPARATORS = {"<=": "at most", "<": "below", ">=": "at least", ">": "above"}
 SYMBOLS = {"<=": "≤", "<": "<", ">=": "≥", ">": ">"}
+
+
+def _percent(axis: Axis, value: float) -> float:
+    """Place on the strip in percent of its width, at an end for what lies outside."""
+    return round(100 * axis.clamp(value), 2)
+
+
+def _ends(axis: Axis, interval: Sequence[float] | None) -> tuple[float, float] | None:
+    return (_percent(axis, interval[0]), _percent(axis, interval[1])) if interval else None
+
+
+def _start_and_width(ends: tuple[float, float] | None) -> tuple[float, float] | None:
+    return (ends[0], round(ends[1] - ends[0], 2)) if ends else None
+
+
+def _between(name: str, interval: Sequence[float] | None, digits: int = DIGITS) -> str:
+    """An interval under its name, "interval 0.1 to 0.3"; nothing where there is none."""
+    return f"{name}{number(interval[0], digits)} to {number(interval[1], digits)}" if interval else ""
 
 
 def _drawn(controls: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:

@@ -1,6 +1,7 @@
 """What one analysis contributes to the page: its question, figures, numbers in prose, and limits."""
 
-from collections.abc import Callable, Mapping, Sequence
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,8 @@ from checks.figures.numbers import column
 from checks.maps.names import MAPS
 
 Record = Mapping[str, Any]
+
+MOST_TIPS = 600  # more heads than this are drawn without tooltips: they cover each other, and the record has them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,19 +51,34 @@ def table(
     )
 
 
-def invariance(found: Mapping[str, Mapping[str, bool]]) -> Table | None:
+def invariance(answers: Mapping[str, Mapping[str, bool]]) -> Table | None:
     """Statistics × exact changes of parameters, from an analysis' part of the manifest, in words; None for none."""
-    if not found:
+    if not answers:
         return None
-    there = set(next(iter(found.values())))
-    maps = [name for name in MAPS if name in there]
+    maps = [name for name in MAPS if name in next(iter(answers.values()))]
     return Table(
         caption="“stays”: for every such model, up to rounding. “moves”: for some model, or it loses its value.",
         columns=(Column(name="number in the record"), *(Column(name=name) for name in maps)),
         rows=tuple(
-            (statistic, *("stays" if cells[name] else "moves" for name in maps)) for statistic, cells in found.items()
+            (statistic, *("stays" if cells[name] else "moves" for name in maps)) for statistic, cells in answers.items()
         ),
     )
+
+
+def median(values: Iterable[Value]) -> float | None:
+    """Median of what was measured; None where nothing was."""
+    known = [v for v in values if v is not None]
+    return statistics.median(known) if known else None
+
+
+def spread_by_layer(values: Sequence[Sequence[Value]]) -> dict[str, list[Value]]:
+    """Columns with the least, the median and the greatest number over the heads of each layer."""
+    known = [[v for v in row if v is not None] for row in values]
+    return {
+        "least": [min(row, default=None) for row in known],
+        "median": [median(row) for row in known],
+        "greatest": [max(row, default=None) for row in known],
+    }
 
 
 def layer_names(count: int) -> list[str]:

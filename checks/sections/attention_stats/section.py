@@ -1,6 +1,5 @@
 """Figures and words of `attention_stats`: what each head attends to, and how sharply."""
 
-import statistics
 from collections.abc import Sequence
 
 from checks.figures import axes
@@ -9,9 +8,8 @@ from checks.figures.heatmaps import Matrix, heatmap, sequential
 from checks.figures.labels import tips
 from checks.figures.numbers import number
 from checks.figures.plots import Plot
-from checks.sections.section import Comparison, Record, Section, layer_names, table
+from checks.sections.section import MOST_TIPS, Comparison, Record, Section, layer_names, median, spread_by_layer, table
 
-MOST_TIPS = 600  # more heads than this are drawn without tooltips: they cover each other, and the record has them
 WIDEST = 16  # heads in a table; of more, the least, the median and the greatest
 
 
@@ -33,7 +31,7 @@ def _entropy(record: Record) -> Figure:
         values = _by_head(record, key)
         flat = _flat(values)
         finding = (
-            f"{title}: median {number(_median(flat))} over heads, from {number(min(flat, default=None))} to "
+            f"{title}: median {number(median(flat))} over heads, from {number(min(flat, default=None))} to "
             f"{number(max(flat, default=None))}."
         )
         panels.append(
@@ -61,25 +59,11 @@ def _entropy(record: Record) -> Figure:
 def _columns(values: Sequence[Sequence[Value]]) -> dict[str, list[Value]]:
     if len(values[0]) <= WIDEST:
         return {f"head {h}": [row[h] for row in values] for h in range(len(values[0]))}
-    return _spread_of(values)
-
-
-def _spread_of(values: Sequence[Sequence[Value]]) -> dict[str, list[Value]]:
-    """Over the heads of each layer."""
-    known = [[v for v in row if v is not None] for row in values]
-    return {
-        "least": [min(row, default=None) for row in known],
-        "median": [_median(row) for row in known],
-        "greatest": [max(row, default=None) for row in known],
-    }
+    return spread_by_layer(values)
 
 
 def _flat(values: Sequence[Sequence[Value]]) -> list[float]:
     return [v for row in values for v in row if v is not None]
-
-
-def _median(values: Sequence[float]) -> float | None:
-    return statistics.median(values) if values else None
 
 
 def _spread(record: Record) -> Figure:
@@ -98,8 +82,8 @@ def _spread(record: Record) -> Figure:
         f"From {number(temperature[0])} in the first layer to {number(temperature[-1])} in the last.",
     )
     columns = {
-        **_spread_of(spread),
-        "median, first key left out": [_median([v for v in row if v is not None]) for row in bare],
+        **spread_by_layer(spread),
+        "median, first key left out": [median(row) for row in bare],
         "temperature": temperature,
     }
     return Figure(
@@ -135,19 +119,19 @@ def _spread_panel(spread: Sequence[Sequence[Value]], columns: dict[str, list[Val
             plot.points(at, row, "s5 faint", shape="dot", tips=tips(names, row))
     plot.line(range(count), columns["median, first key left out"], "s1", dash=True)
     plot.line(range(count), columns["median"], "s0")
-    found = (
+    finding = (
         f"The median spread goes from {number(columns['median'][0])} in the first layer to "
         f"{number(columns['median'][-1])} in the last."
     )
-    return plot.panel("Spread of the logits", found)
+    return plot.panel("Spread of the logits", finding)
 
 
 def facts(record: Record) -> dict[str, str]:
-    facts = record["calibration"]
+    text = record["calibration"]
     return {
         "heads": number(record["num_layers"] * record["num_heads"]),
-        "tokens": number(facts["tokens"]) if facts else "",
-        "text": facts["calibration"] if facts else "",
+        "tokens": number(text["tokens"]) if text else "",
+        "text": text["calibration"] if text else "",
         "queries": number(record["queries"]),
         "no_forward": record["absent"].get("dynamic", ""),
     }
@@ -156,16 +140,16 @@ def facts(record: Record) -> dict[str, str]:
 def published(record: Record) -> list[Comparison]:
     ratios, tops = [], []
     for layer in record["static"]:
-        for said, exact in zip(layer["metric_singvals_per_head"], layer["singvals_per_head"], strict=True):
-            if exact[0] and said[0]:
-                ratios.append(sum(v * v for v in said) / sum(v * v for v in exact))
-                tops.append(said[0] / exact[0])
+        for old, exact in zip(layer["metric_singvals_per_head"], layer["singvals_per_head"], strict=True):
+            if exact[0] and old[0]:
+                ratios.append(sum(v * v for v in old) / sum(v * v for v in exact))
+                tops.append(old[0] / exact[0])
     return [
         Comparison(
             quantity="Singular values of a head",
             published=(
-                f"those of W_k W_qᵀ, another matrix: σ₁ is {number(_median(tops))} and Σσ² "
-                f"{number(_median(ratios))} of the right one in the median head"
+                f"those of W_k W_qᵀ, another matrix: σ₁ is {number(median(tops))} and Σσ² "
+                f"{number(median(ratios))} of the right one in the median head"
             ),
             corrected="those of g = W_kᵀ W_q, exact",
         )

@@ -8,8 +8,7 @@ from checks.figures.heatmaps import Matrix, heatmap, sequential
 from checks.figures.labels import tips
 from checks.figures.numbers import number
 from checks.figures.plots import Plot
-from checks.sections.delta_svd.write_tracks import median
-from checks.sections.section import Record, pair_names, table
+from checks.sections.section import Record, median, pair_names, table
 
 
 def directions(record: Record) -> Figure:
@@ -62,17 +61,17 @@ def _random_cos(hidden: int) -> float:
 
 
 def phases(record: Record) -> Figure:
-    there = {name: phase for name, phase in record["phases"].items() if phase}
+    present = {name: phase for name, phase in record["phases"].items() if phase}
     names = [
         f"{name}: {p['first']}–{p['last']}" if p["first"] != p["last"] else f"{name}: {p['first']}"
-        for name, p in there.items()
+        for name, p in present.items()
     ]
     y = axes.fixed(0, 1.03, label="share of a layer’s top direction in its phase’s basis")
     plot = Plot(x=axes.layers(record["num_layers"]), y=y, height=230)
     columns: dict[str, list[Value]] = {
         key: [] for key in ("intra", "cross", "capture as published", "its chance", "capture left out", "its chance ")
     }
-    for phase in there.values():
+    for phase in present.values():
         span = range(phase["first"], phase["last"] + 1)
         left_out = phase["capture_left_out_centred"] or [None] * len(span)
         ends = (span[0] - 0.45, span[-1] + 0.45)
@@ -100,7 +99,7 @@ def phases(record: Record) -> Figure:
         if phase["first"]:
             plot.border(phase["first"] - 0.5, "border")
     test = record["phase_test_centred"]
-    found = (
+    finding = (
         f"At equal distance, pairs inside a phase are more alike than pairs across by {number(test['difference'])}; "
         f"{number(test['p'])} of {number(test['segmentations'])} other segmentations separate at least as well."
         if test["p"] is not None
@@ -111,9 +110,9 @@ def phases(record: Record) -> Figure:
         caption=(
             "How much of each layer’s top direction lies in the shared rank-8 basis of its phase. As "
             "published, the basis contains the layer itself; "
-            "left out, it is made of the phase’s other layers. " + found
+            "left out, it is made of the phase’s other layers. " + finding
         ),
-        panels=(plot.panel("Capture by the published phases", found),),
+        panels=(plot.panel("Capture by the published phases", finding),),
         keys=(
             Key(name="layer left out, mean removed", tone="s0", kind="mark"),
             Key(name="its chance level", tone="s7", kind="dash"),

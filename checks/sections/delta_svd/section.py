@@ -1,9 +1,8 @@
 """Words of `delta_svd`: what each layer writes into the residual stream."""
 
 from checks.figures.numbers import number
-from checks.sections.delta_svd.write_tracks import by_layer, median
-from checks.sections.delta_svd.writes import figures
-from checks.sections.section import Comparison, Record, Section
+from checks.sections.delta_svd.writes import by_layer, figures
+from checks.sections.section import Comparison, Record, Section, median
 
 
 def facts(record: Record) -> dict[str, str]:
@@ -18,17 +17,17 @@ def facts(record: Record) -> dict[str, str]:
 
 
 def published(record: Record) -> list[Comparison]:
-    last, said = record["layers"][-1], record["published_last"]
+    last, old = record["layers"][-1], record["published_last"]
     tests = record["phase_test"], record["phase_test_centred"]
     multiple = [p for p in record["phases"].values() if p and p["capture_left_out_centred"]]
     rows = []
-    if any(said[key] != last[key] for key in ("cos_delta_h_mean", "rel_step_mean", "top1_frac")):  # a final norm
+    if any(old[key] != last[key] for key in ("cos_delta_h_mean", "rel_step_mean", "top1_frac")):  # a final norm
         rows.append(
             Comparison(
                 quantity="The last layer’s write",
                 published=(
-                    f"taken after the final norm: cos(δ, h) {number(said['cos_delta_h_mean'])}, relative step "
-                    f"{number(said['rel_step_mean'])}, top-1 share {number(said['top1_frac'])}"
+                    f"taken after the final norm: cos(δ, h) {number(old['cos_delta_h_mean'])}, relative step "
+                    f"{number(old['rel_step_mean'])}, top-1 share {number(old['top1_frac'])}"
                 ),
                 corrected=(
                     f"taken before it: cos(δ, h) {number(last['cos_delta_h_mean'])}, relative step "

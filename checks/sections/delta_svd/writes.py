@@ -1,14 +1,12 @@
 """Figures of `delta_svd`: how much each layer writes, over depth and by mode."""
 
-
 from checks.figures import axes
 from checks.figures.geometry import THIRD, Figure, Key, Panel, Value
 from checks.figures.labels import tips
 from checks.figures.numbers import number
 from checks.figures.plots import Plot
 from checks.sections.delta_svd.directions import directions, phases
-from checks.sections.delta_svd.write_tracks import by_layer, median
-from checks.sections.section import Record, layer_names, table
+from checks.sections.section import Record, layer_names, median, table
 
 SCREES = 6  # layers whose leading singular values are drawn, evenly over depth
 
@@ -20,6 +18,12 @@ def figures(record: Record) -> dict[str, Figure]:
         "phases": phases(record),
         "scree": _scree(record),
     }
+
+
+def by_layer(record: Record, key: str, part: str | None = None) -> list[Value]:
+    """One number of every layer; `part` names one of its spectra."""
+    layers = record["layers"] if part is None else [layer[part] for layer in record["layers"]]
+    return [None if layer is None else layer[key] for layer in layers]
 
 
 def _lines(count: int, tracks: dict[str, tuple[list[Value], str, bool]], y: axes.Axis, title: str, desc: str) -> Panel:

@@ -1,11 +1,13 @@
 """Figures of `head_geometry`: every descriptor pooled, within and between layers, and the null of the best of seven."""
 
+from collections.abc import Sequence
+
 from checks.figures import axes
 from checks.figures.bars import Series, dots
 from checks.figures.geometry import Figure, Key, Panel, Table, Value
 from checks.figures.numbers import number
-from checks.figures.plots import Plot
-from checks.sections.head_geometry.descriptors import NAMES
+from checks.figures.plots import Plot, binned
+from checks.sections.head_geometry.scatter import NAMES
 from checks.sections.section import Record, table
 
 PARTS = {
@@ -13,30 +15,15 @@ PARTS = {
     "within": Series(name="within layers", tone="s0", shape="circle"),
     "between": Series(name="between layers", tone="s1", shape="square"),
 }
+THIRDS = ("first", "middle", "last")  # of the depth
 BINS = 20  # of the null's histogram
 
 
 def parts(found: Record) -> Figure:
-    known = {name: a for name, a in found["descriptors"].items() if a}
-    values = {
-        NAMES[name]: {part: (known[name]["r"][part], known[name]["r_interval"][part]) for part in PARTS}
-        for name in NAMES
-        if name in known
-    }
+    known = {name: a for name in NAMES if (a := found["descriptors"].get(name))}
+    values = {NAMES[name]: {part: (a["r"][part], a["r_interval"][part]) for part in PARTS} for name, a in known.items()}
     best = found["best"]
-    said = f"Best of seven: {NAMES[best]}, |r| {number(found['best_abs_r'])} pooled."
-    columns: dict[str, list[Value]] = {PARTS[part].name: [v[part][0] for v in values.values()] for part in PARTS}
-    ordered = [known[name] for name in NAMES if name in known]
-    columns |= {
-        "Spearman, pooled": [a["spearman"]["pooled"] for a in ordered],
-        "Spearman, within": [a["spearman"]["within"] for a in ordered],
-        "p, layers shifted": [a["shift_p"] for a in ordered],
-        "p, Holm": [a["shift_p_holm"] for a in ordered],
-        "p, heads permuted": [a["within_p"] for a in ordered],
-        "p, Holm ": [a["within_p_holm"] for a in ordered],
-    }
-    for i, name in enumerate(("first", "middle", "last")):
-        columns[f"r, {name} third"] = [a["thirds"][i] for a in ordered]
+    finding = f"Best of seven: {NAMES[best]}, |r| {number(found['best_abs_r'])} pooled."
     return Figure(
         id="head_geometry-parts",
         caption=(
@@ -54,18 +41,33 @@ def parts(found: Record) -> Figure:
                 x=axes.fixed(-1, 1, label="Pearson r with entropy"),
                 title="Seven descriptors of a spectrum",
                 measure="of g = W_kᵀ W_q",
-                desc=said,
+                desc=finding,
                 levels=(0.0,),
             ),
             _null(found),
         ),
         keys=tuple(Key(name=s.name, tone=s.tone, kind="mark", shape=s.shape) for s in PARTS.values()),
         tables=(
-            table("Correlation with entropy", "descriptor", list(values), columns),
+            table("Correlation with entropy", "descriptor", list(values), _columns(list(known.values()))),
             *_regression_tables(found),
             _null_table(found),
         ),
     )
+
+
+def _columns(associations: Sequence[Record]) -> dict[str, list[Value]]:
+    """Correlations, their probabilities under chance and their thirds of the depth, one row a descriptor."""
+    columns: dict[str, list[Value]] = {s.name: [a["r"][part] for a in associations] for part, s in PARTS.items()}
+    columns |= {
+        "Spearman, pooled": [a["spearman"]["pooled"] for a in associations],
+        "Spearman, within": [a["spearman"]["within"] for a in associations],
+        "p, layers shifted": [a["shift_p"] for a in associations],
+        "p, Holm": [a["shift_p_holm"] for a in associations],
+        "p, heads permuted": [a["within_p"] for a in associations],
+        "p, Holm ": [a["within_p_holm"] for a in associations],
+    }
+    thirds = {f"r, {name} third": [a["thirds"][i] for a in associations] for i, name in enumerate(THIRDS)}
+    return columns | thirds
 
 
 def _regression_tables(found: Record) -> list[Table]:
@@ -87,18 +89,14 @@ def _regression_tables(found: Record) -> list[Table]:
 
 def _null(found: Record) -> Panel:
     null, observed = found["shift_null"], found["best_abs_r"]
-    counts = [0] * BINS
-    for value in null:
-        counts[min(BINS - 1, int(value * BINS))] += 1
+    counts = binned(null, BINS)
     y = axes.fixed(0, 1.1 * max(counts), label="rearrangements of whole layers")
     plot = Plot(x=axes.fixed(0, 1, label="largest |r| of the seven"), y=y, height=250)
-    for i, count in enumerate(counts):
-        if count:
-            plot.bar(i / BINS, (i + 1) / BINS, 0, count, "s7 bar", f"{i / BINS:.2f} to {(i + 1) / BINS:.2f}: {count}")
+    plot.histogram(counts, "s7 bar")
     plot.border(observed, "s1 strong")
     plot.beside(observed, y.high * 0.93, f"observed {number(observed)}")
-    said = f"{number(found['best_shift_p'])} of all arrangements reach the observed {number(observed)}."
-    return plot.panel("Chance of the best of seven", said)
+    finding = f"{number(found['best_shift_p'])} of all arrangements reach the observed {number(observed)}."
+    return plot.panel("Chance of the best of seven", finding)
 
 
 def _null_table(found: Record) -> Table:

@@ -9,14 +9,24 @@ from checks.figures.geometry import Figure, Key, Panel, Shape, Value
 from checks.figures.heatmaps import SEQUENTIAL
 from checks.figures.numbers import number
 from checks.figures.plots import Plot
-from checks.sections.head_geometry.descriptors import NAMES, OUTCOME, VERSION
-from checks.sections.section import Record, table
+from checks.sections.section import MOST_TIPS, Record, table
+
+VERSION, OUTCOME = "exact", "entropy"  # the table of the record that is shown
+NAMES = {
+    "op": "σ max",
+    "fro": "√Σσ²",
+    "trace": "Σσ",
+    "rank_eff": "Σσ/σ max",
+    "spec_ent": "spectral entropy",
+    "anisotropy": "σ max/mean σ",
+    "condition": "σ max/σ min",
+}
+"""The seven descriptors of a spectrum as the page names them."""
 
 THIRDS: tuple[Shape, ...] = ("circle", "square", "triangle")
 PALEST = 3  # tones below this one are too pale for a mark
 LEAST_HEADS = 5  # with four the density of a chance r is flat, with three it has none at ±1
 LEVEL = 0.95  # of the chance that the wedge covers
-MOST_TIPS = 600  # more heads than this are drawn without tooltips: they cover each other, and the record has them
 
 
 def scatter(record: Record, found: Record) -> Figure:

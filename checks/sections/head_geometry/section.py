@@ -2,9 +2,8 @@
 
 from checks.figures.geometry import Figure
 from checks.figures.numbers import number
-from checks.sections.head_geometry.descriptors import NAMES, OUTCOME, VERSION
 from checks.sections.head_geometry.parts import parts
-from checks.sections.head_geometry.scatter import scatter
+from checks.sections.head_geometry.scatter import NAMES, OUTCOME, VERSION, scatter
 from checks.sections.section import Comparison, Record, Section
 
 

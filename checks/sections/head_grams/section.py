@@ -1,6 +1,5 @@
 """Figures and words of `head_grams`: the per-head metric across layers."""
 
-import statistics
 from collections.abc import Sequence
 
 from checks.figures import axes
@@ -8,8 +7,17 @@ from checks.figures.geometry import Figure, Key, Panel, Value
 from checks.figures.heatmaps import Matrix, heatmap, sequential
 from checks.figures.labels import tips
 from checks.figures.numbers import number, percent
-from checks.figures.plots import Plot
-from checks.sections.section import Comparison, Record, Section, layer_names, pair_names, table
+from checks.figures.plots import Plot, binned
+from checks.sections.section import (
+    Comparison,
+    Record,
+    Section,
+    layer_names,
+    median,
+    pair_names,
+    spread_by_layer,
+    table,
+)
 
 # analyses.head_grams.MIXED, written again because importing that module imports torch; a test holds them together.
 MIXED = (0.2, 0.8)
@@ -35,7 +43,7 @@ def _similarity(record: Record) -> Figure:
     for matrix, title in ((index, "Heads paired by index"), (matched, "Heads at their best matching")):
         values = _off_diagonal(matrix)
         finding = (
-            f"{title}: the median over pairs of layers is {number(_median(values))}, the largest "
+            f"{title}: the median over pairs of layers is {number(median(values))}, the largest "
             f"{number(max(values, default=None))}."
         )
         panels.append(
@@ -52,7 +60,7 @@ def _similarity(record: Record) -> Figure:
     columns = {
         "by index, mean": [index[i + 1][i] for i in range(len(adjacent))],
         "matched, mean": [matched[i + 1][i] for i in range(len(adjacent))],
-        "matched, median": [statistics.median(row) if row else None for row in adjacent],
+        "matched, median": [median(row) for row in adjacent],
     }
     return Figure(
         id="head_grams-similarity",
@@ -70,29 +78,18 @@ def _similarity(record: Record) -> Figure:
 
 def _curvature(record: Record) -> Figure:
     heads = [v for row in record["curvature"] for v in row if v is not None]
-    counts = [0] * BINS
-    for value in heads:
-        counts[min(BINS - 1, int(value * BINS))] += 1
+    counts = binned(heads, BINS)
     y = axes.fixed(0, 1.06 * max(*counts, 1), label="heads")
     plot = Plot(x=axes.fixed(0, 1, label="share of negative energy, Σ λ² over λ < 0"), y=y)
     plot.bar(*MIXED, 0, y.high, "chance", f"mixed sign: between {number(MIXED[0], 1)} and {number(MIXED[1], 1)}")
-    for i, count in enumerate(counts):
-        if count:
-            plot.bar(
-                i / BINS, (i + 1) / BINS, 0, count, "s0 bar", f"{i / BINS:.2f} to {(i + 1) / BINS:.2f}: {count} heads"
-            )
+    plot.histogram(counts, "s0 bar", unit=" heads")
     inside = sum(MIXED[0] <= v <= MIXED[1] for v in heads)
-    found = (
+    finding = (
         f"{inside} of {len(heads)} heads have between {percent(MIXED[0])} and {percent(MIXED[1])} of their "
-        f"energy in negative eigenvalues; the median is {number(_median(heads))}."
+        f"energy in negative eigenvalues; the median is {number(median(heads))}."
     )
-    panels = [plot.panel("How much of a head’s curvature is negative", found), _spectra(record)]
-    by_layer = [sorted(v for v in row if v is not None) for row in record["curvature"]]
-    columns = {
-        "least": [row[0] if row else None for row in by_layer],
-        "median": [_median(row) for row in by_layer],
-        "greatest": [row[-1] if row else None for row in by_layer],
-    }
+    panels = [plot.panel("How much of a head’s curvature is negative", finding), _spectra(record)]
+    columns = spread_by_layer(record["curvature"])
     return Figure(
         id="head_grams-curvature",
         caption=(
@@ -101,7 +98,14 @@ def _curvature(record: Record) -> Figure:
             "share of one half. Grey: the range that counts as mixed."
         ),
         panels=tuple(panels),
-        tables=(table("Share of negative energy over heads, by layer", "layer", layer_names(len(by_layer)), columns),),
+        tables=(
+            table(
+                "Share of negative energy over heads, by layer",
+                "layer",
+                layer_names(len(record["curvature"])),
+                columns,
+            ),
+        ),
     )
 
 
@@ -116,7 +120,7 @@ def _spectra(record: Record) -> Panel:
             sorted((v / abs(eigs[0]) for v in eigs), reverse=True) for eigs in record["sym_eigs"][layer] if eigs[0]
         ]
         tracks[layer] = (
-            [statistics.median(column) for column in zip(*scaled, strict=True)] if scaled else [None] * count
+            [median(column) for column in zip(*scaled, strict=True)] if scaled else [None] * count
         )
     ranks = list(range(1, count + 1))
     y = axes.linear(
@@ -140,10 +144,10 @@ def _overlap(record: Record) -> Figure:
     plot.line(distances, track, "s0")
     plot.points(distances, track, "s0", tips=tips([f"distance {d}" for d in distances], track))
     adjacent = [v for row in record["overlap_adjacent_matched"] for v in row if v is not None]
-    found = (
+    finding = (
         f"Adjacent layers overlap by {number(track[0])}, "
         f"{number(track[0] / chance) if track[0] is not None else ''} times chance, at equal head index; "
-        f"the median at the best matching is {number(_median(adjacent))}."
+        f"the median at the best matching is {number(median(adjacent))}."
     )
     return Figure(
         id="head_grams-overlap",
@@ -152,7 +156,7 @@ def _overlap(record: Record) -> Figure:
             "distance in layers. Unrelated subspaces "
             f"overlap by k/D = {number(chance)}."
         ),
-        panels=(plot.panel("Shared subspaces by distance", found),),
+        panels=(plot.panel("Shared subspaces by distance", finding),),
         keys=(Key(name="mean over heads and pairs", tone="s0"), Key(name="chance, k/D", tone="s1", kind="dash")),
         tables=(
             table("Mean overlap by distance in layers", "distance", [str(d) for d in distances], {"overlap": track}),
@@ -160,42 +164,38 @@ def _overlap(record: Record) -> Figure:
     )
 
 
-def _median(values: Sequence[float]) -> float | None:
-    return statistics.median(values) if values else None
-
-
 def facts(record: Record) -> dict[str, str]:
     matched = [abs(v) for row in record["similarity_matched"] for v in row if v is not None]
     return {
         "heads": number(sum(len(row) for row in record["curvature"])),
         "top": number(record["top"]),
-        "matched": number(_median(matched)),
+        "matched": number(median(matched)),
         "chance": number(record["similarity_chance"]),
     }
 
 
 def published(record: Record) -> list[Comparison]:
-    said = record["published"]
+    old = record["published"]
     return [
         Comparison(
             quantity="Size of a head’s metric",
             published=(
-                f"fro_sq = ‖W_k W_qᵀ‖², {number(said['fro_sq_ratio'])} of the right value in the median head; "
-                f"correlation with it {number(said['fro_sq_pearson'])}"
+                f"fro_sq = ‖W_k W_qᵀ‖², {number(old['fro_sq_ratio'])} of the right value in the median head; "
+                f"correlation with it {number(old['fro_sq_pearson'])}"
             ),
             corrected="‖W_kᵀ W_q‖², the gram’s own diagonal",
         ),
         Comparison(
             quantity="Similarity of a head with itself",
-            published=f"{number(said['self_similarity'])} in the median head, because the norms are another matrix’s",
+            published=f"{number(old['self_similarity'])} in the median head, because the norms are another matrix’s",
             corrected="1",
         ),
         Comparison(
             quantity="Top directions of a head",
             published=(
-                f"V of W_k W_qᵀ pushed through W_q: mean |cos| {number(said['direction_abs_cos'])} with the "
+                f"V of W_k W_qᵀ pushed through W_q: mean |cos| {number(old['direction_abs_cos'])} with the "
                 "right first direction, "
-                f"|cos| {number(said['direction_crosstalk'])} between two of one head"
+                f"|cos| {number(old['direction_crosstalk'])} between two of one head"
             ),
             corrected="right singular vectors of g: orthonormal, |cos| 1 and 0",
         ),

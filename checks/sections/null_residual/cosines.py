@@ -57,7 +57,7 @@ def _cosine(record: Record) -> Figure:
             plot.band(range(count), low, high, "chance", tip=f"chance: mean ± {BAND} standard deviations")
             plot.line(range(count), cos, "s0")
             plot.points(range(count), cos, "s0", shape="dot", tips=tips([f"layers {n}" for n in names], cos))
-            panels.append(plot.panel(family, _cosine_found(record, family)))
+            panels.append(plot.panel(family, _cosine_finding(record, family)))
     return Figure(
         id="null_residual-cosine",
         caption=(
@@ -81,7 +81,7 @@ def _cosine(record: Record) -> Figure:
     )
 
 
-def _cosine_found(record: Record, family: str) -> str:
+def _cosine_finding(record: Record, family: str) -> str:
     median, cos, (low, high) = (
         record["summary"][family]["median_cos"],
         column(record, family, "cos"),

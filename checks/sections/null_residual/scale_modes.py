@@ -43,12 +43,8 @@ def _tracks(title: str, relative: Record, tracks: Record, y: axes.Axis) -> Panel
 
 
 def modes(record: Record) -> Figure | None:
-    raw = {
-        "explained": record["scale_pca_explained"],
-        "parallel_95": record["scale_pca_parallel_95"],
-        "walk_95": record["scale_pca_walk_95"],
-    }
-    screes = ((record["scale_pca_standardised"], "Every track scaled to unit variance"), (raw, "Tracks as they are"))
+    raw, standardised = _components(record)
+    screes = ((standardised, "Every track scaled to unit variance"), (raw, "Tracks as they are"))
     panels = [_scree(pca, title) for pca, title in screes if pca and pca["explained"]]
     if not panels:
         return None
@@ -69,6 +65,12 @@ def modes(record: Record) -> Figure | None:
     )
 
 
+def _components(record: Record) -> tuple[Record, Record | None]:
+    """Shares of variance by mode and their chance levels: of the log-tracks as they are, and of unit variance."""
+    names = ("explained", "parallel_95", "walk_95")
+    return {name: record[f"scale_pca_{name}"] for name in names}, record["scale_pca_standardised"]
+
+
 def _scree(pca: Record, title: str) -> Panel:
     explained, modes = pca["explained"], list(range(1, len(pca["explained"]) + 1))
     plot = Plot(
@@ -80,21 +82,17 @@ def _scree(pca: Record, title: str) -> Panel:
     plot.line(modes, pca["parallel_95"], "s7", dash=True)
     plot.line(modes, explained, "s0")
     plot.points(modes, explained, "s0", tips=tips([f"mode {m}" for m in modes], explained))
-    found = (
+    finding = (
         f"The first mode explains {number(explained[0])}; shuffled tracks reach "
         f"{number(pca['parallel_95'][0])}, random walks {number(pca['walk_95'][0])}."
     )
-    return plot.panel(title, found)
+    return plot.panel(title, finding)
 
 
 def _scree_tables(record: Record) -> list[Table]:
     tables = []
-    raw = {
-        "explained": record["scale_pca_explained"],
-        "parallel_95": record["scale_pca_parallel_95"],
-        "walk_95": record["scale_pca_walk_95"],
-    }
-    for name, pca in (("raw log-tracks", raw), ("standardised log-tracks", record["scale_pca_standardised"])):
+    raw, standardised = _components(record)
+    for name, pca in (("raw log-tracks", raw), ("standardised log-tracks", standardised)):
         if pca and pca["explained"]:
             columns = {
                 "explained": pca["explained"],

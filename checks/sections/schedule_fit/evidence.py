@@ -1,46 +1,60 @@
-"""Figures of `schedule_fit`: which form the evidence goes to, and two temperatures."""
+"""Figures of `schedule_fit`: the forms that are fitted, the weight of evidence for each, and two temperatures."""
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from analyses.weights.architectures import FAMILIES
 from checks.figures import axes
-from checks.figures.bars import share_words, stacked
-from checks.figures.geometry import Figure, Key, Value
+from checks.figures.bars import Series, share_words, stacked
+from checks.figures.geometry import Figure, Key, Panel, Value
 from checks.figures.labels import tips
 from checks.figures.numbers import number, percent
 from checks.figures.plots import Plot
-from checks.sections.schedule_fit.forms import FORMS, LAWS, ONE, TEMPERATURES, fitted_tracks
 from checks.sections.section import Record, layer_names, table
+
+ROUNDING = 1e-9  # of a sum of squares of some dozens of logarithms, generously
+
+FORMS = {
+    "constant": Series(name="constant", tone="s7"),
+    "linear": Series(name="linear", tone="s0"),
+    "power": Series(name="power", tone="s2"),
+    "exponential": Series(name="exponential", tone="s1"),
+    "offset_power": Series(name="offset power", tone="s4"),
+    "two_piece": Series(name="two pieces", tone="s3"),
+    "kirkpatrick": Series(name="exponential (Kirkpatrick)", tone="s1"),
+    "hajek": Series(name="Hajek, c/ln(ℓ+2)", tone="s2"),
+    "hajek_c2": Series(name="Hajek, c/ln(ℓ+c₂)", tone="s4"),
+}
+LAWS = ("constant", "kirkpatrick", "linear", "hajek", "hajek_c2")
+ONE = ("constant", "linear", "power", "exponential", "offset_power", "two_piece")
+TEMPERATURES = {"measured": "measured temperature", "published": "temperature as published"}
+
+
+def fitted_tracks(tracks: Mapping[str, Record]) -> dict[str, Record]:
+    """The tracks to which forms were fitted, families in the order of the architecture before temperatures."""
+    order = [*FAMILIES, *TEMPERATURES]
+    return {name: tracks[name] for name in order if name in tracks and tracks[name]["status"] == "fitted"}
+
+
+def best_published(track: Record) -> str:
+    """The form with the largest published R²: that script's winner."""
+    return max(sorted(track["fits"]), key=lambda form: track["fits"][form]["r2"])
+
+
+def r2(value: float | None) -> str:
+    """A coefficient of determination as written; what only rounding keeps from 0 is 0."""
+    return number(0.0 if value is not None and abs(value) < ROUNDING else value)
 
 
 def weights(record: Record) -> Figure | None:
     temperatures = {TEMPERATURES[n]: t for n, t in fitted_tracks(record["temperature"]).items()}
-    panels, used = [], []
     subjects = ((fitted_tracks(record["families"]), ONE, "Norms"), (temperatures, LAWS, "Temperatures"))
-    for tracks, forms, title in subjects:
-        if not tracks:
-            continue
-        shares = {
-            name: {f: t["corrected"][f]["weight"] for f in forms if f in t["corrected"]} for name, t in tracks.items()
-        }
-        top = {name: max(parts, key=lambda f: parts[f] or 0.0) for name, parts in shares.items()}
-        used += [f for f in forms if f not in used]
-        found = "; ".join(f"{name}: {share_words(shares[name], top[name], FORMS[top[name]].name)}" for name in shares)
-        panels.append(
-            stacked(
-                shares,
-                FORMS,
-                x=axes.fixed(0, 1, label="Akaike weight"),
-                title=title,
-                measure="weight of each form among all that were fitted",
-                desc=found,
-                beside={name: percent(shares[name][top[name]]) for name in shares},
-                legend=tuple(Key(name=FORMS[f].name, tone=f"{FORMS[f].tone} bar", kind="area") for f in forms),
-            )
-        )
-    if not panels:
+    drawn = [(tracks, forms, title) for tracks, forms, title in subjects if tracks]
+    if not drawn:
         return None
+    panels = [_weights_panel(*subject) for subject in drawn]
+    used = dict.fromkeys(form for _, forms, _ in drawn for form in forms)
     every = fitted_tracks(record["families"]) | temperatures
     names = list(every)
     columns = {FORMS[f].name: [every[n]["corrected"].get(f, {}).get("weight") for n in names] for f in used}
@@ -52,6 +66,24 @@ def weights(record: Record) -> Figure | None:
         ),
         panels=tuple(panels),
         tables=(table("Akaike weights", "track", names, columns),),
+    )
+
+
+def _weights_panel(tracks: Mapping[str, Record], forms: Sequence[str], title: str) -> Panel:
+    """One bar a track, divided among the forms by their weight."""
+    shares = {
+        name: {f: t["corrected"][f]["weight"] for f in forms if f in t["corrected"]} for name, t in tracks.items()
+    }
+    top = {name: max(parts, key=lambda f: parts[f] or 0.0) for name, parts in shares.items()}
+    return stacked(
+        shares,
+        FORMS,
+        x=axes.fixed(0, 1, label="Akaike weight"),
+        title=title,
+        measure="weight of each form among all that were fitted",
+        desc="; ".join(f"{name}: {share_words(shares[name], top[name], FORMS[top[name]].name)}" for name in shares),
+        beside={name: percent(shares[name][top[name]]) for name in shares},
+        legend=tuple(Key(name=FORMS[f].name, tone=f"{FORMS[f].tone} bar", kind="area") for f in forms),
     )
 
 
@@ -78,7 +110,7 @@ def temperature(record: Record) -> Figure | None:
         plot.points(
             range(count), track, tone, shape="dot", tips=tips([f"{name}, layer {n}" for n in range(count)], track)
         )
-    said = [
+    correlations = [
         f"{TEMPERATURES[n]}: rank correlation with depth {number(t['spearman'])}"
         for n, t in record["temperature"].items()
         if t["spearman"] is not None
@@ -89,7 +121,7 @@ def temperature(record: Record) -> Figure | None:
             "The measured temperature, one over the mean spread of a layer’s logits, beside the published "
             "one, the first layer’s gain over this layer’s."
         ),
-        panels=(plot.panel("Two temperatures", "; ".join(said) + "."),),
+        panels=(plot.panel("Two temperatures", "; ".join(correlations) + "."),),
         tables=(table("Temperature by layer", "layer", layer_names(count), tracks),),
     )
 

@@ -1,7 +1,7 @@
 """Words of `schedule_fit`: does a gain follow a schedule over depth?"""
 
 from checks.figures.numbers import number
-from checks.sections.schedule_fit.forms import FORMS, TEMPERATURES, best_published, fitted_tracks, r2
+from checks.sections.schedule_fit.evidence import FORMS, TEMPERATURES, best_published, fitted_tracks, r2
 from checks.sections.schedule_fit.tracks import figures
 from checks.sections.section import Comparison, Record, Section
 
@@ -28,13 +28,13 @@ def published(record: Record) -> list[Comparison]:
         if not track or track["status"] != "fitted":
             continue
         old, best = best_published(track), track["best_form"]
-        said = track["corrected"][best]
-        weight = f", weight {number(said['weight'])}" if said["weight"] is not None else ""
+        form = track["corrected"][best]
+        weight = f", weight {number(form['weight'])}" if form["weight"] is not None else ""
         rows.append(
             Comparison(
                 quantity=f"{name}: form",
                 published=f"{FORMS[old].name}, R² {r2(track['fits'][old]['r2'])}, with no penalty for parameters",
-                corrected=f"{FORMS[best].name}, R² {r2(said['r2_log'])} on the log scale{weight}",
+                corrected=f"{FORMS[best].name}, R² {r2(form['r2_log'])} on the log scale{weight}",
             )
         )
     pieces = [(n, t["two_piece"]) for n, t in fitted_tracks(record["families"]).items() if t["two_piece"]]

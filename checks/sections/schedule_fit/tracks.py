@@ -7,8 +7,7 @@ from checks.figures.geometry import QUARTER, Figure, Key, Panel, Table
 from checks.figures.labels import tips
 from checks.figures.numbers import number
 from checks.figures.plots import Plot
-from checks.sections.schedule_fit.evidence import temperature, weights
-from checks.sections.schedule_fit.forms import FORMS, best_published, fitted_tracks, r2
+from checks.sections.schedule_fit.evidence import FORMS, best_published, fitted_tracks, r2, temperature, weights
 from checks.sections.section import Record, layer_names, table
 
 
@@ -73,17 +72,17 @@ def _with_residuals(title: str, track: Record) -> Panel:
     )
     rest.level(0, "zero", dash=False)
     rest.points(range(count), residuals, "s6", shape="dot", tips=tips([f"layer {n}" for n in range(count)], residuals))
-    said = track["corrected"][best]
+    form = track["corrected"][best]
     below = rest.panel(
         "Residuals",
-        f"Root mean square {number(said['rmse_log'])}, largest {number(said['largest_residual'])} in layer "
-        f"{said['largest_residual_layer']}.",
+        f"Root mean square {number(form['rmse_log'])}, largest {number(form['largest_residual'])} in layer "
+        f"{form['largest_residual_layer']}.",
     )
     plot = Plot(
         x=axes.layers(count),
         y=axes.linear(
             [*values, *fitted, *older],
-            label=f"best: {FORMS[best].name}, {said['formula']}; published: {FORMS[old].name}",
+            label=f"best: {FORMS[best].name}, {form['formula']}; published: {FORMS[old].name}",
         ),
         height=230,
         margin=52,
@@ -91,12 +90,12 @@ def _with_residuals(title: str, track: Record) -> Panel:
     plot.line(range(count), older, "s1", dash=True)
     plot.line(range(count), fitted, "s0")
     plot.points(range(count), values, "s6", shape="dot", tips=tips([f"layer {n}" for n in range(count)], values))
-    weight = f", Akaike weight {number(said['weight'])}" if said["weight"] is not None else ""
-    found = (
-        f"Best form: {FORMS[best].name}{weight}, R² {r2(said['r2_log'])} on the log scale. Published "
+    weight = f", Akaike weight {number(form['weight'])}" if form["weight"] is not None else ""
+    finding = (
+        f"Best form: {FORMS[best].name}{weight}, R² {r2(form['r2_log'])} on the log scale. Published "
         f"choice: {FORMS[old].name}, R² {r2(track['fits'][old]['r2'])}."
     )
-    return plot.panel(title, found, below=(below,))
+    return plot.panel(title, finding, below=(below,))
 
 
 def _fit_table(title: str, track: Record) -> Table:
