@@ -107,13 +107,13 @@ def dots(
                 a, b = (round(left + x.clamp(v) * (right - left), 1) for v in interval)
                 lines.append(Path(d=f"M{a:g} {y:g}H{b:g}", tone=series[key].tone))
             if (at := x.at(value)) is not None:
-                said = f", 90 % interval {number(interval[0])} to {number(interval[1])}" if interval else ""
-                tip = f"{row}, {series[key].name}: {number(value)}{said}"
+                between = f", 90 % interval {number(interval[0])} to {number(interval[1])}" if interval else ""
+                tip = f"{row}, {series[key].name}: {number(value)}{between}"
                 marks[key].append(Mark(x=tidy(left + at * (right - left)), y=y, tip=tip))
     groups = [
-        Marks(shape=series[key].shape, tone=series[key].tone, marks=tuple(found))
-        for key, found in marks.items()
-        if found
+        Marks(shape=series[key].shape, tone=series[key].tone, marks=tuple(members))
+        for key, members in marks.items()
+        if members
     ]
     return _panel(
         list(values),

@@ -102,8 +102,8 @@ def typeset(text: str) -> str:
     'moves by 2.8 × 10⁻¹⁷ at most, from −0.5'
     """
 
-    def power(found: re.Match[str]) -> str:
-        return f"{found[1]} × 10{str(int(found[2])).translate(_SUPERSCRIPT)}"
+    def power(match: re.Match[str]) -> str:
+        return f"{match[1]} × 10{str(int(match[2])).translate(_SUPERSCRIPT)}"
 
     minus = re.sub(r"(?<![\w.])-(?=\d)", "−", re.sub(r"(\d)e([+-]\d+)\b", power, text))
     return minus.replace(" %", "\u00a0%")  # a number and its sign stay on one line

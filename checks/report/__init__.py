@@ -1,1 +1,1 @@
-"""Pages, and the same results for machines."""
+"""Reports of a run: pages for people, JUnit XML and Markdown for machines."""

@@ -1,4 +1,4 @@
-"""A claim on the page: its sentence, its strips, its margin in words, its controls, its command."""
+"""Cards: one claim on the page, with its sentence, strips, margin in words, controls and command."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a machine is told of a run: flat cases, of which JUnit XML and the Markdown summary are views.
+"""Test cases of a run, from which JUnit XML and the Markdown summary are written.
 
 A gate's status becomes one of the four outcomes that every CI system knows. An identity fails unless
 it passes: one that could not be decided is no ground to trust the rest. A claim fails where its gate

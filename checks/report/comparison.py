@@ -1,4 +1,4 @@
-"""A comparison of two runs as a page: the answer, what differs, claim by claim, number by number, track by track."""
+"""The page that compares two runs: what differs between them, claim by claim, number by number, track by track."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -112,10 +112,10 @@ def _short(value: str) -> str:
 def _common(pairs: Sequence[Pair]) -> str:
     """The reasons that all of several claims have; "" where they differ, and each says its own."""
     reasons = {pair.reasons for pair in pairs}
-    return _told(reasons.pop()) if len(pairs) > 1 and len(reasons) == 1 else ""
+    return _sentence(reasons.pop()) if len(pairs) > 1 and len(reasons) == 1 else ""
 
 
-def _told(reasons: Sequence[str]) -> str:
+def _sentence(reasons: Sequence[str]) -> str:
     return words.sentence(typeset("; ".join(reasons)))
 
 
@@ -126,7 +126,7 @@ def _pair(pair: Pair) -> dict[str, Any]:
         "a": pair.a,
         "b": pair.b,
         "numbers": [_number(given) for given in pair.numbers if given.recorded is not None or given.found is not None],
-        "reasons": _told(pair.reasons),
+        "reasons": _sentence(pair.reasons),
         "held": pair.group != UNLIKE,  # against a tolerance
     }
 

@@ -1,4 +1,4 @@
-"""Claims × models on one page: what each model is, and a link from every verdict to its evidence.
+"""The index page: claims by models, what each model is, and a link from every verdict to its evidence.
 
 A model whose records cannot be read has its row, with the reason; the others lose nothing by it.
 """

@@ -1,4 +1,4 @@
-"""JUnit XML, the format in which CI systems read test results: a failed gate is a failure there too."""
+"""JUnit XML, the format in which CI systems read test results; a claim that fails is a failed test there."""
 
 import re
 import xml.etree.ElementTree as ET

@@ -1,4 +1,4 @@
-"""A summary in GitHub's Markdown, for the step summary of a CI run or a comment: counts, then what went wrong.
+"""Summary of a run in GitHub's Markdown, for the step summary of a CI run or a comment.
 
 A model's name and an error's text are written so that no part of them is read as Markdown or HTML.
 """

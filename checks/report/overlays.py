@@ -1,21 +1,19 @@
-"""Which tracks over depth of two runs are drawn over each other?
+"""Tracks over depth of two runs, drawn over each other.
 
 One small panel a track, run A solid and run B dashed. What a page's shortened record lacks, or one run
 did not measure, is not drawn.
 """
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from analyses.weights.architectures import FAMILIES
 from checks.figures import axes
 from checks.figures.geometry import QUARTER, Figure, Key, Panel, Value
 from checks.figures.numbers import number
 from checks.figures.plots import Plot
-
-Record = Mapping[str, Any]
+from checks.sections.section import Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +45,10 @@ def _panel(a: Track, b: Track) -> Panel:
     plot = Plot(x=axes.layers(max(len(a.values), len(b.values))), y=y, width=QUARTER, height=150)
     plot.line(range(len(a.values)), a.values, "s0")
     plot.line(range(len(b.values)), b.values, "s1", dash=True)
-    return plot.panel(a.title, f"{a.title}: {_found(a, b)}")
+    return plot.panel(a.title, f"{a.title}: {_finding(a, b)}")
 
 
-def _found(a: Track, b: Track) -> str:
+def _finding(a: Track, b: Track) -> str:
     apart = [abs(x - y) for x, y in zip(a.values, b.values, strict=False) if x is not None and y is not None]
     if len(a.values) != len(b.values):
         return f"A has {len(a.values)} places, B {len(b.values)}."
@@ -100,10 +98,12 @@ def _attention_stats(record: Record) -> Iterator[Track]:
 
 
 def _head_geometry(record: Record) -> Iterator[Track]:
-    found = record["tables"]["exact"]["entropy"]
-    if found and len(found["descriptors"][found["best"]]["by_layer"] or ()) == len(found["layers"]):
-        best = found["best"]
-        values = found["descriptors"][best]["by_layer"]
+    association = record["tables"]["exact"]["entropy"]
+    if not association:
+        return
+    best = association["best"]
+    values = association["descriptors"][best]["by_layer"]
+    if len(values or ()) == len(association["layers"]):
         yield Track(title=f"{best} and entropy", measure="r among a layer’s heads", values=values)
 
 

@@ -1,4 +1,4 @@
-"""The page: records and outcomes become a plain summary, and the summary becomes one HTML file.
+"""The page of one model: its records and outcomes as a plain summary, and the summary as one HTML file.
 
 HTML is a pure function of the JSON in a model's folder. Every name passes through Jinja's
 autoescape, a missing key is an error (StrictUndefined), and nothing is computed in a template.
@@ -26,11 +26,11 @@ def render_model(folder: Path) -> str:
 
     Raises InputError where `gates.json` or `manifest.json` is missing or is not strict JSON.
     """
-    found = current_records(folder)
+    measured = current_records(folder)
     judged = records.read_json(folder / "gates.json")
     manifest = records.read_json(folder / "manifest.json")
     files = {name: path.read_bytes() for name in NAMES if (path := folder / name).exists()}
-    page = summarise(found, judged, manifest)
+    page = summarise(measured, judged, manifest)
     # Without its files first: what the page leaves of its limit is the room that they have.
     room = LIMIT - MARGIN - len(render("report.html", page | _attached(files, {})).encode(errors="replace"))
     return render("report.html", page | _attached(files, carry(files, room)))
@@ -40,7 +40,7 @@ def render_model(folder: Path) -> str:
 
 
 def summarise(
-    found: Mapping[str, Mapping[str, Any]], judged: Mapping[str, Any], manifest: Mapping[str, Any]
+    measured: Mapping[str, Mapping[str, Any]], judged: Mapping[str, Any], manifest: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Everything that `report.html` shows, in words, strings and geometry."""
     integrity = [identity(outcome) for outcome in judged["integrity"]]
@@ -55,7 +55,9 @@ def summarise(
         "choices": words.choices([claim["verdict"] for claim in claims]),
         "integrity": {"sentence": words.integrity(judged["integrity"]), "rows": integrity},
         "broken": [row for row in integrity if row["status"] in BROKEN],
-        "sections": [_section(section, found.get(section.name), claims, manifest) for section in registry.sections()],
+        "sections": [
+            _section(section, measured.get(section.name), claims, manifest) for section in registry.sections()
+        ],
         "anchors": ["matrix", "integrity", *(section.name for section in registry.sections()), "provenance"],
         "command": manifest["command"],
         "provenance": provenance.tables(manifest),
@@ -117,8 +119,8 @@ def _section(
 
 def _errata(claims: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """Each erratum once, with the claims that it concerns."""
-    found: dict[str, list[str]] = {}
+    claims_of: dict[str, list[str]] = {}
     for claim in claims:
         if claim["errata"]:
-            found.setdefault(words.sentence(claim["errata"]), []).append(claim["id"])
-    return [{"text": text, "claims": ", ".join(sorted(ids))} for text, ids in found.items()]
+            claims_of.setdefault(words.sentence(claim["errata"]), []).append(claim["id"])
+    return [{"text": text, "claims": ", ".join(sorted(ids))} for text, ids in claims_of.items()]

@@ -1,4 +1,4 @@
-"""Where do the numbers come from? A manifest in words: the model in one line, the run in tables."""
+"""Provenance in words: the model in one line, the run's manifest in tables."""
 
 import shlex
 from collections.abc import Mapping
@@ -51,17 +51,17 @@ def origin(manifest: Mapping[str, Any]) -> list[str]:
 def tables(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The manifest as tables: one for its plain values, one for every mapping in it."""
     plain = {k: v for k, v in manifest.items() if not isinstance(v, Mapping) and k != "schema_version"}
-    found = [{"title": "Run", "rows": _rows(plain), "wide": True}]
+    written = [{"title": "Run", "rows": _rows(plain), "wide": True}]
     for key, value in manifest.items():
         if isinstance(value, Mapping) and value and key != "absent":
-            found.append(
+            written.append(
                 {
                     "title": TITLES.get(key, key.replace("_", " ").capitalize()),
                     "rows": _rows(value),
                     "wide": key == "files",
                 }
             )
-    return found
+    return written
 
 
 TITLES = {

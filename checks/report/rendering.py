@@ -1,4 +1,4 @@
-"""How does a summary become a page? One environment for all templates.
+"""Rendering of templates: one Jinja environment for all pages.
 
 Every name passes through Jinja's autoescape, a missing key is an error (StrictUndefined), and the
 page's policy lets no request leave it and no script run but the one that ships.

@@ -1,4 +1,4 @@
-"""A verification in words: lines for the terminal, cases for JUnit and Markdown."""
+"""Verification in words: lines for the terminal, cases for JUnit and Markdown."""
 
 from collections.abc import Mapping
 
@@ -18,11 +18,11 @@ WIDTH = max(map(len, OUTCOME))
 
 def lines(verification: Verification) -> list[str]:
     """What the terminal shows: the answer, the analyses, the verdicts that changed, what else must be known."""
-    told = [f"{verification.model}: {verification.status}"]
+    text = [f"{verification.model}: {verification.status}"]
     for answer in verification.analyses:
-        told.append(f"  {answer.status:<{WIDTH}}  {answer.analysis}: {message(answer)}")
-    told += [f"  verdict changed   {v['id']}: {v['recorded']}, now {v['found']}" for v in verification.verdicts]
-    return told + [f"  ({note})" for note in verification.notes]
+        text.append(f"  {answer.status:<{WIDTH}}  {answer.analysis}: {message(answer)}")
+    text += [f"  verdict changed   {v['id']}: {v['recorded']}, now {v['found']}" for v in verification.verdicts]
+    return text + [f"  ({note})" for note in verification.notes]
 
 
 def message(answer: Answer) -> str:
@@ -45,13 +45,13 @@ def cause(answer: Answer) -> str:
 def _leaf(leaf: Leaf) -> str:
     if leaf.moved is None:
         return f"{leaf.path}: {leaf.found}, recorded {leaf.recorded}"
-    told = f"{leaf.path}: {leaf.found:.6g}, recorded {leaf.recorded:.6g}, moved {leaf.moved:.2g}"
-    return f"{told} where {leaf.tolerance:.2g} is allowed ({leaf.source})"
+    text = f"{leaf.path}: {leaf.found:.6g}, recorded {leaf.recorded:.6g}, moved {leaf.moved:.2g}"
+    return f"{text} where {leaf.tolerance:.2g} is allowed ({leaf.source})"
 
 
 def cases(verification: Verification) -> list[Case]:
     """One case an analysis, one a changed verdict."""
-    found = [
+    analyses = [
         Case(
             suite="numbers",
             name=answer.analysis,
@@ -71,4 +71,4 @@ def cases(verification: Verification) -> list[Case]:
         )
         for verdict in verification.verdicts
     ]
-    return found + changed
+    return analyses + changed

@@ -1,4 +1,4 @@
-"""Verdicts in sentences: the answer at the top of a page, a margin, what would change it.
+"""Verdicts in sentences: the answer at the top of a page, margins, and what would change an answer.
 
 Plain outcomes in (the dicts of `gates.json`), English out. Counts and distances are formed here, so
 that a template never has to.

@@ -1,4 +1,4 @@
-"""What one analysis contributes to the page: its question, figures, numbers in prose, and limits."""
+"""Sections of the page: the question, figures, numbers in prose and limits of one analysis, with helpers for tables."""
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence

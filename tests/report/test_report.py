@@ -507,7 +507,10 @@ def test_every_drawing_names_itself_and_says_what_is_found(measured):
     assert len(found) == measured.count('<svg role="img"') and all(title and desc for title, desc in found)
 
 
-@pytest.mark.parametrize("module", ["checks.report.page", "checks.report.index", "checks.report.comparison", "checks.verify.embedded"])
+PAGES = ("checks.report.page", "checks.report.index", "checks.report.comparison", "checks.verify.embedded")
+
+
+@pytest.mark.parametrize("module", PAGES)
 def test_no_page_needs_the_library_that_measures(module):
     code = f"import sys, {module}; assert not {{'torch', 'transformers'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

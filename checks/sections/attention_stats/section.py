@@ -1,4 +1,4 @@
-"""Figures and words of `attention_stats`: what each head attends to, and how sharply."""
+"""Figures and text of `attention_stats`: what each head attends to, and how sharply."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Figures of `delta_svd`: how alike the directions are that layers write, and the published phases."""
+"""Figures of `delta_svd`: likeness of the directions that layers write, and the published phases."""
 
 import math
 

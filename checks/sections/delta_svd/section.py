@@ -1,4 +1,4 @@
-"""Words of `delta_svd`: what each layer writes into the residual stream."""
+"""Text of `delta_svd`: what each layer writes into the residual stream."""
 
 from checks.figures.numbers import number
 from checks.sections.delta_svd.writes import by_layer, figures

@@ -1,4 +1,4 @@
-"""Figures of `delta_svd`: how much each layer writes, over depth and by mode."""
+"""Figures of `delta_svd`: size and rank of each layer's write, over depth and by mode."""
 
 from checks.figures import axes
 from checks.figures.geometry import THIRD, Figure, Key, Panel, Value

@@ -1,4 +1,4 @@
-"""Figures of `head_geometry`: every descriptor pooled, within and between layers, and the null of the best of seven."""
+"""Figures of `head_geometry`: each descriptor pooled, within and between layers, and the best of seven by chance."""
 
 from collections.abc import Sequence
 
@@ -19,11 +19,11 @@ THIRDS = ("first", "middle", "last")  # of the depth
 BINS = 20  # of the null's histogram
 
 
-def parts(found: Record) -> Figure:
-    known = {name: a for name in NAMES if (a := found["descriptors"].get(name))}
+def parts(association: Record) -> Figure:
+    known = {name: a for name in NAMES if (a := association["descriptors"].get(name))}
     values = {NAMES[name]: {part: (a["r"][part], a["r_interval"][part]) for part in PARTS} for name, a in known.items()}
-    best = found["best"]
-    finding = f"Best of seven: {NAMES[best]}, |r| {number(found['best_abs_r'])} pooled."
+    best = association["best"]
+    finding = f"Best of seven: {NAMES[best]}, |r| {number(association['best_abs_r'])} pooled."
     return Figure(
         id="head_geometry-parts",
         caption=(
@@ -44,13 +44,13 @@ def parts(found: Record) -> Figure:
                 desc=finding,
                 levels=(0.0,),
             ),
-            _null(found),
+            _null(association),
         ),
         keys=tuple(Key(name=s.name, tone=s.tone, kind="mark", shape=s.shape) for s in PARTS.values()),
         tables=(
             table("Correlation with entropy", "descriptor", list(values), _columns(list(known.values()))),
-            *_regression_tables(found),
-            _null_table(found),
+            *_regression_tables(association),
+            _null_table(association),
         ),
     )
 
@@ -70,9 +70,9 @@ def _columns(associations: Sequence[Record]) -> dict[str, list[Value]]:
     return columns | thirds
 
 
-def _regression_tables(found: Record) -> list[Table]:
+def _regression_tables(association: Record) -> list[Table]:
     tables = []
-    for name, regression in found["regressions"].items():
+    for name, regression in association["regressions"].items():
         if regression:
             columns = {"standardised coefficient": regression["beta"], "variance inflation": regression["vif"]}
             tables.append(
@@ -87,20 +87,20 @@ def _regression_tables(found: Record) -> list[Table]:
     return tables
 
 
-def _null(found: Record) -> Panel:
-    null, observed = found["shift_null"], found["best_abs_r"]
+def _null(association: Record) -> Panel:
+    null, observed = association["shift_null"], association["best_abs_r"]
     counts = binned(null, BINS)
     y = axes.fixed(0, 1.1 * max(counts), label="rearrangements of whole layers")
     plot = Plot(x=axes.fixed(0, 1, label="largest |r| of the seven"), y=y, height=250)
     plot.histogram(counts, "s7 bar")
     plot.border(observed, "s1 strong")
     plot.beside(observed, y.high * 0.93, f"observed {number(observed)}")
-    finding = f"{number(found['best_shift_p'])} of all arrangements reach the observed {number(observed)}."
+    finding = f"{number(association['best_shift_p'])} of all arrangements reach the observed {number(observed)}."
     return plot.panel("Chance of the best of seven", finding)
 
 
-def _null_table(found: Record) -> Table:
-    null = found["shift_null"]
+def _null_table(association: Record) -> Table:
+    null = association["shift_null"]
     return table(
         "Largest |r| of the seven by rearrangement, ascending",
         "rank",

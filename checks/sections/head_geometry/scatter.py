@@ -1,4 +1,4 @@
-"""Figures of `head_geometry`: every head's descriptor against its attention, with what chance would draw."""
+"""Figures of `head_geometry`: the best descriptor of every head against its attention entropy, beside chance."""
 
 import math
 import statistics
@@ -29,13 +29,13 @@ LEAST_HEADS = 5  # with four the density of a chance r is flat, with three it ha
 LEVEL = 0.95  # of the chance that the wedge covers
 
 
-def scatter(record: Record, found: Record) -> Figure:
-    best = found["best"]
+def scatter(record: Record, association: Record) -> Figure:
+    best = association["best"]
     xs, ys = record["descriptors"][VERSION][best], record["outcomes"][OUTCOME]
     layers = record["num_layers"]
     x = axes.linear([v for row in xs for v in row], label=f"{NAMES[best]} of g ({best})")
     plot = Plot(x=x, y=axes.linear([v for row in ys for v in row], label="mean attention entropy (nats)"), height=290)
-    _chance_wedge(plot, xs, ys, found["shift_null"])
+    _chance_wedge(plot, xs, ys, association["shift_null"])
     for layer in range(layers):
         tone = _depth_tone(layer, layers)
         tips = [
@@ -50,8 +50,8 @@ def scatter(record: Record, found: Record) -> Figure:
             plot.points(xs[layer], ys[layer], tone, shape=THIRDS[layer * 3 // layers], tips=tips)
     if ends := _slope([v for row in xs for v in row], [v for row in ys for v in row]):
         plot.line(*ends, "s6", dash=True)
-    r = found["descriptors"][best]["r"]
-    said = (
+    r = association["descriptors"][best]["r"]
+    finding = (
         f"{best} is the best of seven: r = {number(r['pooled'])} over all heads, {number(r['within'])} within "
         f"layers, {number(r['between'])} between layers."
     )
@@ -66,7 +66,7 @@ def scatter(record: Record, found: Record) -> Figure:
             "seven taken and the drift over depth kept; right, the density of a chance correlation among one "
             "layer’s heads."
         ),
-        panels=(plot.panel("Spectrum and entropy, head by head", said), _by_layer(found, best)),
+        panels=(plot.panel("Spectrum and entropy, head by head", finding), _by_layer(association, best)),
         keys=(
             Key(name="first third of the depth", tone=_depth_tone(0, 3), kind="mark", shape=THIRDS[0]),
             Key(name="middle third", tone=_depth_tone(1, 3), kind="mark", shape=THIRDS[1]),
@@ -77,8 +77,8 @@ def scatter(record: Record, found: Record) -> Figure:
             table(
                 f"Correlation of {best} with entropy, layer by layer",
                 "layer",
-                [str(n) for n in found["layers"]],
-                {"r": found["descriptors"][best]["by_layer"]},
+                [str(n) for n in association["layers"]],
+                {"r": association["descriptors"][best]["by_layer"]},
             ),
         ),
     )
@@ -119,16 +119,16 @@ def _slope(xs: Sequence[Value], ys: Sequence[Value]) -> tuple[list[float], list[
     return ends, [intercept + slope * end for end in ends]
 
 
-def _by_layer(found: Record, best: str) -> Panel:
-    values, r = found["descriptors"][best]["by_layer"], found["descriptors"][best]["r"]
+def _by_layer(association: Record, best: str) -> Panel:
+    values, r = association["descriptors"][best]["by_layer"], association["descriptors"][best]["r"]
     plot = Plot(
-        x=axes.layers(found["layers"][-1] + 1),
+        x=axes.layers(association["layers"][-1] + 1),
         y=axes.fixed(-1.05, 1.05, label=f"r of {best} with entropy among the heads of one layer"),
         height=290,
         room=8,
         aside=44,
     )
-    heads = round(found["heads"] / len(found["layers"]))
+    heads = round(association["heads"] / len(association["layers"]))
     if heads >= LEAST_HEADS:
         steps = [i / 25 for i in range(-25, 26)]
         density = [(1 - r * r) ** ((heads - 4) / 2) for r in steps]
@@ -139,10 +139,10 @@ def _by_layer(found: Record, best: str) -> Panel:
     if r["within"] is not None:
         plot.level(r["within"], "s0", label="within")
     plot.points(
-        found["layers"],
+        association["layers"],
         values,
         "s0",
-        tips=[f"layer {n}: r {number(v)}" for n, v in zip(found["layers"], values, strict=True)],
+        tips=[f"layer {n}: r {number(v)}" for n, v in zip(association["layers"], values, strict=True)],
     )
     same = sum(v is not None and v * (r["pooled"] or 0) > 0 for v in values)
     return plot.panel(

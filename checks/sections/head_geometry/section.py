@@ -1,4 +1,4 @@
-"""Words of `head_geometry`: does a head's spectrum predict its attention entropy?"""
+"""Text of `head_geometry`: correlation of a head's spectrum with its attention entropy."""
 
 from checks.figures.geometry import Figure
 from checks.figures.numbers import number
@@ -8,24 +8,24 @@ from checks.sections.section import Comparison, Record, Section
 
 
 def figures(record: Record) -> dict[str, Figure]:
-    found = record["tables"][VERSION][OUTCOME]
-    return {"scatter": scatter(record, found), "parts": parts(found)} if found else {}
+    association = record["tables"][VERSION][OUTCOME]
+    return {"scatter": scatter(record, association), "parts": parts(association)} if association else {}
 
 
 def facts(record: Record) -> dict[str, str]:
-    found = record["tables"][VERSION][OUTCOME]
-    if not found:
+    association = record["tables"][VERSION][OUTCOME]
+    if not association:
         return {
             "absent": record["absent"].get(f"tables.{VERSION}.{OUTCOME}", "the spectra or the attention are missing")
         }
-    r = found["descriptors"][found["best"]]["r"]
+    r = association["descriptors"][association["best"]]["r"]
     return {
         "absent": "",
-        "heads": number(found["heads"]),
-        "best": f"{NAMES[found['best']]} ({found['best']})",
+        "heads": number(association["heads"]),
+        "best": f"{NAMES[association['best']]} ({association['best']})",
         "pooled": number(r["pooled"]),
         "within": number(r["within"]),
-        "p": number(found["best_shift_p"]),
+        "p": number(association["best_shift_p"]),
     }
 
 
@@ -64,9 +64,9 @@ def published(record: Record) -> list[Comparison]:
     return rows
 
 
-def _best(found: Record) -> str:
-    r = found["descriptors"][found["best"]]["r"]
-    return f"{found['best']}: r {number(r['pooled'])} pooled, {number(r['within'])} within layers"
+def _best(association: Record) -> str:
+    r = association["descriptors"][association["best"]]["r"]
+    return f"{association['best']}: r {number(r['pooled'])} pooled, {number(r['within'])} within layers"
 
 
 SECTION = Section(

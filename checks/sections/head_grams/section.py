@@ -1,4 +1,4 @@
-"""Figures and words of `head_grams`: the per-head metric across layers."""
+"""Figures and text of `head_grams`: the metric of each head, compared across layers."""
 
 from collections.abc import Sequence
 

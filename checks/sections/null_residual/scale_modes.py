@@ -1,4 +1,4 @@
-"""Figures of `null_residual`: the families' norms over depth, and the modes that they share."""
+"""Figures of `null_residual`: the norm of every family over depth, and the modes that the norms share."""
 
 import math
 import statistics

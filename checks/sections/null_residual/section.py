@@ -1,4 +1,4 @@
-"""Words of `null_residual`: how alike are adjacent layers?"""
+"""Text of `null_residual`: likeness of adjacent layers."""
 
 import math
 import statistics

@@ -1,4 +1,4 @@
-"""Words of `schedule_fit`: does a gain follow a schedule over depth?"""
+"""Text of `schedule_fit`: schedules of gains and temperatures over depth."""
 
 from checks.figures.numbers import number
 from checks.sections.schedule_fit.evidence import FORMS, TEMPERATURES, best_published, fitted_tracks, r2
