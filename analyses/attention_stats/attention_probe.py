@@ -87,22 +87,22 @@ def head_means(
             keys = span(visible[:, queries].flatten(0, 1).any(0))
             of_all = Hidden.of(visible[:, queries, keys])
             for some in _blocks(heads, group, block_entries // ((queries.stop - start) * (keys.stop - keys.start))):
-                part = _Part(sequence, some, queries, keys)
-                zeroth = part._replace(keys=slice(0, 1))
+                block = _Block(sequence, some, queries, keys)
+                zeroth = block._replace(keys=slice(0, 1))
                 into = Queries(*rows[:, some, done + start : done + queries.stop])
                 into.zeroth.copy_(_logits(inputs, zeroth, finite, space, device).squeeze(-1))
                 into.sees_zeroth.copy_(zeroth.of(sees_zeroth).squeeze(-1))
                 hidden = of_all.to(some)
                 if inputs.weights is not None:
-                    into.own.copy_(_own(inputs.weights, part, hidden, into.sees_zeroth, space))
-                reduced = over_keys(_logits(inputs, part, finite, space, device), hidden, space)
+                    into.model_mass.copy_(_model_mass(inputs.weights, block, hidden, into.sees_zeroth, space))
+                reduced = over_keys(_logits(inputs, block, finite, space, device), hidden, space)
                 for field, values in zip(into, reduced, strict=False):
                     field.copy_(values)
         done += tokens
-    return means(Queries(*rows), position, own=inputs.weights is not None)
+    return means(Queries(*rows), position, shows_weights=inputs.weights is not None)
 
 
-class _Part(NamedTuple):
+class _Block(NamedTuple):
     """Heads, queries and keys of one sequence that are worked on together."""
 
     sequence: int
@@ -115,7 +115,7 @@ class _Part(NamedTuple):
         return self.sequence, self.heads, self.queries, self.keys
 
     def of(self, per_pair: torch.Tensor) -> torch.Tensor:
-        """The part's entries of a (1 or head, query, key) array."""
+        """The block's entries of a (1 or head, query, key) array."""
         return (per_pair if len(per_pair) == 1 else per_pair[self.heads])[:, self.queries, self.keys]
 
 
@@ -139,14 +139,14 @@ def _blocks(heads: int, group: int, most: int) -> list[slice]:
 
 
 def _logits(
-    inputs: AttentionInputs, part: _Part, finite: torch.Tensor | None, space: Space, device: torch.device
+    inputs: AttentionInputs, block: _Block, finite: torch.Tensor | None, space: Space, device: torch.device
 ) -> torch.Tensor:
-    """Logits of one part, (head, query, key) float64, in the work space; `finite` is what the mask adds or None."""
+    """Logits of one block, (head, query, key) float64, in the work space; `finite` is what the mask adds or None."""
     wide = torch.promote_types(inputs.query.dtype, torch.float32)
     group = inputs.query.shape[1] // inputs.key.shape[1]
-    query = inputs.query[part.sequence, part.heads, part.queries].to(device, wide)
-    kv_heads = slice(part.heads.start // group, (part.heads.stop - 1) // group + 1)
-    key = inputs.key[part.sequence, kv_heads, part.keys].to(device, wide)
+    query = inputs.query[block.sequence, block.heads, block.queries].to(device, wide)
+    kv_heads = slice(block.heads.start // group, (block.heads.stop - 1) // group + 1)
+    key = inputs.key[block.sequence, kv_heads, block.keys].to(device, wide)
     shape = (*query.shape[:2], key.shape[1])
     # A group's queries stand below one another, so that its keys are read once.
     product = space("product", (len(key), query.shape[0] // len(key) * query.shape[1], shape[2]), wide, device)
@@ -156,12 +156,14 @@ def _logits(
     if inputs.softcap is not None:
         logits.div_(inputs.softcap).tanh_().mul_(inputs.softcap)
     if inputs.bias is not None:
-        logits += inputs.bias[part.sequence, part.heads, :, part.keys].to(device, torch.float64)
-    return logits if finite is None else logits.add_(part.of(finite).double())
+        logits += inputs.bias[block.sequence, block.heads, :, block.keys].to(device, torch.float64)
+    return logits if finite is None else logits.add_(block.of(finite).double())
 
 
-def _own(weights: torch.Tensor, part: _Part, hidden: Hidden, sees_zeroth: torch.Tensor, space: Space) -> torch.Tensor:
+def _model_mass(
+    weights: torch.Tensor, block: _Block, hidden: Hidden, sees_zeroth: torch.Tensor, space: Space
+) -> torch.Tensor:
     """(head, query) sums of the model's own probabilities over visible keys."""
-    others, zeroth = weights[part.index], weights[part._replace(keys=slice(0, 1)).index].squeeze(-1)
+    others, zeroth = weights[block.index], weights[block._replace(keys=slice(0, 1)).index].squeeze(-1)
     wide = space("exponentials", others.shape, torch.float64, sees_zeroth.device).copy_(others)
     return hidden.fill(wide, 0).sum(-1) + zeroth.to(sees_zeroth) * sees_zeroth

@@ -47,7 +47,7 @@ class Queries(NamedTuple):
     square: torch.Tensor  # Σ (logit − mean)²
     zeroth: torch.Tensor  # the logit of key 0
     sees_zeroth: torch.Tensor  # 0 or 1
-    own: torch.Tensor  # Σ of the model's own probabilities over visible keys, key 0 too; arbitrary if not shown
+    model_mass: torch.Tensor  # Σ of the model's own probabilities over visible keys, key 0 too; arbitrary if not shown
 
 
 class Space:
@@ -123,13 +123,13 @@ def over_keys(logits: torch.Tensor, hidden: Hidden, space: Space) -> tuple[torch
     return n, entropy, torch.where(n > 0, largest + rest.log1p(), -math.inf), largest + mean, square
 
 
-def means(of: Queries, position: torch.Tensor, *, own: bool) -> HeadMeans:
+def means(of: Queries, position: torch.Tensor, *, shows_weights: bool) -> HeadMeans:
     """Means over queries and the worst of them.
 
     Parameters
     ----------
     of : all queries of all sequences. position : (query,) number of each in its sequence.
-    own : whether the model showed its own probabilities.
+    shows_weights : whether the model showed its own probabilities.
 
     Raises
     ------
@@ -149,7 +149,7 @@ def means(of: Queries, position: torch.Tensor, *, own: bool) -> HeadMeans:
     apart = of.keys / (of.keys + 1) * (of.zeroth - of.mean).square()
     square = of.square + torch.where(sees_zeroth & (of.keys > 0), apart, 0)
     bound = keys.log()
-    total = of.own if own else p_zeroth + p_others
+    total = of.model_mass if shows_weights else p_zeroth + p_others
 
     def mean(values: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
         where = where.expand_as(values)

@@ -70,9 +70,9 @@ def _largest(states: LayerStates) -> tuple[float, float, float]:
     """Largest entries, NaN if there is one: of the stream; of output − next input; of δ − attention − feed-forward."""
     worst = torch.zeros(3, dtype=torch.float64)
     for first in range(0, len(states.hidden), TOKENS):
-        part = slice(first, first + TOKENS)
+        rows = slice(first, first + TOKENS)
         names = ("hidden", "attention", "feed_forward", "output", "next_input")
-        hidden, attention, feed_forward, output, next_input = (_float64(getattr(states, n)[part]) for n in names)
+        hidden, attention, feed_forward, output, next_input = (_float64(getattr(states, n)[rows]) for n in names)
         # The stream between the branches is a hidden state too; its rounding is in δ.
         stream = torch.stack([x.abs().max() for x in (hidden, hidden + attention, next_input)]).max()
         branches = (next_input - hidden - attention - feed_forward).abs().max()

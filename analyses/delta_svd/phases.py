@@ -71,10 +71,10 @@ def describe(
     cos, cos_centred : (layer, layer) |cos| of top directions; NaN for a layer that has none.
     directions, centred : (layer, mode, hidden), of all layers.
     """
-    own = slice(phase.start, phase.stop)
+    inside = slice(phase.start, phase.stop)
     intra, cross = intra_cross(cos, phase)
     intra_centred, cross_centred = intra_cross(cos_centred, phase)
-    left_out, left_out_centred = capture_left_out(directions[own]), capture_left_out(centred[own])
+    left_out, left_out_centred = capture_left_out(directions[inside]), capture_left_out(centred[inside])
     return Phase(
         first=phase.start,
         last=phase.stop - 1,
@@ -82,10 +82,10 @@ def describe(
         cross=cross,
         intra_centred=intra_centred,
         cross_centred=cross_centred,
-        capture=_where_any(capture(directions[own]), directions[own]),
+        capture=_where_any(capture(directions[inside]), directions[inside]),
         capture_chance=min(1.0, BASIS_RANK / (len(phase) * directions.shape[1])),
-        capture_left_out=_where_any(left_out[0], directions[own]) if left_out else None,
-        capture_left_out_centred=_where_any(left_out_centred[0], centred[own]) if left_out_centred else None,
+        capture_left_out=_where_any(left_out[0], directions[inside]) if left_out else None,
+        capture_left_out_centred=_where_any(left_out_centred[0], centred[inside]) if left_out_centred else None,
         capture_left_out_chance=left_out[1] if left_out else None,
     )
 
@@ -123,9 +123,9 @@ def capture_left_out(directions: np.ndarray) -> tuple[np.ndarray, float] | None:
     if len(directions) < 2:
         return None
     shares, ranks = [], []
-    for layer, own in enumerate(directions):
+    for layer, of_layer in enumerate(directions):
         basis = _basis(np.delete(directions, layer, 0))
-        shares.append(float(((basis @ own[0]) ** 2).sum()))
+        shares.append(float(((basis @ of_layer[0]) ** 2).sum()))
         ranks.append(len(basis))
     return np.array(shares), float(np.mean(ranks)) / directions.shape[-1]
 
@@ -153,9 +153,9 @@ def phase_test(similarity: np.ndarray, phases: dict[str, range], *, seed: int) -
     seed : of the sample, where more than SEGMENTATIONS exist.
     """
     layers = len(similarity)
-    own = tuple(phase.start for phase in phases.values() if len(phase) and phase.start > 0)
-    others = _segmentations(layers, own, seed)
-    labels = np.array([_labels(layers, starts) for starts in [own, *others]])  # (segmentation, layer)
+    starts = tuple(phase.start for phase in phases.values() if len(phase) and phase.start > 0)
+    others = _segmentations(layers, starts, seed)
+    labels = np.array([_labels(layers, each) for each in [starts, *others]])  # (segmentation, layer)
     row, column = np.triu_indices(layers, 1)
     distance = np.eye(layers - 1)[column - row - 1]  # (pair, distance), one-hot
     intra = (labels[:, row] == labels[:, column]).astype(float)  # (segmentation, pair)
@@ -189,14 +189,14 @@ def _labels(layers: int, starts: tuple[int, ...]) -> np.ndarray:
     return np.searchsorted(np.array(starts), np.arange(layers), side="right")
 
 
-def _segmentations(layers: int, own: tuple[int, ...], seed: int) -> list[tuple[int, ...]]:
-    """Distinct contiguous segmentations other than `own`, with as many parts: all, or a sample."""
-    if math.comb(layers - 1, len(own)) <= SEGMENTATIONS + 1:
-        return [starts for starts in itertools.combinations(range(1, layers), len(own)) if starts != own]
+def _segmentations(layers: int, starts: tuple[int, ...], seed: int) -> list[tuple[int, ...]]:
+    """Distinct contiguous segmentations other than `starts`, with as many segments: all, or a sample."""
+    if math.comb(layers - 1, len(starts)) <= SEGMENTATIONS + 1:
+        return [each for each in itertools.combinations(range(1, layers), len(starts)) if each != starts]
     rng = np.random.default_rng(seed)
-    found: dict[tuple[int, ...], None] = {}  # an ordered set
-    while len(found) < SEGMENTATIONS:
-        drawn = rng.random((SEGMENTATIONS, layers - 1)).argsort(1)[:, : len(own)] + 1
-        found |= dict.fromkeys(map(tuple, np.sort(drawn, 1).tolist()))
-        found.pop(own, None)
-    return list(found)[:SEGMENTATIONS]
+    distinct: dict[tuple[int, ...], None] = {}  # an ordered set
+    while len(distinct) < SEGMENTATIONS:
+        drawn = rng.random((SEGMENTATIONS, layers - 1)).argsort(1)[:, : len(starts)] + 1
+        distinct |= dict.fromkeys(map(tuple, np.sort(drawn, 1).tolist()))
+        distinct.pop(starts, None)
+    return list(distinct)[:SEGMENTATIONS]

@@ -81,10 +81,10 @@ def layer_write(h: torch.Tensor, delta: torch.Tensor) -> tuple[LayerWrite, torch
     out = by_dim.argsort(descending=True, stable=True)[: max(1, int(OUTLIER_SHARE * hidden))]
     kept = torch.ones(hidden, dtype=torch.bool, device=delta.device)
     kept[out] = False
-    own = smaller_gram(delta)
-    energies, directions = modes(own, delta)
-    rest = _energies(own[kept][:, kept] if tokens >= hidden else gram(delta[:, kept]))
-    del own
+    small_gram = smaller_gram(delta)
+    energies, directions = modes(small_gram, delta)
+    rest = _energies(small_gram[kept][:, kept] if tokens >= hidden else gram(delta[:, kept]))
+    del small_gram
     mean = delta.mean(0)
     centred_energies, centred_directions = principal(torch.sub(delta, mean, out=varied))
     # The mean of identical rows is rounded, which must not pass for a write that varies.
@@ -93,8 +93,8 @@ def layer_write(h: torch.Tensor, delta: torch.Tensor) -> tuple[LayerWrite, torch
     torch.div(delta, by_token.sqrt()[:, None], out=varied)
     unit = _energies(smaller_gram(varied if alive.all() else varied[alive]))
 
-    def share(part: torch.Tensor) -> float | None:
-        return float(part) / total if total else None
+    def share(energy: torch.Tensor) -> float | None:
+        return float(energy) / total if total else None
 
     spectrum = _spectrum(energies)
     write = LayerWrite(
@@ -140,12 +140,12 @@ def smaller_gram(x: torch.Tensor) -> torch.Tensor:
     return gram(x.mT if x.shape[0] >= x.shape[1] else x)
 
 
-def modes(own: torch.Tensor, x: torch.Tensor, k: int = DIRECTIONS) -> tuple[torch.Tensor, torch.Tensor]:
+def modes(small_gram: torch.Tensor, x: torch.Tensor, k: int = DIRECTIONS) -> tuple[torch.Tensor, torch.Tensor]:
     """Energies and leading right singular vectors of x through the Gram matrix of its smaller side.
 
     Parameters
     ----------
-    own : `smaller_gram(x)`. x : (token, hidden) float64.
+    small_gram : `smaller_gram(x)`. x : (token, hidden) float64.
 
     Returns
     -------
@@ -153,7 +153,7 @@ def modes(own: torch.Tensor, x: torch.Tensor, k: int = DIRECTIONS) -> tuple[torc
     largest entry of each positive; zero rows where the rank of x is smaller than k.
     """
     tokens, hidden = x.shape
-    values, vectors = leading_modes(own, min(k, tokens, hidden))
+    values, vectors = leading_modes(small_gram, min(k, tokens, hidden))
     energies = values.flip(0).clamp_min(0)
     vectors = vectors.flip(1).mT  # (≤ k, token or hidden)
     rows = vectors if tokens >= hidden else vectors @ x
@@ -165,9 +165,9 @@ def modes(own: torch.Tensor, x: torch.Tensor, k: int = DIRECTIONS) -> tuple[torc
     return energies, torch.nn.functional.pad(rows, (0, 0, 0, k - len(rows)))
 
 
-def _energies(own: torch.Tensor) -> torch.Tensor:
+def _energies(small_gram: torch.Tensor) -> torch.Tensor:
     """σ² from a Gram matrix, descending; one zero where there is nothing."""
-    return eigenvalues(own).flip(0).clamp_min(0) if own.numel() else own.new_zeros(1)
+    return eigenvalues(small_gram).flip(0).clamp_min(0) if small_gram.numel() else small_gram.new_zeros(1)
 
 
 def _spectrum(energies: torch.Tensor) -> Spectrum | None:

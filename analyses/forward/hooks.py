@@ -57,10 +57,10 @@ class Collector:
 
     def in_place_of(self, output: Any, name: str) -> Any:
         """An output with the current layer's rows in place of its own, zeros on padding."""
-        own = _first(output)
-        flat = own.new_zeros(own.shape).flatten(0, -2)
-        flat.index_copy_(0, self.places.to(own.device), self.seen[name].to(own))
-        other = flat.view(own.shape)
+        states = _first(output)
+        flat = states.new_zeros(states.shape).flatten(0, -2)
+        flat.index_copy_(0, self.places.to(states.device), self.seen[name].to(states))
+        other = flat.view(states.shape)
         return (other, *output[1:]) if isinstance(output, tuple) else other
 
     def enter(self, layer: int, module: torch.nn.Module, args: tuple, keywords: Mapping[str, Any]) -> None:
@@ -97,7 +97,7 @@ class Collector:
             where = f"layer {self.current}: its {min(missing)} was not seen"
             raise InputError(f"{where}; this model's code is not supported")
 
-    def leave(self, next_input: torch.Tensor, beside: Mapping[str, torch.Tensor] | None = None) -> None:
+    def leave(self, next_input: torch.Tensor, written: Mapping[str, torch.Tensor] | None = None) -> None:
         if self.current is None:
             return
         self.require()
@@ -105,8 +105,8 @@ class Collector:
         if self.factor != 1:
             seen |= {name: seen[name] * self.factor for name in ("attention", "feed_forward")}
         device = seen["output"].device
-        there = {name: rows.to(device) for name, rows in (beside or {}).items()}
-        states = LayerStates(**seen, next_input=next_input.to(device), next_refused=self.refused, **there)
+        next_branches = {name: rows.to(device) for name, rows in (written or {}).items()}
+        states = LayerStates(**seen, next_input=next_input.to(device), next_refused=self.refused, **next_branches)
         self.seen = {}
         self.feed(lambda probe: probe.layer(self.current, states))
         self.current = None

@@ -78,7 +78,7 @@ class Inputs:
         return self.settings.seed
 
     @property
-    def part(self) -> Callable[[range], Any] | None:
+    def shard_of(self) -> Callable[[range], Any] | None:
         """Gives the shards of this analysis that were measured elsewhere, where there are any."""
         return self.passes.parts.get(self.name)
 

@@ -98,12 +98,12 @@ def _class(
 ) -> tuple[transformers.PretrainedConfig, type[transformers.PreTrainedModel], str]:
     """The config, the class of the (text part's) base model, and what stands before the base model's names in it."""
     config = transformers.AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=trust_remote_code)
-    own = getattr(config, "auto_map", None) or {}
-    if not trust_remote_code or not any(name in own for name in REMOTE):
+    auto_map = getattr(config, "auto_map", None) or {}
+    if not trust_remote_code or not any(name in auto_map for name in REMOTE):
         config = config.get_text_config()
         return config, transformers.MODEL_MAPPING[type(config)], ""
-    name = next(name for name in REMOTE if name in own)
-    kind = get_class_from_dynamic_module(own[name], checkpoint.folder)
+    name = next(name for name in REMOTE if name in auto_map)
+    kind = get_class_from_dynamic_module(auto_map[name], checkpoint.folder)
     return config, kind, "" if name == REMOTE[0] else kind.base_model_prefix + "."
 
 

@@ -53,8 +53,8 @@ def _through_interface(
         assert softcap is None or attention == "eager", "sdpa does not cap"
         if keywords.get("s_aux") is not None:
             raise InputError("this model's attention has learned sinks, which the probes cannot read")
-        own = transformers.AttentionInterface()["sdpa"] if attention == "sdpa" else _eager(module)
-        output, weights = own(module, query, key, value, attention_mask, **keywords)
+        function = transformers.AttentionInterface()["sdpa"] if attention == "sdpa" else _eager(module)
+        output, weights = function(module, query, key, value, attention_mask, **keywords)
         feed(
             AttentionInputs(
                 query=query,
@@ -80,10 +80,10 @@ def _through_interface(
 
 
 def _eager(module: torch.nn.Module) -> Callable:
-    own = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
-    if own is None:
+    function = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
+    if function is None:
         raise InputError(f"{type(module).__name__} has no eager attention function; use --attention sdpa")
-    return own
+    return function
 
 
 def _mask(mask: torch.Tensor | None, query: torch.Tensor, *, causal: bool) -> torch.Tensor:

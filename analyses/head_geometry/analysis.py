@@ -221,7 +221,7 @@ def _identities(
         product = descriptors[version]["anisotropy"] * descriptors[version]["rank_eff"] / modes - 1
         collinear += np.abs(product[np.isfinite(product)]).tolist()
         for table in filter(None, tables[version].values()):
-            split += [_split_error(found) for found in table.descriptors.values() if found]
+            split += [_split_error(one) for one in table.descriptors.values() if one]
     cases = (
         (
             "anisotropy_rank_eff",
@@ -234,22 +234,22 @@ def _identities(
     )
     return {
         name: Metric(
-            value=max(found) if found else None,
-            n={unit: len(found)},
+            value=max(errors) if errors else None,
+            n={unit: len(errors)},
             method=method,
-            reason=None if found else reason,
-            applies=bool(found),
+            reason=None if errors else reason,
+            applies=bool(errors),
         )
-        for name, found, method, unit, reason in cases
+        for name, errors, method, unit, reason in cases
     }
 
 
-def _split_error(found: Association) -> float:
+def _split_error(association: Association) -> float:
     """|r − its within-layer part − its between-layer part|."""
-    x, y = found.descriptor_between, found.outcome_between
-    within = (found.r["within"] or 0) * np.sqrt(max(0, (1 - x) * (1 - y)))
-    between = (found.r["between"] or 0) * np.sqrt(max(0, x * y))
-    return abs(found.r["pooled"] - within - between)
+    x, y = association.descriptor_between, association.outcome_between
+    within = (association.r["within"] or 0) * np.sqrt(max(0, (1 - x) * (1 - y)))
+    between = (association.r["between"] or 0) * np.sqrt(max(0, x * y))
+    return abs(association.r["pooled"] - within - between)
 
 
 def analyse(inputs: Inputs) -> tuple[HeadGeometry, dict[str, Any]]:

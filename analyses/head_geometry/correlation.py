@@ -93,10 +93,10 @@ def cluster_intervals(x: np.ndarray, y: np.ndarray, *, seed: int) -> dict[str, t
     """90 % percentile interval of each part of r, resampling whole layers; None where a resample has no such part."""
     sums = layer_sums(x, y)
     drawn = np.random.default_rng(seed).integers(len(sums), size=(RESAMPLES, len(sums)))
-    found = correlations(sums[drawn].sum(1))
+    resampled = correlations(sums[drawn].sum(1))
     ends = (1 - LEVEL) / 2, (1 + LEVEL) / 2
     return {
-        part: tuple(np.quantile(found[part], ends).tolist()) if np.isfinite(found[part]).all() else None
+        part: tuple(np.quantile(resampled[part], ends).tolist()) if np.isfinite(resampled[part]).all() else None
         for part in PARTS
     }
 
@@ -107,8 +107,8 @@ def arrangements(layers: int) -> np.ndarray:
     2L − 1 of them; they keep how a variable drifts, and break which layer it belongs to.
     """
     forward = (np.arange(layers) + np.arange(layers)[:, None]) % layers
-    found = np.unique(np.concatenate([forward, forward[:, ::-1]]), axis=0)
-    return found[np.any(found != np.arange(layers), axis=1)]
+    orders = np.unique(np.concatenate([forward, forward[:, ::-1]]), axis=0)
+    return orders[np.any(orders != np.arange(layers), axis=1)]
 
 
 def shift_null(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -166,11 +166,11 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def _ratio(part: list[np.ndarray], n: np.ndarray) -> np.ndarray:
-    """xy/√(xx·yy) of a part, NaN where x or y has no spread in it."""
-    spread = (part[0] > EMPTY_PART * n) & (part[1] > EMPTY_PART * n)
+def _ratio(sums: list[np.ndarray], n: np.ndarray) -> np.ndarray:
+    """xy/√(xx·yy) from the sums (xx, yy, xy) of a part, NaN where x or y has no spread in it."""
+    spread = (sums[0] > EMPTY_PART * n) & (sums[1] > EMPTY_PART * n)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(spread, np.clip(part[2] / np.sqrt(part[0] * part[1]), -1, 1), np.nan)
+        return np.where(spread, np.clip(sums[2] / np.sqrt(sums[0] * sums[1]), -1, 1), np.nan)
 
 
 def _inside(v: np.ndarray) -> np.ndarray:

@@ -36,7 +36,7 @@ import numpy as np
 import torch
 
 from analyses.head_grams.one_head import Reader, Rows
-from analyses.numerics.spectra import binary_size, full_float32, gram
+from analyses.numerics.spectra import binary_size, full_float32, gram, signed_permutation
 from analyses.progress import Count, Tick, silent
 
 SLAB_BYTES = 96 << 20  # of queries and keys held at a time; with more slabs than one, queries are read again for each
@@ -61,7 +61,7 @@ def all_products(read: Reader, layers: int, *, seed: int, tick: Tick = silent) -
     Parameters
     ----------
     read : layer → its heads, as stored.
-    seed : of the scrambled coordinates, see `signed_permutation`.
+    seed : of the scrambled coordinates, see `scramble`.
     tick : told how many tiles are done.
     """
     first = read(0)
@@ -139,15 +139,9 @@ def paired_operations(layers: int, heads: int, kv_heads: int, head_dim: int, hid
     return 1.0 * layers**2 * head_dim**2 * hidden * (heads + kv_heads)
 
 
-def signed_permutation(hidden: int, *, seed: int, pair: int, side: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """A random order and random signs of the hidden coordinates, for pair number `pair`; side 0 queries, 1 keys."""
-    rng = np.random.default_rng([seed, pair, side])
-    return torch.from_numpy(rng.permutation(hidden)), torch.from_numpy(rng.choice([-1.0, 1.0], hidden))
-
-
 def scramble(rows: torch.Tensor, *, seed: int, pair: int, side: int) -> torch.Tensor:
-    """The (…, hidden) rows with their hidden coordinates permuted and given random signs."""
-    order, signs = signed_permutation(rows.shape[-1], seed=seed, pair=pair, side=side)
+    """The (…, hidden) rows with their hidden coordinates permuted and given random signs; side 0 queries, 1 keys."""
+    order, signs = signed_permutation(rows.shape[-1], (seed, pair, side))
     return rows[..., order.to(rows.device)] * signs.to(rows.device, rows.dtype)
 
 
@@ -177,20 +171,22 @@ class _Slab(NamedTuple):
         return self.scrambled[pair, :, part].to(dtype, copy=True).div_(self.sizes[pair + 1, :, None, None].to(dtype))
 
 
-def _slab(rows_of: Rows, layers: int, part: range, stored: torch.dtype, *, seed: int, side: int) -> _Slab:
-    columns = slice(part.start, part.stop)
+def _slab(
+    rows_of: Rows, layers: int, coordinates: range, stored: torch.dtype, *, seed: int, side: int
+) -> _Slab:
+    columns = slice(coordinates.start, coordinates.stop)
     slab = None
     for layer in range(layers):
         rows = rows_of(layer)  # (kv_head or head, head_dim, hidden)
-        if slab is None:  # once and whole: many pieces between passing tensors would leave holes in memory
-            size = (len(rows), len(part), rows.shape[1])
+        if slab is None:  # once and whole: many small tensors between passing ones would fragment the memory
+            size = (len(rows), len(coordinates), rows.shape[1])
             slab = torch.empty(layers, *size, dtype=stored, device=rows.device)
             scrambled = torch.empty(layers - 1, *size, dtype=stored, device=rows.device)
             sizes = torch.empty(layers, len(rows), dtype=torch.float64, device=rows.device)
         slab[layer] = rows[..., columns].mT
         sizes[layer] = binary_size(rows)
         if layer:
-            order, signs = signed_permutation(rows.shape[-1], seed=seed, pair=layer - 1, side=side)
+            order, signs = signed_permutation(rows.shape[-1], (seed, layer - 1, side))
             order, signs = order[columns].to(rows.device), signs[columns].to(rows.device)
             scrambled[layer - 1] = rows[..., order].mul_(signs).mT
         del rows

@@ -74,7 +74,7 @@ class HeadGrams:
 
 
 def measure(
-    checkpoint: Checkpoint, *, seed: int, device: str, part: ShardOf | None = None, tick: Tick = silent
+    checkpoint: Checkpoint, *, seed: int, device: str, shard_of: ShardOf | None = None, tick: Tick = silent
 ) -> tuple[HeadGrams, dict[str, torch.Tensor]]:
     """Measure a checkpoint's head metrics, reading a layer at a time.
 
@@ -83,7 +83,7 @@ def measure(
     checkpoint : weights by layer; biases of queries and keys and q/k norms are left out (see `notes`).
     seed : of the bootstrap intervals and of the scrambled coordinates that give the chance level.
     device : where products are computed.
-    part : gives the shards that were measured elsewhere; None to measure them all here.
+    shard_of : gives the shards that were measured elsewhere; None to measure them all here.
 
     Returns
     -------
@@ -95,7 +95,8 @@ def measure(
     InputError if a weight is NaN or infinite.
     """
     read, notes = reader(checkpoint, device=device), _notes(checkpoint)
-    return measure_heads(read, checkpoint.shape, model=checkpoint.name, notes=notes, seed=seed, part=part, tick=tick)
+    options = dict(seed=seed, shard_of=shard_of, tick=tick)
+    return measure_heads(read, checkpoint.shape, model=checkpoint.name, notes=notes, **options)
 
 
 def reader(checkpoint: Checkpoint, *, device: str) -> Reader:
@@ -113,13 +114,13 @@ def measure_heads(
     model: str,
     notes: Sequence[str],
     seed: int,
-    part: ShardOf | None = None,
+    shard_of: ShardOf | None = None,
     tick: Tick = silent,
 ) -> tuple[HeadGrams, dict[str, torch.Tensor]]:
     """`measure` on the heads that `read(layer)` returns."""
     heads, head_dim, hidden = shape.heads, shape.head_dim, shape.hidden
     top = min(TOP, head_dim, hidden)
-    facts, products = _all_layers(read, shape, seed=seed, part=part, tick=tick)
+    facts, products = _all_layers(read, shape, seed=seed, shard_of=shard_of, tick=tick)
     dead, flat = facts.is_zero.numpy(), facts.is_flat.numpy()  # (layer, head)
     norms = np.where(dead, np.nan, facts.fro_sq.sqrt().numpy())  # (layer, head)
     pairs = compare_layers(products, norms)
@@ -159,7 +160,7 @@ def measure_heads(
 
 
 def _all_layers(
-    read: Reader, shape: Shape, *, seed: int, part: ShardOf | None, tick: Tick
+    read: Reader, shape: Shape, *, seed: int, shard_of: ShardOf | None, tick: Tick
 ) -> tuple[HeadMetrics, list[Compared]]:
     """The facts of all heads, (layer, head, …), and the comparisons of all layers, shard by shard."""
     all_pairs = matches_all(shape)
@@ -167,7 +168,7 @@ def _all_layers(
     facts: HeadMetrics | None = None
     products: list[Compared] = []
     for layers in head_shards(shape):
-        shard = (part(layers) if part else None) or measure_shard(read, layers, shape, seed=seed, tick=tick)
+        shard = (shard_of(layers) if shard_of else None) or measure_shard(read, layers, shape, seed=seed, tick=tick)
         for layer, of_layer in zip(layers, steps.over(shard.facts), strict=True):
             if facts is None:  # of all layers, once and whole: the directions are most of what is held
                 facts = HeadMetrics(*(torch.empty(shape.layers, *x.shape, dtype=x.dtype) for x in of_layer))
@@ -314,4 +315,5 @@ def _notes(checkpoint: Checkpoint) -> list[str]:
 
 def analyse(inputs: Inputs) -> tuple[HeadGrams, dict[str, torch.Tensor]]:
     """`measure` as the suite calls it."""
-    return measure(inputs.checkpoint, seed=inputs.seed, device=inputs.device, part=inputs.part, tick=inputs.tick)
+    options = dict(seed=inputs.seed, device=inputs.device, shard_of=inputs.shard_of, tick=inputs.tick)
+    return measure(inputs.checkpoint, **options)

@@ -18,6 +18,7 @@ from scipy.optimize import linear_sum_assignment
 
 from analyses.head_grams.all_pairs import all_products, paired_products, scramble
 from analyses.head_grams.one_head import Heads, Reader
+from analyses.numerics.spectra import factored_inner_products
 from analyses.progress import Tick, silent
 
 LAYERS_BYTES = 128 << 20  # layers kept in memory at a time, float64; the others are read again for each such lot
@@ -48,10 +49,7 @@ class Pairs(NamedTuple):
 
 def inner_products(a: Heads, b: Heads) -> torch.Tensor:
     """⟨g_h, g_h'⟩ for all heads h of one layer and h' of another, (head, head), exact."""
-    shape_a, shape_b = ((len(x.keys), x.queries_per_key, x.keys.shape[1]) for x in (a, b))
-    queries = (a.queries.flatten(0, 1) @ b.queries.flatten(0, 1).mT).view(*shape_a, *shape_b)
-    keys = (a.keys.flatten(0, 1) @ b.keys.flatten(0, 1).mT).view(shape_a[0], 1, shape_a[2], shape_b[0], 1, shape_b[2])
-    return queries.mul_(keys).sum((2, 5)).view(len(a.queries), len(b.queries))
+    return factored_inner_products(a.keys, a.queries, b.keys, b.queries)
 
 
 def paired_inner_products(a: Heads, b: Heads) -> torch.Tensor:

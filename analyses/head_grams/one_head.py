@@ -87,7 +87,7 @@ def head_metrics(heads: Heads, top: int) -> HeadMetrics:
     """
     keys, queries = heads.keys.unsqueeze(1), heads.queries  # (kv_head, 1, head_dim, hidden), (head, head_dim, hidden)
     grouped = ThinQr.of(queries.unflatten(0, (-1, heads.queries_per_key)))  # (kv_head, query of the group, …)
-    sigma, vt = (found.flatten(0, 1) for found in product_svd(keys, grouped))  # (head, mode), (head, mode, hidden)
+    sigma, vt = (x.flatten(0, 1) for x in product_svd(keys, grouped))  # (head, mode), (head, mode, hidden)
     sym_eigs = symmetric_eigenvalues(keys, grouped).flatten(0, 1)
     del grouped
     keys, vt = heads.repeated_keys(), vt[:, :top]  # (head, head_dim, hidden), (head, k, hidden)

@@ -98,7 +98,7 @@ def measure(
     seed: int,
     device: str,
     spectra: str = "exact",
-    part: ShardOf | None = None,
+    shard_of: ShardOf | None = None,
     tick: Tick = silent,
 ) -> NullResidual:
     """Compare adjacent layers of a checkpoint, family by family, with their chance levels.
@@ -108,7 +108,7 @@ def measure(
     checkpoint : weights by family and layer.
     seed : of the entry shuffles, Haar draws, null tracks and bootstraps.
     spectra : of the residuals: exact; sampled, for large matrices; none.
-    part : gives the shards that were measured elsewhere; None to measure them all here.
+    shard_of : gives the shards that were measured elsewhere; None to measure them all here.
     device : torch device of the arithmetic; random draws are made on the CPU, so do not depend on it.
     tick : told how many matrices and pairs of layers are done.
 
@@ -120,7 +120,7 @@ def measure(
     ----------
     Page, Phys. Rev. Lett. 71, 1291 (1993). Horn, Psychometrika 30, 179 (1965). Mezzadri, Notices AMS 54 (2007).
     """
-    compared = _all_layers(checkpoint, seed=seed, device=device, spectra=spectra, part=part, tick=tick)
+    compared = _all_layers(checkpoint, seed=seed, device=device, spectra=spectra, shard_of=shard_of, tick=tick)
     families = {f: compared.tracks.get(f) or combine(compared.experts[f]) for f in checkpoint.families}
     norms = {f: families[f].norms if f in families else None for f in FAMILIES}
     tracks, no_track = scales.log_tracks(norms)
@@ -151,9 +151,9 @@ def measure(
 
 
 def _all_layers(
-    checkpoint: Checkpoint, *, seed: int, device: str, spectra: str, part: ShardOf | None, tick: Tick
+    checkpoint: Checkpoint, *, seed: int, device: str, spectra: str, shard_of: ShardOf | None, tick: Tick
 ) -> Shard:
-    """The comparisons of all layers, shard by shard; those that `part` does not give are made here."""
+    """The comparisons of all layers, shard by shard; those that `shard_of` does not give are made here."""
     shards = layer_shards(checkpoint)
     matrices = sum(checkpoint.experts(f) or 1 for f in checkpoint.families)
     steps = Count(tick, sum(len(layers) * (matrices + 1) - 1 for layers in shards))
@@ -161,7 +161,7 @@ def _all_layers(
     def measured(layers: range) -> Shard:
         return measure_shard(checkpoint, layers, seed=seed, device=device, spectra=spectra, each=steps.over)
 
-    return join([(part(layers) if part else None) or measured(layers) for layers in shards])
+    return join([(shard_of(layers) if shard_of else None) or measured(layers) for layers in shards])
 
 
 def _layer_pairs(families: Mapping[str, FamilyTrack], matched: Sequence[MatchedPair]) -> list[LayerPair]:
@@ -289,7 +289,7 @@ def analyse(inputs: Inputs) -> tuple[NullResidual, dict[str, Any]]:
         seed=inputs.seed,
         device=inputs.device,
         spectra=inputs.settings.spectra,
-        part=inputs.part,
+        shard_of=inputs.shard_of,
         tick=inputs.tick,
     )
     return record, {}

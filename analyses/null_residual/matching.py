@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from analyses.numerics.spectra import binary_size, full_float32
+from analyses.numerics.spectra import binary_size, factored_inner_products, full_float32, signed_permutation
 from analyses.weights.canonical import (
     ATTENTION,
     FEED_FORWARD,
@@ -63,8 +63,7 @@ class Scramble:
 
     @classmethod
     def draw(cls, hidden: int, seed: int, *, device: str) -> "Scramble":
-        rng = np.random.default_rng([seed, hidden])
-        order, signs = torch.from_numpy(rng.permutation(hidden)), torch.from_numpy(rng.choice([-1.0, 1.0], hidden))
+        order, signs = signed_permutation(hidden, (seed, hidden))
         return cls(order.to(device), signs.to(device))
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
@@ -94,10 +93,10 @@ def matched_cosines(
         return list(each([MatchedPair(cos={}, chance={})] * (checkpoint.shape.layers - 1)))
     return [
         MatchedPair(
-            cos={role: value for part in parts for role, value in part.cos.items()},
-            chance={role: value for part in parts for role, value in part.chance.items()},
+            cos={role: value for block in blocks for role, value in block.cos.items()},
+            chance={role: value for block in blocks for role, value in block.chance.items()},
         )
-        for parts in each(zip(*streams, strict=True))
+        for blocks in each(zip(*streams, strict=True))
     ]
 
 
@@ -117,10 +116,10 @@ def score_neurons(cosines: Mapping[str, torch.Tensor]) -> dict[str, float | None
     gate is matched on up·down; up on gate + |down|, with its sign from down; down likewise.
     """
     gate, up, down = cosines.get("gate"), cosines["up"], cosines["down"]
-    found = gate if gate is not None else torch.zeros_like(up)
+    matched_on = gate if gate is not None else torch.zeros_like(up)
     result = {
-        "up": _held_out(found + down.abs(), up * down.sign()),
-        "down": _held_out(found + up.abs(), down * up.sign()),
+        "up": _held_out(matched_on + down.abs(), up * down.sign()),
+        "down": _held_out(matched_on + up.abs(), down * up.sign()),
     }
     return result if gate is None else {"gate": _held_out(up * down, gate)} | result
 
@@ -139,12 +138,12 @@ def score_heads(a: HeadFactors, b: HeadFactors) -> dict[str, float | None]:
     return {"qk": _held_out(vo, qk), "vo": _held_out(qk, vo)}
 
 
-def _held_out(found: torch.Tensor, scored: torch.Tensor) -> float | None:
-    if not found.numel():
+def _held_out(matched_on: torch.Tensor, scored: torch.Tensor) -> float | None:
+    if not matched_on.numel():
         return None
-    cost = found.cpu().double().numpy()  # the solver's own type: it copies any other, and also to maximise
-    cost = np.negative(cost, out=cost if found.dtype != torch.float64 else None)
-    del found
+    cost = matched_on.cpu().double().numpy()  # the solver's own type: it copies any other, and also to maximise
+    cost = np.negative(cost, out=cost if matched_on.dtype != torch.float64 else None)
+    del matched_on
     rows, columns = linear_sum_assignment(cost)
     return float(np.mean(scored.cpu().numpy()[rows, columns], dtype=np.float64))
 
@@ -162,11 +161,7 @@ def product_cosines(a: Factors, b: Factors) -> tuple[torch.Tensor, torch.Tensor,
     (head, head') cosines, 0 for an all-zero head; (head,) and (head',) which heads are not zero.
     """
     norm_a, norm_b = _product_norms(*a), _product_norms(*b)
-    (kv, dim, _), heads = a[0].shape, a[1].shape[0]
-    group = heads // kv
-    left = (a[0].flatten(0, 1) @ b[0].flatten(0, 1).mT).view(kv, 1, dim, kv, 1, dim)
-    right = (a[1].flatten(0, 1) @ b[1].flatten(0, 1).mT).view(kv, group, dim, kv, group, dim)
-    inner = right.mul_(left).sum((2, 5), dtype=torch.float64).reshape(heads, heads)  # (head, head')
+    inner = factored_inner_products(*a, *b)  # (head, head')
     scale = norm_a[:, None] * norm_b
     return torch.where(scale > 0, inner / scale.where(scale > 0, 1.0), 0.0), norm_a > 0, norm_b > 0
 

@@ -116,12 +116,13 @@ def metrics(
         ),
         "worst_gain_z": (column(gains, "z"), np.min, "least median z over gain families", no_gain),
     }
-    found = {
+    worst_of = {
         name: worst(rows, reduce, seed=seed, method=method, absent=absent)
         for name, (rows, reduce, method, absent) in cases.items()
     }
     ratios = column(matrices, "eff_rank_ratio")
-    return found | {"worst_eff_rank_ratio": _rank(ratios, sides, len(matched), seed)} | mode_metrics(tracks, pca, seed)
+    rank = _rank(ratios, sides, len(matched), seed)
+    return worst_of | {"worst_eff_rank_ratio": rank} | mode_metrics(tracks, pca, seed)
 
 
 def _magnitudes(rows: Mapping[str, Sequence[float | None]]) -> dict[str, list[float | None]]:

@@ -113,15 +113,15 @@ def likeness(a: Side, b: Side) -> FamilyPair:
         shapes = f"{list(a.stored.shape)} and {list(b.stored.shape)}"
         raise ValueError(f"two non-zero tensors of one shape are needed, got {shapes}")
     size, constant = a.size, a.is_constant or b.is_constant
-    product, centred, apart = _sums(a, b)
+    product, centred, distance_sq = _sums(a, b)
     cos = product / (a.norm * b.norm)
     null_cos = size * a.mean * b.mean / (a.norm * b.norm)
     null_sd = 0.0 if constant else a.spread * b.spread / (a.norm * b.norm) / math.sqrt(size - 1)
     # ‖b̂ − cos·â‖² is also ‖b̂ ∓ â‖²·(1 − ‖b̂ ∓ â‖²/4), and with the nearer sign nothing cancels.
-    near = apart if cos > -0.5 else _total(lambda x, y: float((y / b.norm + x / a.norm).square().sum()), a, b)
+    near = distance_sq if cos > -0.5 else _total(lambda x, y: float((y / b.norm + x / a.norm).square().sum()), a, b)
     return FamilyPair(
         cos=cos,
-        resid_norm=math.sqrt(apart),  # √(2−2cos) cancels near cos = 1
+        resid_norm=math.sqrt(distance_sq),  # √(2−2cos) cancels near cos = 1
         scalar_resid=math.sqrt(max(0.0, near * (1 - near / 4))),  # and so does √(1−cos²)
         scalar_explained=cos**2,
         null_cos=null_cos,
@@ -138,15 +138,15 @@ def _sums(a: Side, b: Side) -> tuple[float, float, float]:
     work = torch.empty(min(blockwise.BLOCK, a.size), dtype=torch.float64)
 
     def terms(x: torch.Tensor, y: torch.Tensor) -> tuple[float, float]:
-        here = x.device.type == "cpu"
-        apart = torch.sub(x, y, alpha=scale, out=work[: len(x)]) if here else x - scale * y
-        return blockwise.dot(x, y), blockwise.dot(apart, apart)
+        on_cpu = x.device.type == "cpu"
+        difference = torch.sub(x, y, alpha=scale, out=work[: len(x)]) if on_cpu else x - scale * y
+        return blockwise.dot(x, y), blockwise.dot(difference, difference)
 
-    product, apart = blockwise.sums(terms, a.stored, b.stored)
+    product, distance_sq = blockwise.sums(terms, a.stored, b.stored)
     centred = product - a.size * a.mean * b.mean
     if any(x.has_mean(x.spread**2, x.norm**2) for x in (a, b)):
         centred = _total(lambda x, y: float((x - a.mean) @ (y - b.mean)), a, b)
-    return product, centred, apart / a.norm**2
+    return product, centred, distance_sq / a.norm**2
 
 
 def _total(term: Callable[[torch.Tensor, torch.Tensor], float], a: Side, b: Side) -> float:
@@ -209,8 +209,8 @@ def _exact(delta: torch.Tensor, energy: float) -> _Entropy:
 
 
 def _sampled(delta: torch.Tensor, energy: float, vectors: torch.Generator) -> _Entropy:
-    found = lanczos.sampled_entropy(lanczos.dense(delta), min(delta.shape), energy, vectors, delta.device)
-    return _exact(delta, energy) if found is None else _Entropy(found.entropy, found.error, None)
+    estimate = lanczos.sampled_entropy(lanczos.dense(delta), min(delta.shape), energy, vectors, delta.device)
+    return _exact(delta, energy) if estimate is None else _Entropy(estimate.entropy, estimate.error, None)
 
 
 def _sampled_rotated(a: Side, b: Side, vectors: torch.Generator) -> lanczos.Sampled | None:

@@ -50,8 +50,8 @@ def _blocks(*tensors: torch.Tensor) -> Iterator[list[torch.Tensor]]:
         yield [tensor.double() for tensor in flat]
         return
     buffers = [torch.empty(min(BLOCK, len(tensor)), dtype=torch.float64) for tensor in flat]
-    for parts in zip(*(tensor.split(BLOCK) for tensor in flat), strict=True):
+    for stored in zip(*(tensor.split(BLOCK) for tensor in flat), strict=True):
         yield [
-            part if part.dtype == torch.float64 else buffer[: len(part)].copy_(part)
-            for part, buffer in zip(parts, buffers, strict=True)
+            block if block.dtype == torch.float64 else buffer[: len(block)].copy_(block)
+            for block, buffer in zip(stored, buffers, strict=True)
         ]

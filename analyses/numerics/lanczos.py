@@ -70,7 +70,7 @@ def sampled_entropy(
         return None
     if wanted > PILOT:
         more = lanczos(apply, _vectors(side, wanted - PILOT, generator, device), scale, steps=steps)
-        pilot = Tridiagonal(*(torch.cat(parts) for parts in zip(pilot[:2], more[:2], strict=True)), change)
+        pilot = Tridiagonal(*(torch.cat(both) for both in zip(pilot[:2], more[:2], strict=True)), change)
     mean, error = _estimate(pilot, side)
     return Sampled(entropy=math.log(side) - mean, error=math.hypot(error, change))
 
@@ -147,8 +147,8 @@ def rotated_difference(a: torch.Tensor, b: torch.Tensor, left: "Mixing", right: 
     a, b = _upright(a), _upright(b)
 
     def apply(rows: torch.Tensor) -> torch.Tensor:
-        there = _product(rows, a) - right(_product(left.transposed(rows), b))
-        return _product(there, a.mT) - left(_product(right.transposed(there), b.mT))
+        image = _product(rows, a) - right(_product(left.transposed(rows), b))
+        return _product(image, a.mT) - left(_product(right.transposed(image), b.mT))
 
     return apply
 

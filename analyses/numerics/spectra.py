@@ -5,7 +5,7 @@ Everything is float64 unless said otherwise; functions of matrices and spectra t
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -14,6 +14,33 @@ import torch
 from scipy.linalg import eigh_tridiagonal, eigvalsh_tridiagonal, lapack
 
 EPS = torch.finfo(torch.float64).eps
+
+
+def signed_permutation(size: int, seeds: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """A random order of so many coordinates, and random signs ±1 for them, float64."""
+    rng = np.random.default_rng(seeds)
+    return torch.from_numpy(rng.permutation(size)), torch.from_numpy(rng.choice([-1.0, 1.0], size))
+
+
+def factored_inner_products(
+    left_a: torch.Tensor, right_a: torch.Tensor, left_b: torch.Tensor, right_b: torch.Tensor
+) -> torch.Tensor:
+    """Inner products of the maps leftᵀ·right of all heads of a with those of all heads of b, without forming a map.
+
+    Parameters
+    ----------
+    left : (kv_head, head_dim, hidden), each shared by the consecutive heads of a group.
+    right : (head, head_dim, hidden).
+
+    Returns
+    -------
+    (head, head') float64: Σ (left_a left_bᵀ)∘(right_a right_bᵀ), products in the type of the factors.
+    """
+    grouped_a, grouped_b = ((len(x), len(y) // len(x), x.shape[1]) for x, y in ((left_a, right_a), (left_b, right_b)))
+    right = (right_a.flatten(0, 1) @ right_b.flatten(0, 1).mT).view(*grouped_a, *grouped_b)
+    left = left_a.flatten(0, 1) @ left_b.flatten(0, 1).mT
+    left = left.view(grouped_a[0], 1, grouped_a[2], grouped_b[0], 1, grouped_b[2])
+    return right.mul_(left).sum((2, 5), dtype=torch.float64).view(len(right_a), len(right_b))
 
 
 def spectral_entropy(sigma: torch.Tensor) -> torch.Tensor:

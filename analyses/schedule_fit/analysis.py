@@ -241,13 +241,13 @@ def _identities(tracks: Sequence[Track]) -> dict[str, Metric]:
     )
     return {
         name: Metric(
-            value=max(found) if found else None,
-            n={"cases": len(found)},
+            value=max(errors) if errors else None,
+            n={"cases": len(errors)},
             method=method,
-            reason=None if found else "no track could be fitted",
-            applies=bool(found),
+            reason=None if errors else "no track could be fitted",
+            applies=bool(errors),
         )
-        for name, found, method in cases
+        for name, errors, method in cases
     }
 
 

@@ -50,7 +50,7 @@ def fit(form: Form, logs: np.ndarray, inner: Mapping[str, Fits] | None = None) -
     starts = _starts(form, target, inner or {})
     searches = [_search(form, target, theta) for theta in starts]
     best = np.argmin([rss for _, rss, _ in searches], axis=0)  # (track)
-    theta, rss, curve = (np.stack(parts)[best, np.arange(len(logs))] for parts in zip(*searches, strict=True))
+    theta, rss, curve = (np.stack(results)[best, np.arange(len(logs))] for results in zip(*searches, strict=True))
     return Fits(theta=theta, rss=rss, curve=curve + logs.mean(1, keepdims=True))
 
 
@@ -122,14 +122,14 @@ def _search(form: Form, target: np.ndarray, theta: np.ndarray) -> tuple[np.ndarr
     active = np.arange(len(target))
     enough = CONVERGED * np.square(target).sum(1)
     for _ in range(ITERATIONS if theta.shape[1] else 0):
-        here = theta[active]
+        now = theta[active]
         step = _step(jacobian[active], (target - curve)[active], damping[active])
-        outward = (here + step < low[active]) & (here <= low[active]) | (here + step > high[active]) & (
-            here >= high[active]
+        outward = (now + step < low[active]) & (now <= low[active]) | (now + step > high[active]) & (
+            now >= high[active]
         )
         if outward.any():  # a parameter held at its bound no longer answers
             step = _step(jacobian[active] * ~outward[..., None], (target - curve)[active], damping[active])
-        trial = np.clip(here + step, low[active], high[active])
+        trial = np.clip(now + step, low[active], high[active])
         trial_curve, trial_jacobian = _centred(form, trial, target.shape[1])
         trial_rss = np.square(target[active] - trial_curve).sum(1)
         better = trial_rss < rss[active]

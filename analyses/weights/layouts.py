@@ -39,17 +39,17 @@ class Layout:
             return groups[:, :-2].flatten(0, 2), groups[:, -2].flatten(0, 1), groups[:, -1].flatten(0, 1)
         return rows.split([shape.of(role)[0] for role in self.roles], dim=int(self.stacked))
 
-    def join(self, parts: Sequence[torch.Tensor], shape: Shape) -> torch.Tensor:
-        """The stored tensor whose roles are `parts`: the inverse of `split`."""
+    def join(self, values: Sequence[torch.Tensor], shape: Shape) -> torch.Tensor:
+        """The stored tensor whose roles are `values`: the inverse of `split`."""
         import torch  # here, since the page reads the names of families without it
 
         if not self.roles:
-            (rows,) = parts
+            (rows,) = values
         elif self.grouped:
-            query, key, value = (part.unflatten(0, (shape.kv_heads, -1, shape.head_dim)) for part in parts)
+            query, key, value = (each.unflatten(0, (shape.kv_heads, -1, shape.head_dim)) for each in values)
             rows = torch.cat([query, key, value], dim=1).flatten(0, 2)
         else:
-            rows = torch.cat(tuple(parts), dim=int(self.stacked))
+            rows = torch.cat(tuple(values), dim=int(self.stacked))
         return rows.mT if self.transposed and rows.ndim > 1 else rows
 
     def take(self, stored: torch.Tensor, role: str, shape: Shape) -> torch.Tensor:

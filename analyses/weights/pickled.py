@@ -17,18 +17,18 @@ ZIP = b"PK\x03\x04"  # torch writes an archive since 1.6; what it wrote before c
 
 def headers(path: Path) -> dict[str, Header]:
     """Name → header of every tensor, in the order of the file."""
-    found: dict[str, Header] = {}
+    by_name: dict[str, Header] = {}
     first: dict[tuple[int, int], str] = {}  # (address, bytes) → the tensor that came first
     for name, tensor in _load(path).items():
         size = tensor.numel() * tensor.element_size()
         shares = first.setdefault((tensor.data_ptr(), size), name)
-        found[name] = Header(
+        by_name[name] = Header(
             shape=tuple(tensor.shape),
             dtype=str(tensor.dtype).removeprefix("torch."),
             bytes=size,
             shares=None if shares == name else shares,
         )
-    return found
+    return by_name
 
 
 def read(path: Path, name: str, part: tuple[slice | int, ...] = ()) -> torch.Tensor:

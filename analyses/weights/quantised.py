@@ -31,8 +31,8 @@ def quantised(config: Mapping[str, Any], headers: Mapping[str, Header]) -> str |
     fewer, or a matrix called `weight` of whole numbers.
     """
     for key in ("quantization_config", "compression_config"):
-        if isinstance(said := config.get(key), Mapping) and said:
-            return f"{said.get('quant_method', 'unknown method')}, says {key}"
+        if isinstance(settings := config.get(key), Mapping) and settings:
+            return f"{settings.get('quant_method', 'unknown method')}, says {key}"
     for name, header in headers.items():
         if mark := _MARK.search(name):
             return f"{MARKS[mark[1]]}, as tensor {name} shows"

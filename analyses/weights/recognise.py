@@ -43,14 +43,14 @@ def recognise(config: Mapping[str, Any], headers: Mapping[str, Header], folder: 
     record = architecture(config)
     if record is not None:
         return _fit(record, config, headers, folder)
-    found, misfits = _by_names(config, headers, folder)
+    matches, misfits = _by_names(config, headers, folder)
     model_type = config.get("model_type", "(none)")
     unknown = f"model_type '{model_type}' is not in the architecture table"
-    if len(found) == 1:
-        name = found[0].architecture.name
-        return replace(found[0], note=f"{unknown}; its names and shapes are those of {name}, as which it was read")
-    if found:
-        raise InputError(f"{folder}: {unknown} and fits {' and '.join(m.architecture.name for m in found)}; {ADVICE}")
+    if len(matches) == 1:
+        name = matches[0].architecture.name
+        return replace(matches[0], note=f"{unknown}; its names and shapes are those of {name}, as which it was read")
+    if matches:
+        raise InputError(f"{folder}: {unknown} and fits {' and '.join(m.architecture.name for m in matches)}; {ADVICE}")
     known = ", ".join(sorted({n for record in ARCHITECTURES if not record.refused for n in record.model_types}))
     nearest = min(misfits, key=lambda misfit: (misfit.missing, -misfit.found))
     raise InputError(f"{unknown} (known: {known}), and its names fit no record; nearest: {nearest}; {ADVICE}")
@@ -68,7 +68,7 @@ def _by_names(
     config: Mapping[str, Any], headers: Mapping[str, Header], folder: Path
 ) -> tuple[list[Match], list[_Misfit]]:
     """Records that describe the files exactly, but for those that read them alike; why the others do not."""
-    found: list[Match] = []
+    matches: list[Match] = []
     misfits: list[_Misfit] = []
     for model_type in dict.fromkeys(record.model_types[0] for record in ARCHITECTURES if record.by_name):
         try:
@@ -84,10 +84,10 @@ def _by_names(
             why = f"{lacking[0]} has no bias" if lacking else f"tensor {stray} has no role"
             misfits.append(_Misfit(f"as {record.name}: {why}", 1, len(match.places)))
             continue
-        alike = [other for other in found if _alike(record, other.architecture)]
+        alike = [other for other in matches if _alike(record, other.architecture)]
         best = max([*alike, match], key=lambda m: len(m.architecture.biases))  # promises most of what is there
-        found = [other for other in found if other not in alike] + [best]
-    return found, misfits
+        matches = [other for other in matches if other not in alike] + [best]
+    return matches, misfits
 
 
 def _alike(a: Architecture, b: Architecture) -> bool:
@@ -124,14 +124,15 @@ def _spellings(record: Architecture, role: str) -> list[Place]:
 def _prefix(record: Architecture, headers: Mapping[str, Header], folder: Path) -> str:
     """What stands before the base model's names: "model.", nothing, or whatever this checkpoint has."""
     firsts = tuple(place.at(0) for place in _spellings(record, "q_proj"))
-    found = {name[: -len(first)] for first in firsts for name in headers if name == first or name.endswith("." + first)}
-    missing = {prefix: _missing(record, headers, prefix) for prefix in sorted(found)}
+    ends = tuple("." + first for first in firsts)
+    prefixes = {name[: -len(end) + 1] for end in ends for name in headers if ("." + name).endswith(end)}
+    missing = {prefix: _missing(record, headers, prefix) for prefix in sorted(prefixes)}
     whole = [prefix for prefix, roles in missing.items() if not roles]
     if len(whole) == 1:
         return whole[0]
     if whole:
         raise InputError(f"{folder}: layers of a {record.name} model stand behind {' and '.join(map(repr, whole))}")
-    if not found:
+    if not prefixes:
         raise _Misfit(
             f"{folder}: no tensor {firsts[0]}, whatever its prefix; config and weights disagree", len(FAMILIES)
         )

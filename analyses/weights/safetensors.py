@@ -50,7 +50,7 @@ def as_file(tensors: Mapping[str, torch.Tensor]) -> list[bytes | memoryview]:
     tree, start, parts = {}, 0, []
     for name in names:
         value = tensors[name].contiguous()
-        dtype = next(own for own, known in DTYPES.items() if known == str(value.dtype).removeprefix("torch."))
+        dtype = next(stored for stored, known in DTYPES.items() if known == str(value.dtype).removeprefix("torch."))
         tree[name] = {"dtype": dtype, "shape": list(value.shape), "data_offsets": [start, start + value.nbytes]}
         parts.append(memoryview(value.flatten().view(torch.uint8).numpy()))
         start += value.nbytes

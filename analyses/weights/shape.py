@@ -70,10 +70,10 @@ def read_shape(
     """
 
     def number(size: str, default: int | None = None) -> int:
-        own = keys.get(size, KEYS[size])
-        if isinstance(own, int):
-            return own
-        names = (own,) if isinstance(own, str) else own
+        given = keys.get(size, KEYS[size])
+        if isinstance(given, int):
+            return given
+        names = (given,) if isinstance(given, str) else given
         value = next((config[name] for name in names if config.get(name) is not None), None)
         if value is None and not any(name in config for name in names):
             value = missing.get(size)

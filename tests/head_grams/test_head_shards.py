@@ -69,10 +69,10 @@ def test_pieces_measured_elsewhere_and_brought_back_as_bytes_give_the_record(che
     read, shape = head_grams.reader(checkpoint, device="cpu"), checkpoint.shape
     kept = {piece: save(to_tensors(measure_shard(read, piece, shape, seed=3))) for piece in reversed(pieces_of(shape))}
     monkeypatch.setattr(head_grams.analysis, "measure_shard", lambda *a, **k: pytest.fail("a piece was measured again"))
-    assert result(checkpoint, part=lambda piece: from_tensors(load(kept[piece]), piece, shape)) == whole
+    assert result(checkpoint, shard_of=lambda piece: from_tensors(load(kept[piece]), piece, shape)) == whole
 
 
 def test_a_piece_that_is_not_there_is_measured(checkpoint, large, monkeypatch):
     whole = result(checkpoint)
     monkeypatch.setattr(shards, "SHARD_WORK", 1)
-    assert result(checkpoint, part=lambda piece: None) == whole
+    assert result(checkpoint, shard_of=lambda piece: None) == whole

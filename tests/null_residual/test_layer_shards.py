@@ -72,5 +72,5 @@ def test_a_piece_written_and_read_back_is_the_piece(checkpoint, monkeypatch):
         piece = shards.measure_shard(checkpoint, layers, seed=3, device="cpu", spectra="exact")
         return shards.from_plain(json.loads(json.dumps(shards.to_plain(piece))))
 
-    joined = null_residual.measure(checkpoint, seed=3, device="cpu", part=through_json)
+    joined = null_residual.measure(checkpoint, seed=3, device="cpu", shard_of=through_json)
     assert plain(joined) == plain(whole)

@@ -138,7 +138,7 @@ def test_the_text_part_of_a_model_that_also_sees_is_read_and_its_tower_left_alon
 def test_what_could_be_several_families_is_refused(tmp_path):
     """Sequential Falcon with all its biases has the names of BLOOM, which counts positions otherwise."""
     folder = tiny_checkpoint(tmp_path, "falcon, sequential", tokenizer=False)
-    with pytest.raises(InputError, match=r"fits BLOOM and Falcon; add a record to analyses/architectures\.py"):
+    with pytest.raises(InputError, match=r"fits BLOOM and Falcon; add a record to analyses/weights/architectures\.py"):
         open_checkpoint(str(rewrite(folder, model_type=UNKNOWN)))
 
 
