@@ -1,1 +1,1 @@
-"""How fast and how lean are the analyses, against what this machine can do at all?"""
+"""The bench: time and memory of the analyses, against what this machine can do."""

@@ -1,4 +1,4 @@
-"""What can this machine do at all? Rates that no program on it exceeds, measured where the analyses run."""
+"""Rates that no program on this machine exceeds, measured where the analyses run."""
 
 import time
 from collections.abc import Callable

@@ -60,7 +60,7 @@ SIZES = {
 }
 
 
-def require_room(size: Size, folder: Path, *, available: int) -> None:
+def require_space(size: Size, folder: Path, *, available: int) -> None:
     """Raise InputError unless the checkpoint fits on the disk and its largest matrices into memory.
 
     available : bytes of memory.

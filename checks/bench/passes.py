@@ -1,4 +1,4 @@
-"""What do the probes of a forward pass add to the pass itself, in time and in memory?
+"""Time and memory that the probes of a forward pass add to the pass itself.
 
 The library's own class runs on random weights and random tokens, in as many sequences and of the
 lengths that the shipped text has for the reference model's tokenizer, or in one of 1,024 tokens. The

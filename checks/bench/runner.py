@@ -1,4 +1,4 @@
-"""Makes the checkpoints, measures ceilings and stages, each stage in a process of its own, and writes the table."""
+"""The bench from beginning to end: checkpoints, ceilings, stages in processes of their own, and the table."""
 
 import json
 import os
@@ -18,6 +18,7 @@ from analyses.records import write_bytes
 from checks.bench import ceilings, checkpoints, table
 from checks.bench.checkpoints import SIZES, Size
 from checks.bench.startup import start_up
+from checks.machine.environment import processor
 
 GROWING = ("null_residual, sampled", "head_grams")
 STAGES = (  # in the order of the table; named here, since `stages` is imported by the processes that run them
@@ -50,22 +51,22 @@ def bench(name: str, out: Path, *, say: Callable[[str], None]) -> str:
     """Measure at one of SIZES; writes bench.json and bench.md, returns the table."""
     size = SIZES[name]
     with tempfile.TemporaryDirectory(prefix="fathom-bench-") as temporary:
-        room = Path(temporary)
-        checkpoints.require_room(size, room, available=available_memory())
+        workspace = Path(temporary)
+        checkpoints.require_space(size, workspace, available=available_memory())
         say(f"writing a checkpoint of {size.entries * 2 / 1e9:.2f} GB")
-        folder = checkpoints.write(size, room / "model")
+        folder = checkpoints.write(size, workspace / "model")
         rates = ceilings.measure(sorted(folder.glob("*.safetensors")), side=min(ceilings.SIDE, 4 * size.hidden))
-        passed = checkpoints.write(replace(size, layers=PASSED), room / "passed")
+        passed = checkpoints.write(replace(size, layers=PASSED), workspace / "passed")
         stages = [_stage(stage, passed if stage.startswith("forward: ") else folder, say) for stage in STAGES]
         say("start-up")
-        stages += start_up(size, room)
+        stages += start_up(size, workspace)
         result = {
             "size": f"{name}: " + ", ".join(f"{key} {value}" for key, value in asdict(size).items()),
-            "machine": f"{machine()}, torch {torch.__version__}",
+            "machine": f"{os.cpu_count()} × {processor() or platform.machine()}, torch {torch.__version__}",
             "threads": torch.get_num_threads(),
             "rates": rates,
             "stages": stages,
-            "growth": _growth(size, folder, room, stages, say),
+            "growth": _growth(size, folder, workspace, stages, say),
         }
     text = table.render(result)
     write_bytes(out / "bench.json", (json.dumps(result, indent=1) + "\n").encode())
@@ -73,7 +74,9 @@ def bench(name: str, out: Path, *, say: Callable[[str], None]) -> str:
     return text
 
 
-def _growth(size: Size, folder: Path, room: Path, stages: list, say: Callable[[str], None]) -> list[dict[str, Any]]:
+def _growth(
+    size: Size, folder: Path, workspace: Path, stages: list, say: Callable[[str], None]
+) -> list[dict[str, Any]]:
     """Over layers in the same checkpoint, over the hidden size in shallow ones of their own."""
     full = {stage["stage"]: stage for stage in stages}
     grown = []
@@ -84,7 +87,7 @@ def _growth(size: Size, folder: Path, room: Path, stages: list, say: Callable[[s
         grown.append(full[name] | {"layers": size.layers, "hidden": size.hidden})
     for hidden in (size.hidden // 2, size.hidden * 2):
         shallow = replace(size.scaled(hidden), layers=min(SHALLOW, size.layers))
-        other = checkpoints.write(shallow, room / f"hidden-{hidden}")
+        other = checkpoints.write(shallow, workspace / f"hidden-{hidden}")
         grown += [_stage(name, other, say) | {"layers": shallow.layers, "hidden": hidden} for name in GROWING]
     return sorted(grown, key=lambda row: (row["stage"], row["hidden"], row["layers"]))
 
@@ -108,11 +111,3 @@ def available_memory() -> int:
         line = next(line for line in info.read_text().splitlines() if line.startswith("MemAvailable"))
         return int(line.split()[1]) * 1024
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def machine() -> str:
-    """The processor and how many of it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{os.cpu_count()} × {(names or [platform.machine()])[0]}"

@@ -1,4 +1,4 @@
-"""What is a stage of the bench: something timed, and what must be done for it."""
+"""A stage of the bench: something timed, and what must be done for it."""
 
 import resource
 import sys

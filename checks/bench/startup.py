@@ -17,12 +17,12 @@ REPEATS = 5
 MEASURED = ("--only", "null_residual,head_grams", "--spectra", "none", "--controls", "none")
 
 
-def start_up(size: Size, room: Path) -> list[dict[str, Any]]:
+def start_up(size: Size, out: Path) -> list[dict[str, Any]]:
     """Two rows of the table; the page is that of a model with so many layers and heads, but narrow."""
     narrow = replace(SIZES["tiny"], layers=size.layers, heads=size.heads, kv_heads=size.kv_heads)
-    folder = checkpoints.write(narrow, room / "narrow")
-    _fathom("measure", str(folder), *MEASURED, "--out", str(room / "records"), "--quiet")
-    (records,) = (room / "records").iterdir()
+    folder = checkpoints.write(narrow, out / "narrow")
+    _fathom("measure", str(folder), *MEASURED, "--out", str(out / "records"), "--quiet")
+    (records,) = (out / "records").iterdir()
     python = _seconds([sys.executable, "-c", "pass"])
     calls = {"start-up: fathom --help": ["--help"], "start-up: fathom report, from records": ["report", str(records)]}
     return [_row(name, _seconds([*FATHOM, *given]), python) for name, given in calls.items()]

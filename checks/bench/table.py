@@ -1,4 +1,4 @@
-"""The table: seconds, ratio to what must be done, peak memory, and how both grow."""
+"""The bench's table: seconds, ratio to what must be done, peak memory, and how both grow."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
@@ -21,8 +21,8 @@ def ratios(stage: Mapping[str, Any], rates: Mapping[str, float]) -> dict[str, fl
 
 def _of(floor: str, rate: str, count: int) -> str:
     words = rate.replace("_", " ")
-    own = "its own operations" if count > 1 and rate == "float64_products" else floor
-    return f"{own} at the rate of {words}"
+    work = "its own operations" if count > 1 and rate == "float64_products" else floor
+    return f"{work} at the rate of {words}"
 
 
 def rows(stages: Iterable[Mapping[str, Any]], rates: Mapping[str, float]) -> list[tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""What is a claim's pass worth? By class of claim, the models on which it ought to fail.
+"""The controls of each class of claim: the models on which its gate ought to fail.
 
 *Presence* must be missing from shuffled and from freshly initialised models; *absence* must be
 missed where the opposite was planted, also when the plant is seen in other coordinates; a

@@ -1,4 +1,4 @@
-"""What is each verdict worth? The same gates on models that ought to answer otherwise, or the same.
+"""The controls of every claim: the same gates on models that ought to answer otherwise, or the same.
 
 Every claim gets three answers beside its own: its class's control (`class_controls`), exact changes
 of coordinates and numerical noise (`stability`).

@@ -1,4 +1,4 @@
-"""Does an answer stay when what ought not to matter changes?
+"""Stability of an answer under changes that ought not to matter.
 
 *Noise*: precision, attention implementation, threads, seeds and windows of the text. *Coordinates*:
 exact changes of parameters, which leave the model's function alone.

@@ -1,4 +1,4 @@
-"""Is a claim about a schedule more than drift? The same gate on tracks that have no schedule.
+"""Tracks without a schedule, on which a claim about a schedule ought to fail.
 
 Two kinds of surrogate per track: its layers in random order, and random walks of the track's own
 steps with random signs. A track that merely wanders passes many a test for a trend. No model is

@@ -1,4 +1,4 @@
-"""On what were the numbers made? Machine, libraries and their switches, as far as they can move a last digit.
+"""Machine, libraries and their switches, as far as they can move a last digit of a number.
 
 Nothing here names a person, a host or a place on the disk.
 """
@@ -50,7 +50,7 @@ def machine() -> dict[str, Any]:
     """Processor, accelerator, linear algebra and threads."""
     facts: dict[str, Any] = {
         "system": platform.system(),
-        "processor": _processor(),
+        "processor": ", ".join(filter(None, (platform.machine(), processor()))),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "blas": f"torch: {_torch_blas()}; numpy: {_numpy_blas()}",
         "threads": torch.get_num_threads(),
@@ -74,11 +74,12 @@ def determinism() -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
+def processor() -> str | None:
+    """The processor's name, where the system says it."""
     listed = Path("/proc/cpuinfo")
     text = listed.read_text(errors="replace") if listed.exists() else ""
     named = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return f"{platform.machine()}, {named[1].strip()}" if named else platform.machine()
+    return named[1].strip() if named else None
 
 
 def _torch_blas() -> str:

@@ -1,4 +1,4 @@
-"""What determined the numbers: the model's files, the settings, the code, the environment.
+"""The manifest: what determined the numbers, which is files, settings, code and environment.
 
 `date` and `timings` are the only parts that differ between two runs of the same thing.
 """

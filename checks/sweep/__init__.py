@@ -1,7 +1,7 @@
 """Sweeps: many checkpoints, on this machine, on Slurm or on Dask, with nothing believed but what is on the disk.
 
 A *task* is one analysis of one checkpoint, known by the key of its record. An *element* is one checkpoint
-with all its tasks, or one piece of a large one: what one worker does in one go. The *driver* looks which records
+with all its tasks, or one shard of a large one: what one worker does in one go. The *driver* looks which records
 are missing, gives elements to an engine, waits, and looks again; only a record that is whole and has the right key is
 work done. All that driver and workers tell each other lies in files under OUT/.sweep, so either may die at any moment:
 
@@ -11,7 +11,7 @@ work done. All that driver and workers tell each other lies in files under OUT/.
     leases/ELEMENT.json      which process works on it; its age says whether that still lives
     failures/ELEMENT.N.json  what went wrong in attempt N, and whose attempts that uses up
     logs/                    what workers print
-    shards/ELEMENT/          a piece of a large checkpoint, until the record that is made of it is there
+    shards/ELEMENT/          a shard of a large checkpoint, until the record that is made of it is there
 
 The modules: `patterns` and `request` (what is asked for), `planning` (elements and keys), `plan` (how
 they lie on the disk), `done` (what is there), `lease` and `failures` (what processes tell each other), `worker` (one

@@ -1,4 +1,4 @@
-"""Is there room on a disk? Looked at before anything is put there."""
+"""Free space on a disk, looked at before anything is written there."""
 
 import errno
 import shutil

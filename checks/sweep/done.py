@@ -1,4 +1,4 @@
-"""Which of an element's records are there? The only evidence that work is done.
+"""Which records of an element are missing, and why: the only evidence that work is done.
 
 A record counts if it is whole, its checksum is its own, its key holds what the plan says, and the records
 that it was made from are those that lie beside it. What an engine says of a job counts nothing.
@@ -34,8 +34,8 @@ def missing(out: Path, element: Element) -> dict[str, str]:
             why[name] = f"another {' and '.join(parts)}"
         elif "error" in record:
             why[name] = record["error"]
-        elif again := [needed for needed in task.reads if needed in why]:
-            why[name] = f"it reads {' and '.join(again)}"
+        elif remade := [needed for needed in task.reads if needed in why]:
+            why[name] = f"it reads {' and '.join(remade)}"
         elif task.reads and record["key"]["inputs"] != _inputs({needed: found[needed] for needed in task.reads}):
             why[name] = "it was made from other records than lie beside it"
     if not why and not element.shard and not (folder / "manifest.json").exists():

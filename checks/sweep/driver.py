@@ -1,6 +1,6 @@
-"""The loop: what is missing is given to the engine, waited for, and looked at again.
+"""The driver's loop: what is missing is given to the engine, waited for, and looked at again.
 
-Where an element stands is read off the disk (`watched`), so a driver that was killed and started again knows what its
+Where an element stands is read off the disk (`element`), so a driver that was killed and started again knows what its
 predecessor knew. What a running one remembers beside that is only since when it has been waiting for a record to
 appear.
 """
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from checks.sweep import done, failures
 from checks.sweep.disk import lacking
-from checks.sweep.element import DONE, FIRST_LOOK, OVER, QUEUED, RUNNING, SETTLING, WAITING, Desk, Watched
+from checks.sweep.element import DONE, FIRST_LOOK, OVER, QUEUED, RUNNING, SETTLING, WAITING, ElementState, Shared
 from checks.sweep.engine import Busy, Engine, Job
 from checks.sweep.plan import Plan
 
@@ -22,101 +22,101 @@ class Driver:
     """Brings a plan to its end, as far as it can be brought."""
 
     def __init__(self, plan: Plan, engine: Engine, say: Callable[[str], None]):
-        self.desk = Desk(plan, engine, say)
-        self.watched = {element.id: Watched(element, self.desk) for element in plan.elements}
+        self.shared = Shared(plan, engine, say)
+        self.elements = {element.id: ElementState(element, self.shared) for element in plan.elements}
         self._asked = self._not_before = float("-inf")
 
     @property
     def full(self) -> str | None:
         """Why nothing more is submitted, if so."""
-        return self.desk.full
+        return self.shared.full
 
     def done(self) -> list[str]:
         """Ids of the elements that are done."""
-        return [id for id, watched in self.watched.items() if watched.state == DONE]
+        return [id for id, one in self.elements.items() if one.state == DONE]
 
     def look(self) -> None:
         """See what is there already; raises InputError for records of another schema version."""
-        for watched in self.watched.values():
-            done.require_our_schema(self.desk.plan.out, watched.element)
-        for failure in failures.read(self.desk.failures):
-            if failure.element in self.watched:
-                self.watched[failure.element].failures.append(failure)
-        for watched in self.watched.values():
-            watched.look()
-        self._forget_pieces()
+        for one in self.elements.values():
+            done.require_our_schema(self.shared.plan.out, one.element)
+        for failure in failures.read(self.shared.failures):
+            if failure.element in self.elements:
+                self.elements[failure.element].failures.append(failure)
+        for one in self.elements.values():
+            one.look()
+        self._forget_shards()
 
     def run(self, report: Callable[[], None] = lambda: None) -> None:
         """Until every element is done or given up, or nothing more can be started; reports now and then."""
         pause, reported = FIRST_LOOK, time.monotonic()
-        while open := [w for w in self.watched.values() if w.state not in OVER]:
+        while open := [w for w in self.elements.values() if w.state not in OVER]:
             before = [w.state for w in open]
             self._ask(open)
-            for watched in open:
-                if watched.state != WAITING:  # what waits for this driver changes by this driver alone
-                    watched.advance()
+            for one in open:
+                if one.state != WAITING:  # what waits for this driver changes by this driver alone
+                    one.advance()
             self._submit(open)
             if self.full and not any(w.state in (QUEUED, RUNNING, SETTLING) for w in open):
                 break
             if time.monotonic() - reported > REPORT:
                 report()
                 reported = time.monotonic()
-            pause = FIRST_LOOK if before != [w.state for w in open] else min(2 * pause, self.desk.engine.pause)
+            pause = FIRST_LOOK if before != [w.state for w in open] else min(2 * pause, self.shared.engine.pause)
             time.sleep(pause)
-        self._forget_pieces()
+        self._forget_shards()
 
     def stopped(self) -> None:
         """The user wants no more: what was running here is no failed attempt."""
-        for watched in self.watched.values():
-            watched.stopped()
+        for one in self.elements.values():
+            one.stopped()
 
-    def _forget_pieces(self) -> None:
+    def _forget_shards(self) -> None:
         """Those of a checkpoint that is done."""
-        for watched in self.watched.values():
-            for id in watched.element.after if watched.state == DONE else ():
-                self.watched[id].forget()
+        for one in self.elements.values():
+            for id in one.element.after if one.state == DONE else ():
+                self.elements[id].forget()
 
     # --- to the engine ----------------------------------------------------------------------------------------
 
-    def _ask(self, open: Sequence[Watched]) -> None:
+    def _ask(self, open: Sequence[ElementState]) -> None:
         """Ask the engine which jobs it has, now and then."""
-        engine = self.desk.engine
+        engine = self.shared.engine
         if engine.outlives and time.monotonic() - self._asked < min(LISTING, 10 * engine.pause):
             return
         self._asked = time.monotonic()
         sent = [w.sent() for w in open]
-        self.desk.hints = engine.alive([s["job"] for s in sent if s and s["engine"] == engine.name])
+        self.shared.hints = engine.alive([s["job"] for s in sent if s and s["engine"] == engine.name])
 
-    def _submit(self, open: Sequence[Watched]) -> None:
+    def _submit(self, open: Sequence[ElementState]) -> None:
         chosen = list(self._chosen(open))
         if not chosen or time.monotonic() < self._not_before:
             return
-        self.desk.full = self.full or lacking(self.desk.plan.out, 0, "a sweep")
+        self.shared.full = self.full or lacking(self.shared.plan.out, 0, "a sweep")
         if self.full:
             return
         jobs = []
-        for watched in chosen:
-            history = watched.history
+        for one in chosen:
+            history = one.history
             attempt = history.attempts + 1
-            jobs.append(Job(element=watched.element.id, attempt=attempt, memory=history.memory, time=history.time))
+            jobs.append(Job(element=one.element.id, attempt=attempt, memory=history.memory, time=history.time))
         try:
-            names = self.desk.engine.submit(jobs)
+            names = self.shared.engine.submit(jobs)
         except Busy as busy:
-            self.desk.say(f"{self.desk.engine.name}: {busy}; asking again")
+            self.shared.say(f"{self.shared.engine.name}: {busy}; asking again")
             self._not_before = time.monotonic() + LISTING
             return
         # A driver that dies right here starts these again. That costs a job each that finds nothing to do.
-        for watched, job, name in zip(chosen, jobs, names, strict=True):
-            watched.submitted(job.attempt, name)
+        for one, job, name in zip(chosen, jobs, names, strict=True):
+            one.submitted(job.attempt, name)
 
-    def _chosen(self, open: Sequence[Watched]) -> Iterator[Watched]:
+    def _chosen(self, open: Sequence[ElementState]) -> Iterator[ElementState]:
         """Elements to be submitted now: all that wait, or as many as the engine has room for."""
-        width = self.desk.engine.width
+        width = self.shared.engine.width
         busy = sum(w.weight for w in open if w.state in (QUEUED, RUNNING))
-        for watched in open:
-            if watched.state != WAITING or any(self.watched[id].state not in OVER for id in watched.element.after):
+        for one in open:
+            if one.state != WAITING or any(self.elements[id].state not in OVER for id in one.element.after):
                 continue
-            if width is not None and busy and busy + watched.weight > width:
+            if width is not None and busy and busy + one.weight > width:
                 return
-            busy += watched.weight
-            yield watched
+            busy += one.weight
+            yield one

@@ -1,4 +1,4 @@
-"""Where does an element stand, by what the disk and the engine say?
+"""Where an element of a sweep stands, by what the disk and the engine say.
 
     waiting → queued → running → settling → done, or waiting again, or failed
 
@@ -28,7 +28,7 @@ FIRST_LOOK = 0.05  # seconds between the first two looks of an element that sett
 
 
 @dataclass(slots=True)
-class Desk:
+class Shared:
     """What a driver's elements have in common."""
 
     plan: Plan
@@ -46,11 +46,11 @@ class Desk:
         return self.engine.outlives and sent["engine"] == self.engine.name
 
 
-class Watched:
+class ElementState:
     """An element, and what this driver remembers of it."""
 
-    def __init__(self, element: Element, desk: Desk):
-        self.element, self.desk = element, desk
+    def __init__(self, element: Element, shared: Shared):
+        self.element, self.shared = element, shared
         self.state = UNKNOWN
         self.failures: list[Failure] = []
         self._since: float | None = None  # when it began to settle
@@ -63,35 +63,35 @@ class Watched:
     @property
     def weight(self) -> int:
         """Workers' places that it takes on this machine: one that ran out of memory gets a neighbour's too."""
-        return min(self.history.memory, self.desk.engine.width or 1)
+        return min(self.history.memory, self.shared.engine.width or 1)
 
     def look(self) -> dict[str, str]:
         """What is missing of it; it is done if nothing is."""
-        missing = done.missing(self.desk.plan.out, self.element)
+        missing = done.missing(self.shared.plan.out, self.element)
         if not missing:
             if self.state != UNKNOWN:
-                self.desk.say(f"{self.element.source.given}: {self._what()}done")
+                self.shared.say(f"{self.element.source.given}: {self._what()}done")
             self.state = DONE
         return missing
 
     def forget(self) -> None:
-        """Nobody needs what it left any more: it is a piece, and the whole is there."""
+        """Nobody needs what it left any more: it is a shard, and the record made of it is there."""
         assert self.element.shard
         self.state = DONE
-        shutil.rmtree(self.element.folder(self.desk.plan.out), ignore_errors=True)
+        shutil.rmtree(self.element.folder(self.shared.plan.out), ignore_errors=True)
 
     def advance(self) -> None:
         """Bring `state` up to what the disk says."""
-        desk, held, sent = self.desk, self._held(), self.sent()
-        if held and (held.lives if held.lives is not None else desk.hints.get(held.facts["job"], False)):
+        shared, held, sent = self.shared, self._held(), self.sent()
+        if held and (held.lives if held.lives is not None else shared.hints.get(held.facts["job"], False)):
             self.state, self._since = RUNNING, None
             return
         tried = held.facts["attempt"] if held else 0
         waits = sent and sent["attempt"] > max(tried, self.history.attempts)
-        if waits and desk.hints.get(sent["job"], desk.outlives(sent)):
+        if waits and shared.hints.get(sent["job"], shared.outlives(sent)):
             self.state, self._since = QUEUED, None
             return
-        if waits and not desk.outlives(sent) and sent["driver"] != process.me():
+        if waits and not shared.outlives(sent) and sent["driver"] != process.me():
             waits = False  # it waited in a driver that is dead, and never began
         if not waits and (not held or tried <= self.history.attempts):
             self._decide()
@@ -106,20 +106,20 @@ class Watched:
 
     def submitted(self, attempt: int, job: str) -> None:
         """The engine has it."""
-        facts = {"attempt": attempt, "job": job, "engine": self.desk.engine.name, "driver": process.me()}
-        records.write_json(self.desk.plan.state / "submitted" / f"{self.element.id}.json", facts)
-        self.desk.hints[job] = True
+        facts = {"attempt": attempt, "job": job, "engine": self.shared.engine.name, "driver": process.me()}
+        records.write_json(self.shared.plan.state / "submitted" / f"{self.element.id}.json", facts)
+        self.shared.hints[job] = True
         self.state = QUEUED
 
     def sent(self) -> dict[str, Any] | None:
         """To which engine it was given last, by whichever driver."""
         try:
-            return records.read_json(self.desk.plan.state / "submitted" / f"{self.element.id}.json")
+            return records.read_json(self.shared.plan.state / "submitted" / f"{self.element.id}.json")
         except InputError:
             return None
 
     def _held(self) -> lease.Held | None:
-        return lease.read(self.desk.plan.state / "leases" / f"{self.element.id}.json")
+        return lease.read(self.shared.plan.state / "leases" / f"{self.element.id}.json")
 
     def _settle(self, facts: dict[str, Any]) -> None:
         """Its worker is gone: look for its records until patience is over, then count an attempt."""
@@ -128,16 +128,16 @@ class Watched:
             self.state, self._since, self._next_look = SETTLING, now, now
         if now < self._next_look:
             return
-        told = self._told(facts["attempt"])
+        reported = self._reported(facts["attempt"])
         missing = self.look()
         if not missing:
             return
-        if told:
+        if reported:
             self._decide()
-        elif now - self._since > self.desk.engine.patience:
+        elif now - self._since > self.shared.engine.patience:
             ended = "ended" in facts
             gone = "the worker ended" if ended else "the worker is gone"
-            kind = self.desk.engine.cause(facts["job"]) or ("killed" if "process" in facts and not ended else "lost")
+            kind = self.shared.engine.cause(facts["job"]) or ("killed" if "process" in facts and not ended else "lost")
             first, why = next(iter(missing.items()))
             self._fail(kind, f"{gone}, and {first} is missing: {why}{self._printed(facts)}", facts)
             self._decide()
@@ -146,22 +146,22 @@ class Watched:
 
     def _printed(self, facts: dict[str, Any]) -> str:
         """Where it said more than that it is gone."""
-        own = log_of(self.desk.plan.out, self.element.id, facts["attempt"])
-        there = [log for log in (own, self.desk.engine.log(facts["job"])) if log is not None and log.is_file()]
-        return next((f"; see {log}" for log in there if log.stat().st_size), "")
+        log = log_of(self.shared.plan.out, self.element.id, facts["attempt"])
+        logs = [path for path in (log, self.shared.engine.log(facts["job"])) if path is not None and path.is_file()]
+        return next((f"; see {path}" for path in logs if path.stat().st_size), "")
 
-    def _told(self, attempt: int) -> bool:
+    def _reported(self, attempt: int) -> bool:
         """Whether the worker said itself what went wrong."""
-        known = [f for f in failures.read_of(self.desk.failures, self.element.id) if f not in self.failures]
+        known = [f for f in failures.read_of(self.shared.failures, self.element.id) if f not in self.failures]
         self.failures += known
         for failure in known:
             self._tell(failure)
             if failure.kind == "disk":
-                self.desk.full = failure.message
+                self.shared.full = failure.message
         return any(failure.attempt == attempt for failure in self.failures)
 
     def _fail(self, kind: str, message: str, facts: dict[str, Any]) -> None:
-        missing = done.missing(self.desk.plan.out, self.element)
+        missing = done.missing(self.shared.plan.out, self.element)
         failure = Failure(
             element=self.element.id,
             attempt=facts["attempt"],
@@ -172,19 +172,19 @@ class Watched:
             job=facts["job"],
         )
         try:
-            failures.write(self.desk.failures, failure)
+            failures.write(self.shared.failures, failure)
         except records.CannotWrite as error:  # then it does not count either
-            self.desk.full = str(error)
+            self.shared.full = str(error)
             return
         self.failures.append(failure)
         self._tell(failure)
 
     def _tell(self, failure: Failure) -> None:
         attempt = f"{self._what()}attempt {failure.attempt} failed ({failure.kind})"
-        self.desk.say(f"{self.element.source.given}: {attempt}: {failure.message}")
+        self.shared.say(f"{self.element.source.given}: {attempt}: {failure.message}")
 
     def _what(self) -> str:
-        """Of a piece, which: "head_grams of layers 0 to 3, "."""
+        """Of a shard, which: "head_grams of layers 0 to 3, "."""
         shard = self.element.shard
         return f"{shard.analysis} of layers {shard.start} to {shard.stop - 1}, " if shard else ""
 

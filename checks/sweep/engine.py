@@ -1,4 +1,4 @@
-"""What the driver asks of an engine, which runs the workers: it starts them and is asked for hints, no more."""
+"""What the driver asks of an engine, which runs the workers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

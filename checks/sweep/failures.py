@@ -1,4 +1,4 @@
-"""What went wrong, in one small file an attempt, and what follows from it.
+"""Failures of a sweep: one small file an attempt, and what follows from it.
 
 | kind    | what happened                                        | tried again               | uses up an attempt |
 | ------- | ---------------------------------------------------- | ------------------------- | ------------------ |

@@ -1,4 +1,4 @@
-"""Who works on what, told by a file that its holder keeps young.
+"""Leases: files that say which process works on what, touched by their holder every few seconds.
 
 A holder touches its lease every BEAT seconds. A lease that nobody has touched for STALE seconds is
 nobody's, unless the process is seen to live. Ages are read off the clock of the file system: a file touched now
@@ -112,9 +112,9 @@ def take(path: Path, facts: Mapping[str, Any]) -> Lease | None:
     Two who find the same dead lease may both take it if they meet within an instant. Then both do the
     same work and the second to write finds the same bytes there.
     """
-    own = {**facts, "process": process.me(), "token": uuid.uuid4().hex}
-    temporary = path.with_name(f".{path.name}.{own['token']}.tmp")
-    records.write_json(temporary, own)
+    mine = {**facts, "process": process.me(), "token": uuid.uuid4().hex}
+    temporary = path.with_name(f".{path.name}.{mine['token']}.tmp")
+    records.write_json(temporary, mine)
     try:
         os.link(temporary, path)  # fails if there is one, on every file system
     except FileExistsError:
@@ -123,8 +123,8 @@ def take(path: Path, facts: Mapping[str, Any]) -> Lease | None:
             temporary.unlink()
             return None
         os.replace(temporary, path)
-        if records.read_json(path)["token"] != own["token"]:
+        if records.read_json(path)["token"] != mine["token"]:
             return None
     else:
         temporary.unlink()
-    return Lease(path, own)
+    return Lease(path, mine)

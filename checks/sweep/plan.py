@@ -1,4 +1,4 @@
-"""What is a sweep's plan, and how does it lie on the disk?
+"""A sweep's plan, and how it lies on the disk.
 
 A plan is made once, before anything runs (`planning`), and written down; driver, workers and readers of the state go
 by it.
@@ -28,7 +28,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
-    """A piece of one analysis of a checkpoint (`analyses.run.shards`)."""
+    """Some layers of one analysis of a checkpoint (`analyses.run.shards`)."""
 
     analysis: str
     start: int  # first layer
@@ -41,7 +41,7 @@ class Shard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Element:
-    """One checkpoint with all its tasks, or one piece of it: what one worker does in one go."""
+    """One checkpoint with all its tasks, or one shard of it: what one worker does in one go."""
 
     id: str
     source: Source
@@ -51,7 +51,7 @@ class Element:
     bytes: int | None  # of its files; None where only the hub knows
     hashes: Mapping[str, str]  # file name → sha256, of a folder
     shard: Shard | None = None  # None: a whole checkpoint
-    after: tuple[str, ...] = ()  # elements whose results it takes up: its pieces
+    after: tuple[str, ...] = ()  # elements whose results it takes up: its shards
 
     def folder(self, out: Path) -> Path:
         """Where its records lie."""
@@ -72,7 +72,7 @@ class Plan:
 
     @property
     def checkpoints(self) -> tuple[Element, ...]:
-        """Its elements without the pieces, which leave no record of their own."""
+        """Its elements without the shards, which leave no record of their own."""
         return tuple(element for element in self.elements if element.shard is None)
 
 

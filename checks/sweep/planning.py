@@ -55,7 +55,7 @@ def make(wanted: Sequence[Wanted], out: Path, *, threads: int, local: bool, comm
 
     Parameters
     ----------
-    split : make an element of each piece into which the headers divide an analysis of a checkpoint.
+    split : make an element of each shard into which the headers divide an analysis of a checkpoint.
     local : whether the workers run on this machine, so that its devices may be asked.
 
     Raises
@@ -132,7 +132,7 @@ def _tasks(source: Source, settings: Any, files: Mapping[str, str]) -> dict[str,
 
 
 def _shards(element: Element) -> Iterator[Element]:
-    """The pieces of a checkpoint's analyses as elements of their own; none of an analysis that is one piece."""
+    """The shards of a checkpoint's analyses as elements of their own; none of an analysis that is one shard."""
     from analyses.run.plan import assembled
     from analyses.run.shards import ANALYSES, pieces
     from analyses.weights import hub

@@ -1,4 +1,4 @@
-"""Fetch what lies on the hub into the hub's cache here, for workers without a network."""
+"""Checkpoints fetched into the hub's cache here, for workers without a network."""
 
 import os
 from collections.abc import Callable, Iterable

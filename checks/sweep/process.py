@@ -1,4 +1,4 @@
-"""Does a process that wrote a file still live?
+"""Whether a process that wrote a file is still alive.
 
 A process is known by its machine, its number and its start, since numbers are used again. Of a process
 elsewhere nothing can be said from here; its lease then has to speak.

@@ -1,4 +1,4 @@
-"""How far is a sweep? Read off the disk, so from any shell and whoever drives it.
+"""How far a sweep is, read off the disk, so from any shell and whoever drives it.
 
 One line a model, which is a series of revisions where there is one. What is counted are records.
 """

@@ -1,4 +1,4 @@
-"""What is asked for: models with their options, from the command line and from a sweep file.
+"""The request of a sweep: models with their options, from the command line and from a sweep file.
 
     models = ["EleutherAI/pythia-160m@step{0,1,2,4}", "path/to/steps/step*"]
     only = ["null_residual", "head_grams"]      # any option of `fathom measure`, as it is spelled there

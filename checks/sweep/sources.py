@@ -1,4 +1,4 @@
-"""Which checkpoint does a source name, to the last byte?
+"""The checkpoint that a source names, to the last byte.
 
 A revision of the hub is resolved to its commit once, when the sweep is planned: a branch that moves during
 the sweep does not move the sweep. One request lists all revisions of a repository. Without a network the

@@ -1,4 +1,4 @@
-"""A checkpoint near its worker: copied once per machine, checked, and removed when nobody needs it.
+"""A checkpoint copied to a disk of its worker's machine: once, checked, and removed when nobody needs it.
 
 Without a stage a worker reads where the checkpoint lies, and what is on the hub comes through the hub's own
 cache. With one (a folder on the machine's own disk), the first worker of a machine copies, under a lock of
@@ -55,7 +55,7 @@ def staged(element: Element, stage: Path | None) -> Iterator[Path]:
     finally:
         with _lock(copy):
             mine.unlink(missing_ok=True)
-            if not element.shard and not _used(users):  # of one piece, the next may come; `clear` makes room
+            if not element.shard and not _used(users):  # of one shard, the next may come; `clear` makes room
                 shutil.rmtree(copy)
 
 

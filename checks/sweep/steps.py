@@ -1,4 +1,4 @@
-"""How do claims fare over training? One page over the checkpoints of a series that are steps of one training.
+"""Claims over training: one page over the checkpoints of a series that are steps of one training.
 
 Every number that a claim is decided by, drawn over the steps with its interval and its limit; the mark says the
 verdict. Steps that hold the very same tensors are named: public series have served one checkpoint under many names.
@@ -36,18 +36,18 @@ def write(plan: Plan) -> Path | None:
 
 def facts(plan: Plan) -> dict[str, dict[str, float | str]]:
     """Folder's name → what the index says of it beside its verdicts: its step, and whose tensors it repeats."""
-    told: dict[str, dict[str, float | str]] = {}
+    facts_of: dict[str, dict[str, float | str]] = {}
     seen: dict[str, str] = {}
     for element in plan.checkpoints:
-        own: dict[str, float | str] = {}
+        row: dict[str, float | str] = {}
         if element.source.step is not None:
-            own["step"] = element.source.step
+            row["step"] = element.source.step
         if content := _content(plan.out / element.source.slug):
             if content in seen:
-                own["content"] = f"as {seen[content]}"
+                row["content"] = f"as {seen[content]}"
             seen.setdefault(content, _short(element))
-        told[element.source.slug] = own
-    return told
+        facts_of[element.source.slug] = row
+    return facts_of
 
 
 def _short(element: Element) -> str:

@@ -93,9 +93,9 @@ def _panel(claim: str, finding: Mapping[str, Any], steps: Sequence[Step], track:
         mine = [i for i, step in enumerate(steps) if claim in step.claims and step.claims[claim]["verdict"] == verdict]
         tips = [f"step {number(at[i])}: {number(values[i])} {unit}, {verdict}" for i in mine]
         plot.points([xs[i] for i in mine], [values[i] for i in mine], "s0", shape=shape, tips=tips)
-    there = [value for value in values if value is not None]
-    told = f"limit {SYMBOLS[finding['comparator']]} {number(limit)}; " if limit is not None else ""
-    desc = f"{told}from {number(there[0])} at the first step that has it to {number(there[-1])} at the last."
+    present = [value for value in values if value is not None]
+    of_limit = f"limit {SYMBOLS[finding['comparator']]} {number(limit)}; " if limit is not None else ""
+    desc = f"{of_limit}from {number(present[0])} at the first step that has it to {number(present[-1])} at the last."
     return plot.panel(f"{claim}: {finding['quantity']}", desc)
 
 

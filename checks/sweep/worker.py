@@ -1,4 +1,4 @@
-"""One element: measure one checkpoint, and tell the disk how it went.
+"""A worker: measures one element, and writes down how it went.
 
 Runs in a process of its own, started by whichever engine. What it imports here is what costs seconds to
 import, so that a process forked from one that has imported this module starts at once.
@@ -51,8 +51,8 @@ def work(out: Path, id: str, attempt: int, engine: str, job: str, stage: Path | 
     start = time.monotonic()
     with held:
         try:
-            told = _attempt(out, element, stage, plan.log_of(out, id, attempt))
-            for kind, message, names in told:
+            wrong = _attempt(out, element, stage, plan.log_of(out, id, attempt))
+            for kind, message, names in wrong:
                 ids = tuple(element.tasks[name].id for name in names if name in element.tasks)
                 failures.write(state / "failures", Failure(kind=kind, message=message, tasks=ids, **facts))
             held.end(seconds=round(time.monotonic() - start, 3))
@@ -89,7 +89,7 @@ def _measure(out: Path, element: Element, stage: Path | None, say: Callable[[str
         opened = dataclasses.replace(open_checkpoint(str(folder)), name=source.name, revision=source.commit)
         settings = plan.settings_of(element)
         if element.shard:
-            _make_piece(opened, out, element, settings)
+            _make_shard(opened, out, element, settings)
             return {}
         parts = _parts(out, element, opened, settings)
         measured = measure_checkpoint(opened, element.folder(out), settings, say=say, parts=parts)
@@ -97,16 +97,16 @@ def _measure(out: Path, element: Element, stage: Path | None, say: Callable[[str
     return measured.failures
 
 
-def _make_piece(checkpoint: Checkpoint, out: Path, element: Element, settings: Settings) -> None:
-    """Measure the piece that the element is."""
+def _make_shard(checkpoint: Checkpoint, out: Path, element: Element, settings: Settings) -> None:
+    """Measure the shard that the element is."""
     name, layers = element.shard.analysis, element.shard.layers
     tree, tensors = shards.make(name, checkpoint, layers, settings)
     record = {
         "schema_version": records.SCHEMA_VERSION,
         "analysis": name,
         "model": checkpoint.name,
-        "absent": {"piece.*": "its reason stands in the record that is made of the pieces"},
-        "piece": tree,
+        "absent": {"shard.*": "its reason stands in the record that is made of the shards"},
+        "shard": tree,
     }
     path, arrays = element.folder(out) / f"{name}.json", as_file(tensors) if tensors else ()
     records.write_record(path, record, key=element.tasks[name].key, arrays=arrays)
@@ -115,7 +115,7 @@ def _make_piece(checkpoint: Checkpoint, out: Path, element: Element, settings: S
 def _parts(
     out: Path, element: Element, checkpoint: Checkpoint, settings: Settings
 ) -> dict[str, Callable[[range], Any]]:
-    """Analysis → its pieces that were made by other workers; None for one that is not there."""
+    """Analysis → its shards that were made by other workers; None for one that is not there."""
     after = [plan.read_element(out, id) for id in element.after]
     made = {(shard.shard.analysis, shard.shard.layers): shard for shard in after}
 
@@ -125,7 +125,7 @@ def _parts(
             return None
         path = shard.folder(out) / f"{name}.json"
         record, arrays = records.read_record(path), path.with_suffix(".safetensors")
-        stored = record["piece"], load_file(arrays) if "arrays" in record else {}
+        stored = record["shard"], load_file(arrays) if "arrays" in record else {}
         return shards.restore(name, checkpoint, layers, settings, stored)
 
     return {name: partial(part, name) for name in shards.ANALYSES}
@@ -137,10 +137,10 @@ def _require_class(element: Element) -> None:
     text = load_calibration(settings.calibration)
     named = SimpleNamespace(name=element.source.name, revision=element.source.commit)
     for name, task in element.tasks.items():
-        own = keys.key_of(named, name, settings, text, {})
+        key = keys.key_of(named, name, settings, text, {})
         for part in OURS:
-            if own[part] != task.key[part]:
+            if key[part] != task.key[part]:
                 raise _OtherClass(
-                    f"{part} of {name}: {own[part]} here, {task.key[part]} when the sweep was planned; "
+                    f"{part} of {name}: {key[part]} here, {task.key[part]} when the sweep was planned; "
                     "one sweep is of one class, start it again"
                 )

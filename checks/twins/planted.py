@@ -1,4 +1,4 @@
-"""Twins with an effect of a stated size put in: what must a claim of absence not overlook?
+"""Twins with an effect of a stated size planted, which a claim of absence must not overlook.
 
 A gate that says "there is nothing" is worth something only if it fails on a model that has it.
 Effects that tie a layer to the one before are planted down the chain, into the twin's own layer
@@ -107,16 +107,16 @@ def _chained(link: Link, twin: TwinCheckpoint, role: Role, value: torch.Tensor) 
     return matrix
 
 
-def _mix(before: torch.Tensor, own: torch.Tensor, *, cos: float) -> torch.Tensor:
-    """`own` turned towards `before` until their cosine is `cos`, its norm kept; any equal shapes."""
-    norm, norm_before = torch.linalg.vector_norm(own), torch.linalg.vector_norm(before)
+def _mix(before: torch.Tensor, after: torch.Tensor, *, cos: float) -> torch.Tensor:
+    """`after` turned towards `before` until their cosine is `cos`, its norm kept; any equal shapes."""
+    norm, norm_before = torch.linalg.vector_norm(after), torch.linalg.vector_norm(before)
     if norm == 0 or norm_before == 0:
-        return own
+        return after
     towards = before / norm_before
-    rest = own / norm
+    rest = after / norm
     rest = rest - (rest * towards).sum() * towards
     if (length := torch.linalg.vector_norm(rest)) < PARALLEL:
-        return own
+        return after
     rest = rest / length
     rest = rest - (rest * towards).sum() * towards  # twice is enough, also for nearly parallel matrices
     return norm * (cos * towards + math.sqrt(1 - cos**2) * rest)
@@ -148,12 +148,12 @@ def _largest(matrix: torch.Tensor, keep: float) -> torch.Tensor:
     return (u[:, :kept] * sigma[:kept]) @ vt[:kept]
 
 
-def _truncate_difference(before: torch.Tensor, own: torch.Tensor, *, keep: float) -> torch.Tensor:
-    norm, norm_before = torch.linalg.vector_norm(own), torch.linalg.vector_norm(before)
+def _truncate_difference(before: torch.Tensor, after: torch.Tensor, *, keep: float) -> torch.Tensor:
+    norm, norm_before = torch.linalg.vector_norm(after), torch.linalg.vector_norm(before)
     if norm == 0 or norm_before == 0:
-        return own
+        return after
     towards = before / norm_before
-    part = _largest(own / norm - towards, keep)
+    part = _largest(after / norm - towards, keep)
     if torch.linalg.vector_norm(part) < PARALLEL:
-        return own
+        return after
     return norm * (towards - 2 * (towards * part).sum() / part.square().sum() * part)

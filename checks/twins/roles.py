@@ -1,4 +1,4 @@
-"""Which part of the model does the tensor of this name belong to?
+"""The part of the model that a tensor belongs to, by its name.
 
 The analyses go from a family and a layer to a name; whoever changes a model goes the other way,
 and needs the parts that no analysis reads: embedding, head, final gain, biases.
@@ -67,8 +67,8 @@ def _tails(name: str) -> tuple[str, ...]:
 
 def unknown_tensors(checkpoint: Checkpoint) -> list[str]:
     """Names of stored parameters of the decoder without a role, in order."""
-    told = (n for n in sorted(checkpoint.files) if not BUFFERS.search(n) and not TOWERS.search(n))
-    return [name for name in told if not roles_of(checkpoint, name)]
+    names = (n for n in sorted(checkpoint.files) if not BUFFERS.search(n) and not TOWERS.search(n))
+    return [name for name in names if not roles_of(checkpoint, name)]
 
 
 def is_tied(checkpoint: Checkpoint) -> bool:

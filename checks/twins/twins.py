@@ -1,4 +1,4 @@
-"""Models with one property destroyed: what must a claim about trained weights not say of these?
+"""Models with one property destroyed, of which a claim about trained weights must not hold.
 
 A twin is a checkpoint whose tensors are a pure function of another checkpoint's tensors, a seed
 and the tensor's name. It is never a second copy on disk: each tensor is made when it is asked for,

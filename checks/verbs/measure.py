@@ -97,8 +97,8 @@ def _control(measured: Measured, wanted: str, arguments: argparse.Namespace) -> 
     rests_on = {"records": checksums(found), "code": keys.code("checks.controls.run")}
     parts = {"all": PARTS, "none": ()}.get(wanted, (wanted,))
     say = options.say(arguments)
-    there = read_json(path) if path.exists() else {}
-    if there and {name: there.get(name) for name in rests_on} == rests_on and set(parts) <= set(there["parts"]):
+    known = read_json(path) if path.exists() else {}
+    if known and {name: known.get(name) for name in rests_on} == rests_on and set(parts) <= set(known["parts"]):
         say(f"{measured.checkpoint.name}: controls are up to date")
         return None
     path.unlink(missing_ok=True)

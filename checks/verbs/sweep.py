@@ -31,7 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     pattern = "folder, hub id, id@revision, a pattern such as id@step{0,1,2} or steps/step*, or a sweep file FILE.toml"
     parser.add_argument("models", nargs="*", metavar="MODEL", help=pattern)
     parser.add_argument("--status", action="store_true", help="say how far the sweep into --out is, and exit")
-    split = "measure the layers and the heads of a large checkpoint in pieces, each by a worker of its own"
+    split = "measure the layers and the heads of a large checkpoint in shards, each by a worker of its own"
     parser.add_argument("--split", action="store_true", help=split)
     parser.add_argument("--retry", action="store_true", help="give what was given up new attempts")
     parser.add_argument("--engine", default="local", metavar="|".join(ENGINES), help="who runs the work")
@@ -177,12 +177,12 @@ def _finish(made: Plan, full: str | None, arguments: argparse.Namespace) -> int:
     say: Callable[[str], None] = options.say(arguments)
     code = OK
     folders = [element.folder(made.out) for element in made.checkpoints]
-    there = [folder for folder in folders if (folder / "manifest.json").exists()]
-    if there:
+    measured = [folder for folder in folders if (folder / "manifest.json").exists()]
+    if measured:
         quiet = argparse.Namespace(quiet=True, strict=arguments.strict)
-        code = report_all(there, there, quiet)
+        code = report_all(measured, measured, quiet)
         facts, names = steps.facts(made), {element.source.slug: element.source.short for element in made.elements}
-        index = [Indexed(folder=f, name=names[f.name], facts=facts[f.name]) for f in there]
+        index = [Indexed(folder=f, name=names[f.name], facts=facts[f.name]) for f in measured]
         write_bytes(made.out / "index.html", render_index(index, made.out).encode(errors="replace"))
         say(f"index: {made.out / 'index.html'}")
         if page := steps.write(made):
@@ -192,8 +192,8 @@ def _finish(made: Plan, full: str | None, arguments: argparse.Namespace) -> int:
         say(line)
     if now.complete:
         return code
-    again = " --retry" if now.given_up and not full else ""
+    retry = " --retry" if now.given_up and not full else ""
     if full:
         print(f"fathom: stopped, the disk is full: {full}", file=sys.stderr)
-    print(f"fathom: {now.all - now.done} of {now.all} records are missing; {made.command}{again}", file=sys.stderr)
+    print(f"fathom: {now.all - now.done} of {now.all} records are missing; {made.command}{retry}", file=sys.stderr)
     return INCOMPLETE

@@ -1,4 +1,4 @@
-"""`fathom verify`: does a recorded result come out again?"""
+"""`fathom verify`: measure a recorded result again and compare number by number."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     from checks.report.junit import junit
     from checks.report.markdown import summary
     from checks.report.verification import cases, lines
-    from checks.verify.remeasure import again
+    from checks.verify.remeasure import remeasure
     from checks.verify.results import model_of, received, subset
     from checks.verify.verify import plain, verify
 
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
             model = arguments.model or model_of(recorded.manifest)
             say = options.say(arguments)
             say(f"measuring {', '.join(names)} again")
-            found = again(recorded, model, out, names=names, calibration=arguments.calibration, say=say)
+            found = remeasure(recorded, model, out, names=names, calibration=arguments.calibration, say=say)
         verification = verify(recorded, found, names=names)
     for line in lines(verification):
         if not arguments.quiet:

@@ -1,1 +1,1 @@
-"""Does a number come again?"""
+"""Recorded results measured again, compared, and accepted."""

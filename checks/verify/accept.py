@@ -47,16 +47,16 @@ def slim(judged: Mapping[str, Any]) -> dict[str, Any]:
 
 def changes(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> list[str]:
     """Metrics and verdicts that differ between two recorded results, old and new value in one line each."""
-    told = []
+    lines = []
     for name in registry.NAMES:
         old, new = (json.loads(files.get(f"{name}.json", b"{}")).get("metrics", {}) for files in (before, after))
         for metric in sorted({*old, *new}):
             one, other = (metrics.get(metric, {}).get("value") for metrics in (old, new))
             if one != other:
-                told.append(f"{name}.{metric}: {_number(one)} → {_number(other)}")
+                lines.append(f"{name}.{metric}: {_number(one)} → {_number(other)}")
     old, new = (_words(json.loads(files.get("gates.json", b"{}"))) for files in (before, after))
-    told += [f"{id}: {old.get(id, 'none')} → {new.get(id, 'none')}" for id in new if old.get(id) != new[id]]
-    return told
+    lines += [f"{id}: {old.get(id, 'none')} → {new.get(id, 'none')}" for id in new if old.get(id) != new[id]]
+    return lines
 
 
 def accept(folder: Path, recorded: Path, *, reason: str, tolerances: Mapping[str, Any]) -> list[str]:
@@ -83,7 +83,7 @@ def accept(folder: Path, recorded: Path, *, reason: str, tolerances: Mapping[str
         new = {name: _written(tree) for name, tree in files.items()}
         commit = result.manifest.get("source", {}).get("commit", "unknown")
     old = recorded_files(recorded)
-    told = changes(old, new)
+    changed = changes(old, new)
     if _results(old) == _results(new):
         raise InputError(f"{recorded.name}: the recorded result is this one already; nothing to accept")
     for name in old.keys() - new.keys():
@@ -94,13 +94,13 @@ def accept(folder: Path, recorded: Path, *, reason: str, tolerances: Mapping[str
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "reason": reason.strip(),
         "commit": commit,
-        "changed": told,
+        "changed": changed,
         "files": {name: hashlib.sha256(data).hexdigest() for name, data in sorted(new.items())},
     }
     log = recorded / LOG
     history = log.read_bytes() if log.exists() else b""
     records.write_bytes(log, history + records.canonical(entry) + b"\n")
-    return told
+    return changed
 
 
 def _results(files: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""Two runs beside each other: what newly fails, what is mended, what moved, and what cannot be compared, and why.
+"""Two runs compared: what newly fails, what is mended, what moved, and what cannot be compared, and why.
 
 A claim is compared only where both runs asked the same question of the same model: the keys of their
 records say so. A difference between two models is a finding, not a regression, so their verdicts and
@@ -103,13 +103,13 @@ def compare(a: Side, b: Side) -> list[Pair]:
 
 def differences(a: Side, b: Side) -> list[tuple[str, str, str]]:
     """(part, value in A, value in B) of everything in which the keys of the two runs' records differ."""
-    told: dict[str, tuple[str, str]] = {}
+    values: dict[str, tuple[str, str]] = {}
     for name in registry.NAMES:
         left, right = (side.found.get(name, {}).get("key", {}) for side in (a, b))
         for part in dict.fromkeys([*left, *right]):
             if part not in ("inputs", "model") and left and right and left.get(part) != right.get(part):
-                told.setdefault(part, (str(left.get(part, "–")), str(right.get(part, "–"))))
-    return [(part.replace("_", " "), *values) for part, values in told.items()]
+                values.setdefault(part, (str(left.get(part, "–")), str(right.get(part, "–"))))
+    return [(part.replace("_", " "), *pair) for part, pair in values.items()]
 
 
 def metrics(a: Side, b: Side, analysis: str) -> list[Leaf]:

@@ -1,4 +1,4 @@
-"""Have directions come out again? A singular vector is one up to its sign, and a near tie only up to its plane.
+"""Stored directions compared: a singular vector up to its sign, a near tie up to its plane.
 
 Vectors are compared by the angle between lines, never entry by entry. Where two singular values lie so
 close that rounding may turn their vectors into each other, the space that they span is compared by its
@@ -39,8 +39,8 @@ def angles(recorded: np.ndarray, found: np.ndarray, values: np.ndarray | None) -
     """
     largest, where, compared, left_out = 0.0, (), 0, 0
     for at in np.ndindex(recorded.shape[:-2]):
-        own = None if values is None else values[at]
-        for space in spaces(own, recorded.shape[-2]):
+        singular = None if values is None else values[at]
+        for space in spaces(singular, recorded.shape[-2]):
             if space is None:
                 left_out += 1
                 continue

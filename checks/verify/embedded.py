@@ -1,4 +1,4 @@
-"""What a page carries with it: its records, so that somebody who has only the page can check it.
+"""The records that a page carries, so that somebody who has only the page can check it.
 
 Each file is gzipped into a `data:` link, which any browser saves without a network or a script, and
 which `extract` reads again. Where the files do not fit beside the page, long arrays of numbers are
@@ -63,8 +63,8 @@ def extract(page: Path) -> dict[str, bytes]:
     return found
 
 
-def carry(files: Mapping[str, bytes], room: int) -> dict[str, Carried]:
-    """Links for these files that fill at most `room` bytes of a page, as far as leaving out arrays can do it."""
+def carry(files: Mapping[str, bytes], size: int) -> dict[str, Carried]:
+    """Links for these files that fill at most `size` bytes of a page, as far as leaving out arrays can do it."""
     trees = {name: tree for name, data in files.items() if "metrics" in (tree := json.loads(data))}
     waiting = sorted(
         ((cost, name, path) for name, tree in trees.items() for path, cost in _arrays(tree).items()), reverse=True
@@ -72,7 +72,7 @@ def carry(files: Mapping[str, bytes], room: int) -> dict[str, Carried]:
     left_out: dict[str, list[str]] = {}
     links: dict[str, str] = {}
     # What cannot fit however well it packs is left out before anything is packed.
-    excess, stale = BEST * sum(cost for cost, _, _ in waiting) - room, set(files)
+    excess, stale = BEST * sum(cost for cost, _, _ in waiting) - size, set(files)
     repeated = {"controls.json", "gates.json"} <= set(files)
     contents = dict(files)
     while stale:
@@ -88,7 +88,7 @@ def carry(files: Mapping[str, bytes], room: int) -> dict[str, Carried]:
             excess -= cost
         contents |= {name: _written(trees[name]) for name in stale if name in left_out and name in trees}
         links |= {name: embed(name, contents[name]) for name in stale}
-        excess, stale = sum(map(len, links.values())) - room, set()
+        excess, stale = sum(map(len, links.values())) - size, set()
         if excess > 0 and (repeated or waiting):
             stale.add("gates.json" if repeated else waiting[0][1])
     return {
@@ -150,11 +150,11 @@ def _drop(tree: dict[str, Any], path: Keys) -> str:
     *above, last = path
     count, pattern = 0, ".".join(path)
     for holder in _holders(tree, above):
-        for place in range(len(holder)) if last == "*" else [last]:
-            count += _length(holder[place])
-            holder[place] = None
-    said = f"{count:,} numbers left out of the page for their size; {tree['analysis']}.json has them"
-    tree["absent"] = tree["absent"] | {pattern: said}
+        for index in range(len(holder)) if last == "*" else [last]:
+            count += _length(holder[index])
+            holder[index] = None
+    reason = f"{count:,} numbers left out of the page for their size; {tree['analysis']}.json has them"
+    tree["absent"] = tree["absent"] | {pattern: reason}
     tree["shortened"] = sorted([*tree.get("shortened", ()), pattern])
     return f"{pattern} ({count:,} numbers)"
 

@@ -11,7 +11,7 @@ from checks.verify import comparable
 from checks.verify.results import Result
 
 
-def again(
+def remeasure(
     result: Result,
     model: str,
     out: Path,
@@ -80,10 +80,10 @@ def settings_of(
     from analyses.forward.inputs import Settings
 
     recorded = manifest["settings"]
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     layers, families = recorded.get("layers", "all"), recorded.get("families", "all")
     settings = {
-        "device": recorded["device"] if there[recorded["device"]] else "cpu",
+        "device": recorded["device"] if available[recorded["device"]] else "cpu",
         "dtype": recorded["dtype"],
         "attention": recorded["attention"],
         "seed": recorded["seed"],

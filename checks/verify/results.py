@@ -1,4 +1,4 @@
-"""What was received: a folder of results, a page that carries them, or what ships with the project."""
+"""A received result: a folder of records, a page that carries them, or what ships with the project."""
 
 import hashlib
 import json
@@ -102,8 +102,8 @@ def subset(manifest: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]
     times = manifest.get("timings", {})
 
     def cost(chosen: set[str]) -> float:
-        own = sum(times.get(name, 0.0) for name in chosen)
-        return own + (times.get("forward", 0.0) if registry.FORWARD & chosen else 0.0)
+        seconds = sum(times.get(name, 0.0) for name in chosen)
+        return seconds + (times.get("forward", 0.0) if registry.FORWARD & chosen else 0.0)
 
     chosen: set[str] = set()
     whole = cost(set(names))

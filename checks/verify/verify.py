@@ -1,4 +1,4 @@
-"""Does a received result come out again? Not whether a finding holds: whether its numbers are what the model gives.
+"""A received result held against a new measurement: whether its numbers are what the model gives.
 
 First the inputs are compared: other weights, another text or another precision make another question,
 and its numbers are not comparable, whatever they are. Then the model is measured again with the
@@ -92,21 +92,21 @@ def _answer(name: str, recorded: Result, found: Result, measured: Mapping[str, A
     for side, record in (("recorded", old), ("measured", new)):
         for word in ("error", "skipped"):
             if word in record and old.get(word) != new.get(word):
-                told = f"the {side} analysis was {'not run' if word == 'skipped' else 'broken off'}: {record[word]}"
-                return _no(name, "missing", [], told, environment)
+                why = f"the {side} analysis was {'not run' if word == 'skipped' else 'broken off'}: {record[word]}"
+                return _no(name, "missing", [], why, environment)
     same_model = measured.get("tensors") == found.manifest["tensors"]
     leaves = compare(old, new, tolerance_of(measured, name, old, same_model=same_model))
     leaves += _arrays(name, recorded.folder, found.folder, old, new)
     counts = {word: sum(leaf.status == word for leaf in leaves) for word in ("identical", "within tolerance")}
     counts |= {word: sum(leaf.status == word for leaf in leaves) for word in ("drifted", "missing")}
     rest = [leaf for leaf in leaves if leaf.status != "identical"]
-    told = []
+    notes = []
     if old.get("shortened") and old.get("checksum") != new["checksum"]:
-        told.append(f"{len(old['shortened'])} arrays that the recorded copy lacks were not compared")
+        notes.append(f"{len(old['shortened'])} arrays that the recorded copy lacks were not compared")
     if old.get("arrays") and old["arrays"] != new.get("arrays") and not _has_arrays(recorded.folder, old):
-        told.append("the recorded directions are not here to be compared")
+        notes.append("the recorded directions are not here to be compared")
     if old.get("checksum") == new["checksum"]:
-        told.append("the records are the same to the last byte")
+        notes.append("the records are the same to the last byte")
     return Answer(
         analysis=name,
         status=status(leaves) if leaves else "identical",
@@ -115,7 +115,7 @@ def _answer(name: str, recorded: Result, found: Result, measured: Mapping[str, A
         environment=environment,
         worst=worst(leaves),
         leaves=_ranked(rest)[:NAMED],
-        notes=told,
+        notes=notes,
     )
 
 
@@ -150,8 +150,8 @@ def _arrays(name: str, then: Path, now: Path, old: Mapping[str, Any], new: Mappi
     for key in sorted({*files[0], *files[1]}):
         one, other = files[0].get(key), files[1].get(key)
         if one is None or other is None or one.shape != other.shape:
-            told = [None if a is None else str(a.shape) for a in (one, other)]
-            leaves.append(_direction(key, "missing", *told, None, 0.0))
+            shapes = [None if a is None else str(a.shape) for a in (one, other)]
+            leaves.append(_direction(key, "missing", *shapes, None, 0.0))
             continue
         found = angles(one, other, values)
         what: Status = "within tolerance" if found.largest <= STORED else "drifted"
@@ -184,8 +184,8 @@ def _verdicts(recorded: Result, found: Result, like: set[str]) -> list[dict[str,
         now = {outcome["id"]: outcome for outcome in judged[kind]}
         for then in recorded.judged[kind]:
             if then["analysis"] in like and (new := now.get(then["id"], {}).get(word)) != then[word]:
-                told = {"id": then["id"], "claim": then["claim"], "recorded": then[word], "found": new or "not asked"}
-                changed.append(told)
+                names = {"id": then["id"], "claim": then["claim"]}
+                changed.append(names | {"recorded": then[word], "found": new or "not asked"})
     return changed
 
 

@@ -7,7 +7,7 @@ import pytest
 from analyses.errors import InputError
 from analyses.weights.checkpoint import open_checkpoint
 from checks.bench import checkpoints, runner, stages, table
-from checks.bench.checkpoints import SIZES, require_room, write
+from checks.bench.checkpoints import SIZES, require_space, write
 
 TINY = SIZES["tiny"]
 
@@ -81,7 +81,7 @@ def test_another_width_keeps_the_heads_and_the_share_of_the_feed_forward():
 
 def test_what_does_not_fit_is_refused_in_one_line(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"1\.6 GB of memory are needed and 0\.1 GB available"):
-        require_room(SIZES["4b"], tmp_path, available=10**8)
+        require_space(SIZES["4b"], tmp_path, available=10**8)
     monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10**9}))
     with pytest.raises(InputError, match="do not fit into 1.0 GB of free disk"):
-        require_room(SIZES["4b"], tmp_path, available=10**12)
+        require_space(SIZES["4b"], tmp_path, available=10**12)

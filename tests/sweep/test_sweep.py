@@ -179,8 +179,8 @@ sys.meta_path.insert(0, Smaller())
 """
 
 
-def test_a_checkpoint_in_pieces_whose_workers_and_driver_are_killed_leaves_the_bytes_of_one_run(tmp_path):
-    # Every process that starts here takes the smallest limits of a piece, as if the checkpoint were large.
+def test_a_checkpoint_in_shards_whose_workers_and_driver_are_killed_leaves_the_bytes_of_one_run(tmp_path):
+    # Every process that starts here takes the smallest limits of a shard, as if the checkpoint were large.
     (tmp_path / "path").mkdir()
     (tmp_path / "path" / "sitecustomize.py").write_text(AS_IF_LARGE)
     tiny_checkpoint(tmp_path / "step0", layers=4, tokenizer=False)
@@ -188,7 +188,7 @@ def test_a_checkpoint_in_pieces_whose_workers_and_driver_are_killed_leaves_the_b
     out, alone = tmp_path / "out", tmp_path / "alone"
     assert disturb(tmp_path, out, "--split", steps="step0", PYTHONPATH=paths) == 0
     killed = {failure.element.split(".")[1] for failure in failures.read(out / plan.STATE / "failures")}
-    assert killed & {"null_residual", "head_grams"}, "a piece's worker was killed"
+    assert killed & {"null_residual", "head_grams"}, "a shard's worker was killed"
     assert finish(start(tmp_path, alone, steps="step0", PYTHONPATH=paths), alone) == 0
     assert len(plan.read(out).elements) == 8 and len(plan.read(alone).elements) == 1
     assert results(out) == results(alone) and len(results(out)) >= 4

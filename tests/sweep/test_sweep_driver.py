@@ -11,7 +11,7 @@ from checks import cli
 from checks.machine import threads
 from checks.sweep import disk, failures, lease, plan, process, progress, worker
 from checks.sweep.driver import Driver
-from checks.sweep.element import DONE, FAILED, RUNNING, Watched
+from checks.sweep.element import DONE, FAILED, RUNNING, ElementState
 from checks.sweep.engine import Busy
 from tests.sweep.test_sweep_plan import one_thread, planned  # noqa: F401, the fixture restores torch's threads
 from tests.tiny import tiny_checkpoint
@@ -64,7 +64,7 @@ def driven(made, engine):
 
 
 def states(driver):
-    return {watched.state for watched in driver.watched.values()}
+    return {element.state for element in driver.elements.values()}
 
 
 def test_what_is_missing_is_made_and_what_is_there_is_not_made_again(model, tmp_path):
@@ -187,7 +187,7 @@ def test_an_element_whose_worker_lives_is_left_to_it(model, tmp_path, monkeypatc
     seen = []
 
     def nap(seconds):
-        seen.append([watched.state for watched in driver.watched.values()])
+        seen.append([element.state for element in driver.elements.values()])
         if len(seen) == 3:
             held.give_back()
             worker.work(made.out, element.id, 1, "inline", "1")
@@ -219,7 +219,7 @@ def test_a_record_that_shows_late_is_waited_for(model, tmp_path, monkeypatch):
         (made.out / "step1").rename(hidden)
 
     looks = []
-    missing = Watched.look
+    missing = ElementState.look
 
     def look(self):
         looks.append(1)
@@ -228,13 +228,13 @@ def test_a_record_that_shows_late_is_waited_for(model, tmp_path, monkeypatch):
         return missing(self)
 
     monkeypatch.setattr(worker, "work", slow)
-    monkeypatch.setattr(Watched, "look", look)
+    monkeypatch.setattr(ElementState, "look", look)
     driver, _ = driven(made, engine)
     assert states(driver) == {DONE} and len(engine.jobs) == 1
     assert failures.read(made.state / "failures") == []
 
 
-def test_pieces_come_before_the_whole(tmp_path, monkeypatch):
+def test_shards_come_before_the_whole(tmp_path, monkeypatch):
     model = tiny_checkpoint(tmp_path / "step1", layers=4, tokenizer=False)
     monkeypatch.setattr(shards, "SHARD_BYTES", 1)
     made = planned(tmp_path / "out", model, split=True)

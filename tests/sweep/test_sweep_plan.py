@@ -266,18 +266,18 @@ BOTH = ("null_residual", "head_grams")
 
 
 @pytest.fixture
-def in_pieces(monkeypatch):
-    """The limits of a piece are constants; here they are small, as if every checkpoint were large."""
+def in_shards(monkeypatch):
+    """The limits of a shard are constants; here they are small, as if every checkpoint were large."""
     monkeypatch.setattr(layer_shards, "SHARD_BYTES", 1)
     monkeypatch.setattr(head_shards, "MATCH_WORK", 0)
     monkeypatch.setattr(head_shards, "SHARD_WORK", 1)
 
 
-def test_a_checkpoint_in_pieces_leaves_the_bytes_of_one_in_one_go(tmp_path, in_pieces, monkeypatch):
+def test_a_checkpoint_in_shards_leaves_the_bytes_of_one_in_one_go(tmp_path, in_shards, monkeypatch):
     model = tiny_checkpoint(tmp_path / "step1", layers=4, tokenizer=False)
     whole = planned(tmp_path / "whole", model, only=BOTH)
     work(whole.out, whole.elements[0].id, 1, "local", "1")
-    made = planned(out := tmp_path / "pieces", model, only=BOTH, split=True)
+    made = planned(out := tmp_path / "shards", model, only=BOTH, split=True)
     assert plan.read(out) == made
     *parts, last = made.elements
     shards = [(part.shard.analysis, part.shard.start, part.shard.stop) for part in parts]
@@ -285,12 +285,12 @@ def test_a_checkpoint_in_pieces_leaves_the_bytes_of_one_in_one_go(tmp_path, in_p
     assert shards == [("null_residual", *p) for p in pairs] + [("head_grams", *p) for p in lows]
     assert last.after == tuple(part.id for part in parts) and made.checkpoints == (last,)
     with lease.take(made.state / "leases" / f"{parts[0].id}.json", {}) as held:
-        assert progress.standing(made).counts[0].running == 2, "who works on a piece works on the checkpoint"
+        assert progress.standing(made).counts[0].running == 2, "who works on a shard works on the checkpoint"
         held.give_back()
     for part in reversed(parts):
         work(out, part.id, 1, "local", "1")
         assert done.missing(out, part) == {}
-    again = "a piece was measured again"
+    again = "a shard was measured again"
     monkeypatch.setattr(null_residual.analysis, "measure_shard", lambda *a, **k: pytest.fail(again))
     monkeypatch.setattr(head_grams.analysis, "measure_shard", lambda *a, **k: pytest.fail(again))
     work(out, last.id, 1, "local", "1")
@@ -299,7 +299,7 @@ def test_a_checkpoint_in_pieces_leaves_the_bytes_of_one_in_one_go(tmp_path, in_p
     assert progress.standing(made).all == 2 and progress.standing(made).complete
 
 
-def test_a_piece_whose_worker_is_killed_between_its_arrays_and_its_record_is_made_again(tmp_path, in_pieces):
+def test_a_shard_whose_worker_is_killed_between_its_arrays_and_its_record_is_made_again(tmp_path, in_shards):
     model = tiny_checkpoint(tmp_path / "step1", layers=2, tokenizer=False)
     made = planned(out := tmp_path / "out", model, only=("head_grams",), split=True)
     part, other, last = made.elements
@@ -331,7 +331,7 @@ def _stop_before_the_record(out, id, reached):
 
 
 @pytest.mark.parametrize("name", BOTH)
-def test_a_piece_of_another_numeric_class_or_with_other_bytes_is_not_taken_up(name, tmp_path, in_pieces):
+def test_a_shard_of_another_numeric_class_or_with_other_bytes_is_not_taken_up(name, tmp_path, in_shards):
     model = tiny_checkpoint(tmp_path / "step1", layers=3, tokenizer=False)
     made = planned(out := tmp_path / "out", model, only=(name,), split=True)
     part = made.elements[0]
@@ -341,12 +341,12 @@ def test_a_piece_of_another_numeric_class_or_with_other_bytes_is_not_taken_up(na
     kept = {key: value for key, value in record.items() if key not in ("key", "checksum")}
     records.write_record(path, kept, key=record["key"] | {"device_class": "cuda"})
     assert done.missing(out, part) == {name: "another device_class"}
-    records.write_record(path, kept | {"piece": {}}, key=record["key"])
+    records.write_record(path, kept | {"shard": {}}, key=record["key"])
     path.write_bytes(path.read_bytes().replace(b'"model":', b'"model" :').replace(b"step1", b"step2"))
     assert "checksum differs" in done.missing(out, part)[name]
 
 
-def test_a_checkpoint_on_the_hub_is_planned_in_pieces_before_it_is_fetched(hub, tmp_path, in_pieces, monkeypatch):  # noqa: F811
+def test_a_checkpoint_on_the_hub_is_planned_in_shards_before_it_is_fetched(hub, tmp_path, in_shards, monkeypatch):  # noqa: F811
     monkeypatch.setattr(sources, "revisions", lambda repository: {"main": COMMIT})
     made = planned(out := tmp_path / "out", ID, only=BOTH, split=True)
     assert len(made.elements) == 1 + 2 + 3 and not list((tmp_path / "cache").rglob("*.safetensors"))
@@ -360,7 +360,7 @@ def test_a_checkpoint_on_the_hub_is_planned_in_pieces_before_it_is_fetched(hub, 
         assert one.read_bytes() == two.read_bytes()
 
 
-def test_heads_are_in_no_pieces_where_they_are_not_measured(model, tmp_path, in_pieces):
+def test_heads_are_in_no_shards_where_they_are_not_measured(model, tmp_path, in_shards):
     made = planned(tmp_path, model, only=("head_grams",), families=("v_proj",), split=True)
     assert [element.shard for element in made.elements] == [None]
 

@@ -67,7 +67,7 @@ def test_a_page_over_its_limit_leaves_out_long_arrays_and_says_which(heavy):
 
 def test_a_metric_is_never_left_out_however_little_room_there_is():
     record = json.dumps(large(2, 4, 64)).encode()
-    carried = carry({"attention_stats.json": record}, room=0)["attention_stats.json"]
+    carried = carry({"attention_stats.json": record}, size=0)["attention_stats.json"]
     copy = json.loads(gzip.decompress(base64.b64decode(carried.href.removeprefix(SCHEME))))
     assert copy["metrics"] == json.loads(record)["metrics"]
     assert carried.left_out and carried.size == len(record)

@@ -1,4 +1,4 @@
-"""What an engine calls in another process: light to name and to send, heavy only where it runs.
+"""The function that an engine calls in another process: light to import here, heavy only where it runs.
 
 A process that an engine keeps for many jobs may have loaded the numeric libraries with another number of threads than
 the sweep's. They would not listen any more, so the work goes to a process of its own.

@@ -91,8 +91,8 @@ class Slurm:
         answer = _ask("squeue", "--noheader", "--array", "--format=%i", f"--jobs={','.join(heads)}")
         if answer is None:
             return {}
-        there = set(answer.split())
-        return {job: job in there for job in jobs}
+        known = set(answer.split())
+        return {job: job in known for job in jobs}
 
     def cause(self, job: str) -> str | None:
         answer = _ask("scontrol", "--oneliner", "show", "job", job) if self.cluster == "slurm" else None
