@@ -17,10 +17,8 @@ norm behind the branch folded in; and each is made of what no exact map of the l
 A neuron's factor is weighted with only where it is free: up against down behind a gate, or behind a relu; with a relu
 on the gate, the gate's too; nowhere without a gate behind another activation, where u and d stand unweighted.
 
-Under rotary positions a head has one metric for every distance Δ, g(Δ) = Re Σ_p e^{iθ_pΔ} b̄_p a_pᵀ over its planes p,
-with complex rows a of W_q and b of W_k. The mean over all distances of gᵀg is ½ Σ_p ‖b_p‖² Re ā_p a_pᵀ, since the
-planes turn at different speeds: no plane's turn or scale is left in it. Dimensions that no position turns meet as they
-are. Biases of queries, keys and values are left out.
+Under rotary positions a head has one metric for every distance, and gᵀg and ggᵀ are means over all of them (`planes`).
+Biases of queries, keys and values are left out.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,14 +27,20 @@ from dataclasses import dataclass
 import torch
 
 from analyses.numerics import spectra
-from analyses.weights.canonical import centred, neuron_rows, qk_gain, read_by_heads
+from analyses.weights.canonical import centred, neuron_rows, read_by_heads
 from analyses.weights.checkpoint import Checkpoint
+from analyses.weights.folded import folded_readers
+from analyses.weights.planes import Part, read_factors
 
 NEURON_GRAMS = {"gate": "gate.read", "up": "up.read", "down": "down.write"}
 READS = ("gate.read", "up.read", "q.read", "k.read", "ov.read")
 WRITES = ("down.write", "ov.write")
 GRAMS = ("gate.read", "up.read", "down.write", "q.read", "k.read", "ov.read", "ov.write")
 SCALES = ("qk", "ov", "gate", "up_down")
+_QK, _OV, _UP = ("q_proj", "k_proj"), ("v_proj", "o_proj"), ("up_proj", "down_proj")
+MADE_OF = dict.fromkeys(("gate.read", "gate"), ("gate_proj", *_UP))
+MADE_OF |= dict.fromkeys(("up.read", "down.write", "up_down"), _UP)
+MADE_OF |= dict.fromkeys(("q.read", "k.read", "qk"), _QK) | dict.fromkeys(("ov.read", "ov.write", "ov"), _OV)
 ACTIVATIONS = ("hidden_act", "activation_function", "hidden_activation", "activation")  # keys of a config
 
 Rows = dict[str, torch.Tensor]
@@ -47,24 +51,20 @@ class LayerGrams:
     """One branch of one layer."""
 
     grams: Mapping[str, torch.Tensor]  # name in GRAMS → (hidden, hidden) float64
-    scales: Mapping[str, float]  # name in SCALES → Frobenius norm, or ratio of two where a norm takes it off
+    scales: Mapping[str, float]  # name in SCALES → a norm; its ratio to that before a norm that takes it off
 
 
 def unmeasured(checkpoint: Checkpoint) -> dict[str, str]:
     """Names in GRAMS and SCALES that this checkpoint has not → why."""
-    has = set(checkpoint.families)
-
-    def missing(*families: str) -> str | None:
-        lacking = next((f for f in families if f not in has), None)
-        return lacking and f"{lacking}: {checkpoint.absent.get(lacking, 'not measured')}"
-
-    qk, ov = missing("q_proj", "k_proj"), missing("v_proj", "o_proj")
-    gate, up_down = missing("gate_proj", "up_proj", "down_proj"), missing("up_proj", "down_proj")
-    found = {"q.read": qk, "k.read": qk, "qk": qk, "ov.read": ov, "ov.write": ov, "ov": ov}
-    found |= {"gate.read": gate, "gate": gate, "up.read": up_down, "down.write": up_down, "up_down": up_down}
-    if gate is None and "gate" in free_factors(checkpoint):
-        found["gate"] = "behind a relu a gate's scale is its up row's, and is counted there"
-    return {name: why for name, why in found.items() if why}
+    found = {}
+    for name, families in MADE_OF.items():
+        if lacking := [family for family in families if family not in checkpoint.families]:
+            found[name] = f"{lacking[0]}: {checkpoint.absent[lacking[0]]}"
+        elif name in SCALES and checkpoint.architecture.post_norm:
+            found[name] = "the stream carries the gain of the norm that made it, whose size is free"
+    if "gate" in free_factors(checkpoint):
+        found.setdefault("gate", "behind a relu the size of gate rows is free; it is counted with that of up and down")
+    return found
 
 
 def branches(checkpoint: Checkpoint) -> dict[str, tuple[str, ...]]:
@@ -91,7 +91,7 @@ def layer_grams(checkpoint: Checkpoint, branch: str, layer: int, *, device: str)
         grams["q.read"], grams["k.read"], scales["qk"] = _query_key(checkpoint, layer, device)
     if "ov.read" not in absent:
         grams["ov.read"], grams["ov.write"], scales["ov"] = _value_output(checkpoint, layer, device)
-    return LayerGrams(grams=grams, scales=scales)
+    return LayerGrams(grams=grams, scales={name: scale for name, scale in scales.items() if name not in absent})
 
 
 def is_centred(checkpoint: Checkpoint, name: str) -> bool:
@@ -163,50 +163,13 @@ def _scale(checkpoint: Checkpoint, square: float, before: float) -> float:
 
 
 def _query_key(checkpoint: Checkpoint, layer: int, device: str) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """q.read, k.read and √Σ‖g‖² over query heads, each g at all distances."""
-    q, k = (_normalised(checkpoint, family, layer, device) for family in ("q_proj", "k_proj"))
-    k = k.repeat_interleave(len(q) // len(k), 0)
-    reading, writing = (met(checkpoint, layer, *sides) for sides in ((q, k), (k, q)))  # (head, row, hidden)
+    """q.read, k.read, and the root mean square of ‖g‖ over query heads, each g at all distances."""
+    parts = folded_readers(checkpoint, layer, device=device).parts()
+    swapped = [Part(p.weight, p.queries, p.keys.repeat_interleave(len(p.queries) // len(p.keys), 0)) for p in parts]
+    reading, writing = read_factors(parts), read_factors(swapped)  # (head, head_dim, hidden)
     square = reading.square().sum((1, 2))  # ‖g‖² per head
     unit = torch.where(square > 0, 1 / square.where(square > 0, 1.0).sqrt(), 0.0)[:, None, None]
-    return _gram(reading * unit), _gram(writing * unit), float(square.sum().sqrt())
-
-
-def _normalised(checkpoint: Checkpoint, family: str, layer: int, device: str) -> torch.Tensor:
-    """(head, head_dim, hidden) of q_proj or k_proj; where a norm follows, at norm 1 times that norm's gain.
-
-    Norm 1 is each head's, or that of all heads together, as the norm has it; a zero head stays zero.
-    """
-    heads = read_by_heads(checkpoint, family, layer, device)
-    if not checkpoint.has_qk_norm:
-        return heads
-    whole = checkpoint.architecture.qk_norm == "whole projection"
-    norm = torch.linalg.vector_norm(heads) if whole else torch.linalg.vector_norm(heads, dim=(1, 2), keepdim=True)
-    return heads / norm.where(norm > 0, 1.0) * qk_gain(checkpoint, family, layer, len(heads), device)
-
-
-def met(checkpoint: Checkpoint, layer: int, rows: torch.Tensor, partners: torch.Tensor) -> torch.Tensor:
-    """(head, row, hidden) A with AᵀA the mean over all distances of gᵀg, g = partnersᵀ·rows at distance 0.
-
-    Parameters
-    ----------
-    rows, partners : (head, head_dim, hidden) float64, all gains folded in.
-    """
-    turned = checkpoint.rotary_dims(layer)
-    if not turned:
-        return through(rows, partners)
-    planes = lambda heads: _planes(checkpoint, heads[:, :turned])  # noqa: E731
-    strength = planes(partners).square().sum((2, 3)) / 2  # (head, plane), ½‖b_p‖²
-    weighted = planes(rows) * strength.sqrt()[:, :, None, None]
-    still = through(rows[:, turned:], partners[:, turned:]) if turned < rows.shape[1] else rows[:, :0]
-    return torch.cat([weighted.flatten(1, 2), still], dim=1)
-
-
-def _planes(checkpoint: Checkpoint, turned: torch.Tensor) -> torch.Tensor:
-    """(head, plane, 2, hidden) of the rotated dimensions (head, dim, hidden)."""
-    if checkpoint.architecture.rotary == "pairs":
-        return turned.unflatten(1, (-1, 2))
-    return turned.unflatten(1, (2, -1)).transpose(1, 2)
+    return _gram(reading * unit), _gram(writing * unit), float(square.mean().sqrt())
 
 
 def through(rows: torch.Tensor, partners: torch.Tensor) -> torch.Tensor:
@@ -218,15 +181,15 @@ def through(rows: torch.Tensor, partners: torch.Tensor) -> torch.Tensor:
 
 
 def _value_output(checkpoint: Checkpoint, layer: int, device: str) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """ov.read, ov.write and √Σ‖P‖² over query heads."""
+    """ov.read, ov.write, and the root mean square of ‖P‖ over query heads."""
     v = read_by_heads(checkpoint, "v_proj", layer, device)
     o = checkpoint.weight("o_proj", layer, device=device).mT.unflatten(0, (-1, checkpoint.shape.head_dim))
     o = centred(checkpoint, o)
     v = v.repeat_interleave(len(o) // len(v), 0)
     written = o * _behind(checkpoint, "attn_out_ln", layer, device)
     reading, writing = through(v, written), through(written, v)
-    square = float(reading.square().sum())
-    return _gram(reading), _gram(writing), _scale(checkpoint, square, float(through(v, o).square().sum()))
+    square, before = (float(rows.square().sum((1, 2)).mean()) for rows in (reading, through(v, o)))
+    return _gram(reading), _gram(writing), _scale(checkpoint, square, before)
 
 
 def _gram(heads: torch.Tensor) -> torch.Tensor:

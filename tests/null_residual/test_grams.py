@@ -9,7 +9,9 @@ from safetensors.torch import load_file, save_file
 
 from analyses.null_residual import grams
 from analyses.null_residual.grams import GRAMS, SCALES, branches, layer_grams, unmeasured
+from analyses.weights import folded as folded_heads
 from analyses.weights.checkpoint import Checkpoint, open_checkpoint
+from tests.by_hand import run_layer
 from tests.tiny import TINY, tiny_checkpoint
 
 ROUNDING = 1e-12  # of sums of a few thousand float64 products, relative to the largest
@@ -77,7 +79,9 @@ def metrics_of_heads(checkpoint: Checkpoint, layer: int):
         if checkpoint.has_qk_norm:
             if record.qk_layer_norm:
                 heads = heads - heads.mean(1, keepdim=True)
-            size = heads.norm() if record.qk_norm == "whole projection" else heads.flatten(1).norm(dim=1)[:, None, None]
+            size = heads.flatten(1).norm(dim=1)[:, None, None]
+            if record.qk_norm == "whole projection":  # of the keys as the queries meet them, one a query head
+                size = heads.norm() * math.sqrt(shape.heads / count)
             gain = checkpoint.weight(f"{family[0]}_norm", layer).view(-1, shape.head_dim, 1)
             heads = heads / size * gain
         sides.append(heads)
@@ -96,7 +100,7 @@ def dense(checkpoint: Checkpoint, layer: int) -> tuple[dict[str, torch.Tensor], 
         square += size
         found["q.read"] += (g.mT @ g).mean(0) / size
         found["k.read"] += (g @ g.mT).mean(0) / size
-    scales = {"qk": math.sqrt(square)}
+    scales = {"qk": math.sqrt(square / shape.heads)}
     v = folded(checkpoint, "v_proj", "input_ln", layer).view(shape.kv_heads, shape.head_dim, hidden)
     o, before = written(checkpoint, "o_proj", "attn_out_ln", layer)
 
@@ -106,7 +110,7 @@ def dense(checkpoint: Checkpoint, layer: int) -> tuple[dict[str, torch.Tensor], 
 
     found["ov.read"], found["ov.write"] = sum(p.T @ p for p in products(o)), sum(p @ p.T for p in products(o))
     norm = lambda maps: sum(p.square().sum() for p in maps)  # noqa: E731
-    scales["ov"] = math.sqrt(norm(products(o)) / (1 if before is None else norm(products(before))))
+    scales["ov"] = math.sqrt(norm(products(o)) / (shape.heads if before is None else norm(products(before))))
     gate, maps, maps_before = 0.0, 0.0, 0.0
     relu = checkpoint.config.get("activation_function") == "relu"
     for expert in range(checkpoint.experts("up_proj")) or (None,):
@@ -128,7 +132,7 @@ def dense(checkpoint: Checkpoint, layer: int) -> tuple[dict[str, torch.Tensor], 
         scales["gate"] = math.sqrt(gate)
     else:
         del found["gate.read"]
-    return found, scales
+    return found, {} if record.post_norm else scales
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -146,10 +150,42 @@ def test_grams_and_scales_of_every_architecture_are_those_of_its_dense_maps(stag
 @pytest.mark.parametrize("name", TINY)
 def test_what_an_architecture_lacks_has_its_reason(stage, name):
     checkpoint = stage(name)
-    absent = {} if checkpoint.architecture.gated else dict.fromkeys(("gate.read", "gate"))
+    record = checkpoint.architecture
+    absent = {} if record.gated else dict.fromkeys(("gate.read", "gate"), "not gated")
+    absent = (dict.fromkeys(SCALES, "whose size is free") if record.post_norm else {}) | absent
     found, scales = measured(checkpoint, 0)
     assert unmeasured(checkpoint).keys() == absent.keys() == ({*GRAMS, *SCALES} - found.keys() - scales.keys())
-    assert all("not gated" in why for why in unmeasured(checkpoint).values())
+    assert all(absent[name] in why for name, why in unmeasured(checkpoint).items())
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3", "gpt_neox", "olmo2"])
+def test_scales_of_heads_are_those_of_the_folded_heads(stage, name):
+    checkpoint = stage(name)
+    for scale, track in folded_heads.head_scales(checkpoint).items():
+        found = [measured(checkpoint, layer)[1][scale] for layer in range(checkpoint.shape.layers)]
+        assert found == pytest.approx(track.tolist(), rel=ROUNDING), scale
+
+
+@pytest.mark.parametrize("name", ["bert", "opt, post-norm"])
+def test_where_the_stream_is_normalised_its_size_is_free_and_no_gram_knows_it(stage, name, tmp_path):
+    """All that reads one layer's normalised stream divided by 4, its gain and what is added to it times 4."""
+    checkpoint = stage(name)
+    folder = tiny_checkpoint(tmp_path, name, tokenizer=False)
+    tensors = load_file(folder / "model.safetensors")
+    layer = checkpoint.shape.layers - 1
+    for role, factor in {"post_attn_ln": 4.0, "up_proj": 0.25, "down_proj": 4.0}.items():
+        (tensor,) = checkpoint.names(role, layer)
+        tensors[tensor] *= factor
+        for bias in checkpoint.names(role, layer, bias=True) if role != "up_proj" else ():
+            tensors[bias] *= factor
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    twin = open_checkpoint(str(folder))
+    stream = torch.randn(7, checkpoint.shape.hidden, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    outputs = [run_layer(c, layer, stream).output for c in (checkpoint, twin)]
+    assert torch.allclose(*outputs, rtol=0, atol=1e-4)  # up to the norm's eps
+    for key, gram in measured(checkpoint, layer)[0].items():
+        other = measured(twin, layer)[0][key]
+        assert torch.allclose(other / other.trace(), gram / gram.trace(), rtol=0, atol=ROUNDING), key
 
 
 def test_unit_heads_count_alike_and_a_dead_one_not_at_all(stage, tmp_path):
