@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from analyses.null_residual.grams import branches, is_centred, layer_grams
+from analyses.null_residual.grams import GRAMS, branches, is_centred, layer_grams
 from analyses.null_residual.pairs import HAAR_SIDE, SAMPLED_SIDE
 from analyses.numerics import lanczos, spectra
 from analyses.weights.checkpoint import Checkpoint
@@ -58,6 +58,7 @@ class GramTracks:
 
     pairs: dict[str, list[GramPair]]  # name in GRAMS → (pair,)
     scales: dict[str, list[float]]  # name in SCALES → (layer,)
+    side: int  # m, the dimensions in which every Gram lives
 
 
 class Side:
@@ -200,7 +201,8 @@ def follow_grams(
             for name in before:
                 pairs.setdefault(name, []).append(compare(before[name], after[name], rotations, vectors=vectors))
             before = after
-    return GramTracks(pairs=pairs, scales=scales)
+    side = checkpoint.shape.hidden - any(is_centred(checkpoint, name) for name in GRAMS)
+    return GramTracks(pairs=pairs, scales=scales, side=side)
 
 
 def _vectors(*seed: int) -> torch.Generator:

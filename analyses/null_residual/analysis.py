@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from analyses.forward.inputs import Inputs
+from analyses.null_residual import grams, invariant, scales
 from analyses.null_residual import metrics as judged
-from analyses.null_residual import scales
+from analyses.null_residual.alignment import GramPair
 from analyses.null_residual.experts import UNDEFINED, ExpertTrack, combine, expert_track
 from analyses.null_residual.family import (
     NO_SPECTRA,
@@ -86,6 +87,9 @@ class NullResidual:
     scale_pca_walk_95: list[float] | None  # (mode,) 95 % level of the share, random walks of the tracks' own steps
     scale_pca_standardised: scales.ScalePca | None  # the same for tracks of unit variance
     experts: dict[str, ExpertTrack]  # family → its experts one by one; empty where layers have no experts
+    grams: dict[str, list[GramPair]]  # what layers read and write (names in `grams.GRAMS`) → (pair,)
+    invariant_scales: dict[str, list[float] | None]  # qk, ov, gate, up_down → (layer,); None where the model lacks it
+    invariant_scale_pca: scales.ScalePca | None  # of their standardised logarithms
     metrics: dict[str, Metric]
     identities: dict[str, Metric]
     absent: dict[str, str]
@@ -129,6 +133,7 @@ def measure(
     summary = {f: summarise(track.pairs) for f, track in families.items()}
     sides = {f: min(checkpoint.shape.of(f)) for f in families if f in MATRICES}
     metrics = judged.metrics(families, compared.matched, sides, tracks, standardised, seed, compared.experts)
+    free = invariant.Invariant.of(checkpoint, compared.grams, spectra=spectra, seed=seed)
     return NullResidual(
         model=checkpoint.name,
         spectra=spectra,
@@ -139,14 +144,18 @@ def measure(
         **_scale_pca(raw),
         scale_pca_standardised=standardised,
         experts={f: expert_track(tracks) for f, tracks in compared.experts.items()},
-        metrics=_without_spectra(_counted(metrics, checkpoint.shape.experts), spectra),
+        grams=compared.grams.pairs,
+        invariant_scales=free.scales,
+        invariant_scale_pca=free.pca,
+        metrics=_without_spectra(_counted(metrics, checkpoint.shape.experts), spectra) | free.metrics,
         identities=_identities(checkpoint, compared, spectra),
         absent={f"scales.{f}": why for f, why in checkpoint.absent.items()}
         | _absent_pca(raw, standardised)
         | _absent_families(families, summary, spectra)
         | _absent_experts(compared.experts, spectra)
-        | _absent_matched(compared.matched),
-        notes=[STORED_NOTE, IMPROVE_NOTE, *_notes(checkpoint, tracks, no_track, spectra)],
+        | _absent_matched(compared.matched)
+        | free.absent,
+        notes=[STORED_NOTE, IMPROVE_NOTE, *_notes(checkpoint, tracks, no_track, spectra), *free.notes],
     )
 
 
@@ -156,7 +165,8 @@ def _all_layers(
     """The comparisons of all layers, shard by shard; those that `shard_of` does not give are made here."""
     shards = layer_shards(checkpoint)
     matrices = sum(checkpoint.experts(f) or 1 for f in checkpoint.families)
-    steps = Count(tick, sum(len(layers) * (matrices + 1) - 1 for layers in shards))
+    walks = matrices + 1 + len(grams.branches(checkpoint))
+    steps = Count(tick, sum(len(layers) * walks - 1 for layers in shards))
 
     def measured(layers: range) -> Shard:
         return measure_shard(checkpoint, layers, seed=seed, device=device, spectra=spectra, each=steps.over)

@@ -7,113 +7,121 @@ channel.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from analyses.null_residual import scales
-from analyses.null_residual.alignment import GramPair, GramTracks
+from analyses.null_residual.alignment import GramTracks
 from analyses.null_residual.family import NO_SPECTRA
-from analyses.null_residual.grams import GRAMS, READS, SCALES
+from analyses.null_residual.grams import GRAMS, READS, SCALES, free_factors, unmeasured
 from analyses.null_residual.metrics import SIDE, worst
+from analyses.null_residual.scales import DRAWS, ScalePca, log_tracks, scale_pca, shares, walk_p
 from analyses.numerics import intervals
 from analyses.records import Metric
+from analyses.weights.checkpoint import Checkpoint
 
 IDENTICAL = "the two layers are identical up to a factor and the rounding of their storage"
 NO_DIRECTION = "one of the two layers reads nothing, or all directions alike"
 NO_CHANNELS = "a channel is not read at all, or all channels are read alike"
 FEW_TRACKS = "fewer than two invariant scales vary over depth"
+NOTE = (
+    "what layers read and write is compared in a form that no exact map of the model's weights moves; the channel "
+    "form, read_channel_r, is not proof against rotations of the stream"
+)
 
 
-def metrics(
-    tracks: GramTracks,
-    pca: scales.ScalePca | None,
-    *,
-    unmeasured: Mapping[str, str],
-    side: int,
-    spectra: str,
-    seed: int,
-) -> dict[str, Metric]:
-    """The metrics of `read_alignment`, `read_channel_r`, `read_write_rank_ratio` and the invariant scales' first mode.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invariant:
+    """What the record keeps of one model's Grams and invariant scales, beside the pairs themselves."""
+
+    scales: dict[str, list[float] | None]  # name in SCALES → (layer,)
+    pca: ScalePca | None  # of their standardised logarithms
+    metrics: dict[str, Metric]
+    absent: dict[str, str]  # dotted path in the record → why nothing stands there
+    notes: list[str]
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, tracks: GramTracks, *, spectra: str, seed: int) -> "Invariant":
+        """From the tracks of all layers; `spectra` says how ranks were computed, one of pairs.SPECTRA."""
+        lacking = unmeasured(checkpoint)
+        logs, no_track = log_tracks(tracks.scales)
+        pca = scale_pca(logs, seed=seed, standardise=True)
+        return cls(
+            scales={name: tracks.scales.get(name) for name in SCALES},
+            pca=pca,
+            metrics=pair_metrics(tracks, lacking, spectra=spectra, seed=seed) | mode_metrics(logs, pca, seed),
+            absent=_absent(tracks, lacking, spectra) | ({} if pca else {"invariant_scale_pca": FEW_TRACKS}),
+            notes=_notes(checkpoint, no_track),
+        )
+
+
+def pair_metrics(tracks: GramTracks, lacking: Mapping[str, str], *, spectra: str, seed: int) -> dict[str, Metric]:
+    """Alignment, its channel form, and rank, each as the median over pairs of layers in the worst kind of Gram.
 
     Parameters
     ----------
-    pca : of the standardised logarithms of the tracks' scales; None where fewer than two vary.
-    unmeasured : name of a Gram or scale → why the model lacks it.
-    side : the dimensions in which the Grams live.
-    spectra : how the ranks were computed, one of pairs.SPECTRA.
+    lacking : name in GRAMS → why the model has none.
     """
 
     def column(names: Sequence[str], field: str) -> dict[str, list[float | None]]:
         return {name: [getattr(pair, field) for pair in tracks.pairs[name]] for name in names if name in tracks.pairs}
 
-    lacking = "; ".join(sorted(set(unmeasured.values()))) or "no layer reads or writes the stream"
-    channels = column(READS[:1], "channel_r") or column(READS[1:2], "channel_r")
+    absent = "; ".join(sorted(set(lacking.values())))
     return {
         "read_alignment": worst(
             column(READS, "align"),
             np.min,
             seed=seed,
-            method="least median alignment over read Grams of adjacent layers",
-            absent=lacking,
+            method="least median alignment of adjacent layers' read Grams",
+            absent=absent,
         ),
         "read_channel_r": worst(
-            channels,
+            column(READS[:1], "channel_r") or column(READS[1:2], "channel_r"),
             np.min,
             seed=seed,
-            method="median Pearson r of log diagonals of adjacent layers' read Grams, channel by channel; "
-            "a rotation of the stream moves it",
-            absent=lacking,
+            method="median Pearson r of log diagonals of adjacent read Grams; a rotation of the stream moves it",
+            absent=absent,
         ),
-        "read_write_rank_ratio": _rank(column(GRAMS, "rank_ratio"), tracks.pairs, lacking, side, spectra, seed),
-        **mode_metrics(scales.log_tracks(tracks.scales)[0], pca, seed),
+        "read_write_rank_ratio": _rank(tracks, column(GRAMS, "rank_ratio"), absent, spectra, seed),
     }
 
 
 def _rank(
-    rows: Mapping[str, Sequence[float | None]],
-    pairs: Mapping[str, Sequence[GramPair]],
-    lacking: str,
-    side: int,
-    spectra: str,
-    seed: int,
+    tracks: GramTracks, rows: Mapping[str, Sequence[float | None]], absent: str, spectra: str, seed: int
 ) -> Metric:
-    method = "least median of eff_rank/Haar null of two layers' summed unit-trace Grams, over read and write Grams"
-    found = worst(rows, np.min, seed=seed, method=method, absent=lacking)
-    identical = {name: sum(pair.identical for pair in of_name) for name, of_name in pairs.items()}
-    found = replace(found, n={**found.n, "side": side, "identical": sum(identical.values())})
-    if spectra == "none" and rows:
+    method = "least median of eff_rank/Haar null of the sum of adjacent layers' unit-trace Grams, over reads and writes"
+    found = worst(rows, np.min, seed=seed, method=method, absent=absent)
+    if not rows:
+        return found
+    identical = {name: sum(pair.identical for pair in pairs) for name, pairs in tracks.pairs.items()}
+    found = replace(found, n={**found.n, "side": tracks.side, "identical": sum(identical.values())})
+    if spectra == "none":
         return replace(found, value=None, interval=None, where=None, reason=NO_SPECTRA)
-    if rows and side < SIDE:
-        return replace(
-            found, value=None, interval=None, where=None, reason=f"the stream has fewer than {SIDE} dimensions"
-        )
+    if tracks.side < SIDE:
+        few = f"the stream has {tracks.side} dimensions, and a rank needs at least {SIDE} to be compared"
+        return replace(found, value=None, interval=None, where=None, reason=few)
     if found.value is None and any(identical.values()):
-        alike = ", ".join(
-            f"{name} in {count} of {len(pairs[name])} pairs" for name, count in identical.items() if count
-        )
-        return replace(found, reason=f"{found.reason} ({IDENTICAL}: {alike})")
+        alike = [f"{name} in {count} of {len(rows[name])} pairs" for name, count in identical.items() if count]
+        return replace(found, reason=f"{found.reason}: {IDENTICAL} ({', '.join(alike)})")
     return found
 
 
-def mode_metrics(tracks: Mapping[str, np.ndarray], pca: scales.ScalePca | None, seed: int) -> dict[str, Metric]:
+def mode_metrics(tracks: Mapping[str, np.ndarray], pca: ScalePca | None, seed: int) -> dict[str, Metric]:
     """Share of the first mode of the invariant scales' standardised log tracks, and its place among random walks.
 
     Parameters
     ----------
     tracks : name in SCALES → (layer,) log-scales. pca : theirs, standardised.
     """
-    n = {
-        "layers": len(next(iter(tracks.values()))) if tracks else 0,
-        "scales": len(pca.families) if pca else len(tracks),
-    }
+    layers = len(next(iter(tracks.values()))) if tracks else 0
+    n = {"layers": layers, "scales": len(pca.families) if pca else len(tracks)}
     if pca is None or pca.explained is None:
         missing = Metric(value=None, n=n, reason=FEW_TRACKS)
         return {"invariant_first_mode": missing, "invariant_first_mode_walk_p": missing}
     raw = np.stack([tracks[name] for name in pca.families])  # (scale, layer)
 
     def share(drawn: np.ndarray) -> np.ndarray:
-        return scales.shares(raw[:, drawn].swapaxes(0, 1), True)[:, 0]
+        return shares(raw[:, drawn].swapaxes(0, 1), True)[:, 0]
 
     return {
         "invariant_first_mode": Metric(
@@ -123,16 +131,15 @@ def mode_metrics(tracks: Mapping[str, np.ndarray], pca: scales.ScalePca | None, 
             method="share of the first mode of standardised log-scales that no exact map moves; bootstrap over layers",
         ),
         "invariant_first_mode_walk_p": Metric(
-            value=scales.walk_p(raw, seed=seed),
-            n=n | {"walks": scales.DRAWS},
+            value=walk_p(raw, seed=seed),
+            n=n | {"walks": DRAWS},
             method="share of random walks of the tracks' own steps whose first mode explains as much or more, +1 rule",
         ),
     }
 
 
-def absent(tracks: GramTracks, unmeasured: Mapping[str, str], layers: int, spectra: str) -> dict[str, str]:
-    """Dotted path in the record → why nothing stands there."""
-    reasons = {f"{'grams' if name in GRAMS else 'invariant_scales'}.{name}": why for name, why in unmeasured.items()}
+def _absent(tracks: GramTracks, lacking: Mapping[str, str], spectra: str) -> dict[str, str]:
+    reasons = {f"{'grams' if name in GRAMS else 'invariant_scales'}.{name}": why for name, why in lacking.items()}
     for name, pairs in tracks.pairs.items():
         for i, pair in enumerate(pairs):
             at = f"grams.{name}.{i}"
@@ -140,12 +147,28 @@ def absent(tracks: GramTracks, unmeasured: Mapping[str, str], layers: int, spect
                 reasons[f"{at}.*"] = "one of the two layers' Grams is zero"
                 continue
             rank = NO_SPECTRA if spectra == "none" else IDENTICAL if pair.identical else "the stream has one dimension"
-            for field, why in {"align": NO_DIRECTION, "channel_r": NO_CHANNELS, "rank_ratio": rank}.items():
+            for field, pattern, why in (
+                ("align", "align", NO_DIRECTION),
+                ("channel_r", "channel_r", NO_CHANNELS),
+                ("rank_ratio", "*rank*", rank),
+            ):
                 if getattr(pair, field) is None:
-                    reasons[f"{at}.{'*rank*' if field == 'rank_ratio' else field}"] = why
+                    reasons[f"{at}.{pattern}"] = why
     return reasons
 
 
-def scale_tracks(tracks: GramTracks) -> dict[str, list[float] | None]:
-    """Every name in SCALES → its track, (layer,), or None."""
-    return {name: tracks.scales.get(name) for name in SCALES}
+def _notes(checkpoint: Checkpoint, no_track: Mapping[str, str]) -> list[str]:
+    """What a reader must know of the Grams and the invariant scales; no_track : scale → why it has no logarithm."""
+    record, found = checkpoint.architecture, [NOTE, *no_track.values()]
+    if checkpoint.has_qk_norm:
+        found.append("norms take the size of queries and keys off, so the scale qk is that of scale-free heads")
+    if not free_factors(checkpoint):
+        found.append("the feed-forward's activation lets no factor through, so neurons are not weighted by a partner")
+    if record.post_norm:
+        found.append("the stream itself is normalised: its channels are the model's own, and heads read it as stored")
+    elif "ffn_out_ln" in record.further:
+        found.append(
+            "a norm with a gain stands behind each branch: what is written has that gain folded in, the scales ov and "
+            "up_down are ratios to the size before it, and the stream's channels are the model's own up to their signs"
+        )
+    return found

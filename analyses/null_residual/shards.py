@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from analyses.null_residual.alignment import GramPair, GramTracks, follow_grams
 from analyses.null_residual.experts import follow_experts
 from analyses.null_residual.family import FamilyTrack, follow
 from analyses.null_residual.matching import MatchedPair, matched_cosines
@@ -29,6 +30,7 @@ class Shard:
     tracks: Mapping[str, FamilyTrack]  # family without experts → its track
     experts: Mapping[str, Sequence[FamilyTrack]]  # family with experts → (expert,) tracks
     matched: Sequence[MatchedPair]  # (pair,)
+    grams: GramTracks
 
 
 ShardOf = Callable[[range], Shard | None]
@@ -54,7 +56,7 @@ def measure_shard(
 ) -> Shard:
     """Compare these layers of a checkpoint, each with the next; families one after the other.
 
-    `each` passes a family's layers, and the pairs of layers that are matched, through, to count them.
+    `each` passes a family's or branch's layers, and the pairs of layers that are matched, through, to count them.
     """
     view = checkpoint.restricted(layers=layers)
 
@@ -69,7 +71,12 @@ def measure_shard(
             experts[family] = follow_experts(of_expert, count, **options)
         else:
             tracks[family] = follow(matrices(family), **options)
-    return Shard(tracks=tracks, experts=experts, matched=matched_cosines(view, seed=seed, device=device, each=each))
+    return Shard(
+        tracks=tracks,
+        experts=experts,
+        matched=matched_cosines(view, seed=seed, device=device, each=each),
+        grams=follow_grams(view, seed=seed, device=device, spectra=spectra, each=each),
+    )
 
 
 def join(shards: Sequence[Shard]) -> Shard:
@@ -82,6 +89,7 @@ def join(shards: Sequence[Shard]) -> Shard:
             for family in first.experts
         },
         matched=[pair for shard in shards for pair in shard.matched],
+        grams=_join_grams([shard.grams for shard in shards]),
     )
 
 
@@ -94,6 +102,16 @@ def _join(tracks: Sequence[FamilyTrack]) -> FamilyTrack:
         norms += track.norms[1:]  # a shard's first layer is the last of the shard before
         pairs += track.pairs
     return FamilyTrack(norms=norms, pairs=pairs, absent=absent)
+
+
+def _join_grams(parts: Sequence[GramTracks]) -> GramTracks:
+    first = parts[0]
+    scales = {
+        name: [*track[:1], *(scale for part in parts for scale in part.scales[name][1:])]
+        for name, track in first.scales.items()
+    }
+    pairs = {name: [pair for part in parts for pair in part.pairs[name]] for name in first.pairs}
+    return GramTracks(pairs=pairs, scales=scales, side=first.side)
 
 
 # --- a shard on disk: JSON keeps every bit of a float ---------------------------------------------------------------
@@ -111,4 +129,9 @@ def from_plain(tree: Mapping[str, Any]) -> Shard:
         tracks={family: track(stored) for family, stored in tree["tracks"].items()},
         experts={family: [track(stored) for stored in each] for family, each in tree["experts"].items()},
         matched=[MatchedPair(**pair) for pair in tree["matched"]],
+        grams=GramTracks(
+            pairs={name: [GramPair(**pair) for pair in pairs] for name, pairs in tree["grams"]["pairs"].items()},
+            scales=tree["grams"]["scales"],
+            side=tree["grams"]["side"],
+        ),
     )

@@ -124,6 +124,12 @@ STATISTICS: Mapping[str, Mapping[str, Moved]] = {
         "scales.*": NORMS,
         "metrics.first_mode_standardised.value": NORMS,
         "metrics.first_mode_above_parallel.value": NORMS,
+        # What layers read and write, each quantity in a form that no exact map of the layer's weights changes.
+        "metrics.read_alignment.value": NEVER,
+        "metrics.read_channel_r.value": moved(ROTATION),  # read off channels
+        "metrics.read_write_rank_ratio.value": NEVER,
+        "invariant_scales.*": NEVER,
+        "metrics.invariant_first_mode.value": NEVER,
     },
     "head_grams": {
         "metrics.median_abs_similarity_matched.value": METRIC_SHAPE,
