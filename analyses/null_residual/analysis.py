@@ -286,8 +286,8 @@ def _notes(
         )
     elif checkpoint.shape.feed_forward > NEURONS:
         notes.append(
-            f"of {checkpoint.shape.feed_forward} neurons per layer, the {NEURONS} with the longest gate (or up) rows "
-            "are matched into all of the next layer's"
+            f"of {checkpoint.shape.feed_forward} neurons per layer, the {NEURONS} whose rows are longest (by their "
+            "product over gate, up and down) are matched into all of the next layer's"
         )
     return notes
 

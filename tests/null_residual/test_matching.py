@@ -18,6 +18,7 @@ from analyses.null_residual.matching import matched_cosines, product_cosines, sc
 from analyses.weights.architectures import MATRICES
 from analyses.weights.canonical import unit_rows
 from analyses.weights.checkpoint import open_checkpoint
+from checks.maps.neurons import SCALE_NEURONS
 from tests.strategies import seeds
 from tests.tiny import tiny_checkpoint
 
@@ -300,6 +301,19 @@ def test_of_a_wide_layer_the_neurons_with_the_longest_rows_are_matched(folders, 
     assert plain[1]["gate"] != pytest.approx(whole[1]["gate"], abs=ROUNDING)
     first = matched(rewritten(folders["llama"], tmp_path / "copy", copy))[0]
     assert first["gate"] == pytest.approx(1, abs=ROUNDING)
+
+
+@pytest.mark.parametrize("kind", ["llama", "opt"])
+def test_which_neurons_of_a_wide_layer_are_matched_no_scale_decides(tmp_path, monkeypatch, kind):
+    """Behind a relu an up row's length is free, and only its product with the down column's length is the model's."""
+    monkeypatch.setattr(matching, "NEURONS", 10)
+    checkpoint = open_checkpoint(str(tiny_checkpoint(tmp_path, kind, tokenizer=False)))
+    twin = SCALE_NEURONS.apply(checkpoint, 0)
+    lengths = [c.weight("up_proj", 0).norm(dim=1).argsort(descending=True)[:10] for c in (checkpoint, twin)]
+    assert not torch.equal(*lengths)
+    before, after = (matched_cosines(c, seed=0, device="cpu") for c in (checkpoint, twin))
+    for pair, other in zip(before, after, strict=True):
+        assert other.cos == pytest.approx(pair.cos, abs=ROUNDING)
 
 
 def test_float32_cosines_match_as_float64_ones_do_to_the_stated_error(tmp_path, monkeypatch):
