@@ -12,6 +12,7 @@ import torch
 
 from analyses.null_residual.pairs import IDENTICAL, PAGE_SIDE, Chance, FamilyPair, Side, likeness, with_rank
 
+ALIKE = "the two matrices are identical up to scale and the rounding of their storage, so no residual is left"
 NO_SPECTRA = "spectra were left out (--spectra none)"
 SPECTRAL = ("*eff_rank*", "resid_spec_entropy", "spectrum_error")  # what only a matrix has; patterns of fields
 
@@ -23,6 +24,11 @@ class FamilyTrack:
     norms: list[float]  # (layer,) ‖W_ℓ‖_F
     pairs: list[FamilyPair]  # (pair,)
     absent: dict[str, str]  # "pair.field" or "*.field" → why it is None
+
+    @property
+    def identical(self) -> int:
+        """Pairs that are equal up to a factor and the rounding of their storage."""
+        return sum(path.endswith(SPECTRAL[0]) and why.startswith(ALIKE) for path, why in self.absent.items())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +103,7 @@ def _absences(pair: FamilyPair, shape: Sequence[int], spectra: str) -> dict[str,
     elif spectra == "none":
         absent |= dict.fromkeys(SPECTRAL, NO_SPECTRA)
     elif pair.resid_eff_rank is None:
-        absent |= dict.fromkeys(SPECTRAL, "the two matrices are identical up to scale, so no residual is left")
+        absent |= dict.fromkeys(SPECTRAL, ALIKE)
     elif pair.eff_rank_page is None:
         absent["eff_rank_page"] = (
             f"Page's entropy is right to about 1 % from side {PAGE_SIDE} on; the smaller side is {min(shape)}"

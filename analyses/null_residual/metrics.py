@@ -13,7 +13,7 @@ import numpy as np
 
 from analyses.null_residual import scales
 from analyses.null_residual.experts import mean_abs_cos
-from analyses.null_residual.family import FamilyTrack
+from analyses.null_residual.family import ALIKE, FamilyTrack
 from analyses.null_residual.matching import MatchedPair
 from analyses.null_residual.pairs import FamilyPair
 from analyses.numerics import intervals
@@ -120,8 +120,7 @@ def metrics(
         name: worst(rows, reduce, seed=seed, method=method, absent=absent)
         for name, (rows, reduce, method, absent) in cases.items()
     }
-    ratios = column(matrices, "eff_rank_ratio")
-    rank = _rank(ratios, sides, len(matched), seed)
+    rank = _rank({family: families[family] for family in matrices}, sides, len(matched), seed)
     return worst_of | {"worst_eff_rank_ratio": rank} | mode_metrics(tracks, pca, seed)
 
 
@@ -129,17 +128,24 @@ def _magnitudes(rows: Mapping[str, Sequence[float | None]]) -> dict[str, list[fl
     return {name: [None if value is None else abs(value) for value in row] for name, row in rows.items()}
 
 
-def _rank(
-    ratios: Mapping[str, Sequence[float | None]], sides: Mapping[str, int], pairs: int, seed: int
-) -> Metric:
-    """The least median ratio of effective rank to its Haar null, over matrices of side SIDE or more."""
-    large = {family: row for family, row in ratios.items() if sides[family] >= SIDE}
+def _rank(families: Mapping[str, FamilyTrack], sides: Mapping[str, int], pairs: int, seed: int) -> Metric:
+    """The least median ratio of effective rank to its Haar null, over matrices of side SIDE or more.
+
+    Pairs that are identical up to rounding have no ratio; n counts them, where there are any.
+    """
+    large = {family: track for family, track in families.items() if sides[family] >= SIDE}
     side = {"side": min((sides[f] for f in large), default=max(sides.values(), default=0))}
     if not large:
         return Metric(value=None, n={"pairs": pairs} | side, reason=f"no family has a side of at least {SIDE}")
-    method = "least median of eff_rank/Haar null over families"
-    rank = worst(large, np.min, seed=seed, method=method, absent="")
-    return replace(rank, n={**rank.n, **side})
+    ratios = {family: [pair.eff_rank_ratio for pair in track.pairs] for family, track in large.items()}
+    rank = worst(ratios, np.min, seed=seed, method="least median of eff_rank/Haar null over families", absent="")
+    identical = {family: track.identical for family, track in large.items() if track.identical}
+    counted = {"identical": sum(identical.values())} if identical else {}
+    rank = replace(rank, n={**rank.n, **side, **counted})
+    if rank.value is None and identical:
+        alike = ", ".join(f"{family} in {count} of {pairs} pairs" for family, count in identical.items())
+        return replace(rank, reason=f"{rank.reason}: {ALIKE} ({alike})")
+    return rank
 
 
 def mode_metrics(tracks: Mapping[str, np.ndarray], pca: scales.ScalePca | None, seed: int) -> dict[str, Metric]:

@@ -26,6 +26,7 @@ PAGE_SIDE = 32  # smallest side for Page's entropy; below, its 1/n corrections e
 HAAR_SIDE = 256  # one draw from this side on and 256/side below: the effective rank is then right to 0.5 %
 SAMPLED_SIDE = 1024  # spectra of a smaller side are exact also when sampling is asked for: that is as fast
 SPECTRA = ("exact", "sampled", "none")
+COARSEST = 2.0**-6  # more than rounding to bfloat16, the coarsest type of weights, leaves of a copy (2^-7)
 IDENTICAL = 64 * spectra.EPS  # a residual below this is rounding of the two divisions by a norm
 
 
@@ -153,6 +154,25 @@ def _total(term: Callable[[torch.Tensor, torch.Tensor], float], a: Side, b: Side
     return blockwise.sums(lambda x, y: (term(x, y),), a.stored, b.stored)[0]
 
 
+def rounding(a: Side, b: Side) -> float:
+    """Largest residual of two tensors that are equal up to a factor, each rounded to the type that it came from.
+
+    Every entry is right to half that type's eps, relative, and so is the tensor in its norm; what is left after the
+    best scalar multiple is at most the sum of both. The type is the narrowest that holds every entry, whatever the
+    tensor is stored in.
+    """
+    return IDENTICAL + sum(_eps(side.stored) / 2 for side in (a, b))
+
+
+def _eps(stored: torch.Tensor) -> float:
+    narrow = (dtype for dtype in (torch.bfloat16, torch.float16, torch.float32) if _holds(dtype, stored))
+    return torch.finfo(next(narrow, stored.dtype)).eps
+
+
+def _holds(dtype: torch.dtype, stored: torch.Tensor) -> bool:
+    return torch.equal(stored.to(dtype).to(stored.dtype), stored)
+
+
 def with_rank(
     pair: FamilyPair, a: Side, b: Side, chance: "Chance", *, vectors: torch.Generator | None = None
 ) -> FamilyPair:
@@ -166,12 +186,13 @@ def with_rank(
 
     Returns
     -------
-    The pair as it was where the matrices are identical up to rounding: nothing is left to have a spectrum.
+    The pair as it was where the matrices are identical up to a factor and the rounding of their storage: what is left
+    of such layers is noise, whose spectrum is as full as can be and says nothing of them.
     """
     delta = torch.empty(b.stored.shape, dtype=torch.float64, device=b.stored.device)
     blockwise.write(delta, lambda x, y: y / b.norm - x / a.norm, a.stored, b.stored)
     (energy,) = blockwise.sums(lambda d: (blockwise.dot(d, d),), delta)
-    if math.sqrt(energy) <= IDENTICAL:
+    if pair.scalar_resid <= COARSEST and pair.scalar_resid <= rounding(a, b):
         return pair
     side = min(delta.shape)
     if vectors is not None and side >= SAMPLED_SIDE:

@@ -65,6 +65,20 @@ def test_a_scaled_copy_leaves_no_residual_and_no_spectrum(a, scale):
     assert pair.eff_rank_haar is None
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("factor", [1.7, -0.3])
+def test_what_rounding_leaves_of_a_scaled_copy_is_no_full_rank_residual(dtype, factor):
+    """Taken for a residual, it would fill all that chance fills, at side 40 and above."""
+    exact = gaussian(40, 64)
+    stored, copy = exact.to(dtype), (factor * exact).to(dtype)
+    assert ranked(stored, copy).eff_rank_ratio is None
+    noise = (copy.double() / factor - stored.double()) / stored.double().norm()
+    full = spectra.effective_rank(torch.linalg.svdvals(noise)) / spectra.effective_rank(torch.linalg.svdvals(exact))
+    assert float(full) > 0.95
+    changed = copy + factor * 10 * torch.finfo(dtype).eps * gaussian(40, 64, seed=1).to(dtype)
+    assert ranked(stored, changed).eff_rank_ratio is not None
+
+
 def test_an_identical_copy_has_residual_exactly_zero():
     assert likeness(gaussian(7, 9), gaussian(7, 9)).resid_norm == 0
 
