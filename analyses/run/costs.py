@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from analyses.forward.calibration import Calibration
 from analyses.head_grams.all_pairs import FLOAT32_HIDDEN, SLAB_BYTES, TILE_BYTES, operations, paired_operations
 from analyses.head_grams.shards import factor_work, matches_all
+from analyses.null_residual.grams import branches
 from analyses.null_residual.matching import NEURONS
 from analyses.null_residual.pairs import HAAR_SIDE
 from analyses.weights.checkpoint import Checkpoint
@@ -19,6 +20,7 @@ from analyses.weights.schema import FEED_FORWARD, MATRICES
 FLOAT64 = 8  # bytes
 CHARACTERS = 4  # of a text, per token: English in a vocabulary of some ten thousand pieces
 COPIES = 9  # of one matrix: two layers, both scaled, their difference, its shuffle, an order, two temporaries
+FACTORS = 10  # of a layer's heads or neurons: each side as read, as written, weighted, complex in planes
 COSINES = 7  # (neuron × neuron) arrays: three roles, their products, and what the assignment takes
 SPECTRA = 6  # of one layer's writes: as they are, centred, both with unit rows, without outliers, as published
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
@@ -83,13 +85,30 @@ def _null_residual(checkpoint: Checkpoint) -> Cost:
         peak = max(peak, FLOAT64 * (COSINES * chosen * shape.feed_forward + rows))
     sides = (shape.heads * shape.head_dim) ** 2 + (shape.kv_heads * shape.head_dim) ** 2
     work += pairs * 2 * 2 * 2 * sides * shape.hidden
+    more, held = _grams(checkpoint)
     return Cost(
-        reads=2 * _bytes(checkpoint, MATRICES),
-        operations=work,
-        peak=peak,
+        reads=3 * _bytes(checkpoint, MATRICES),
+        operations=work + more,
+        peak=max(peak, held),
         how="per matrix m ≤ n and layer 3(2m²n + 4m³/3) + 16m³/3; neurons 12·min(F, 1024)·F·D and heads "
-        "8((Hd)² + (Kd)²)D per pair; memory 9 matrices or 7·min(F, 1024)·F numbers",
+        "8((Hd)² + (Kd)²)D per pair; Grams 2D²(3F + 4Hd) and 7·6D³ a layer; memory 9 matrices, 7·min(F, 1024)·F "
+        "numbers, or 15D² and a layer's heads or neurons",
     )
+
+
+def _grams(checkpoint: Checkpoint) -> tuple[float, float]:
+    """Operations on what layers read and write (products, spectra, chance), and the bytes that one branch takes."""
+    shape = checkpoint.shape
+    heads, neurons = shape.heads * shape.head_dim, shape.feed_forward * max(1, checkpoint.experts("up_proj"))
+    work = held = 0.0
+    draws = max(1, HAAR_SIDE // shape.hidden)
+    for branch, names in branches(checkpoint).items():
+        rows = heads if branch == "attention" else neurons
+        spectra = 4 / 3 + 4 / 3 + draws * (2 + 4 / 3)  # a layer's own, of a pair's sum, of its chance level
+        work += len(names) * shape.layers * (2 * rows * shape.hidden**2 + spectra * shape.hidden**3)
+        rows = heads if branch == "attention" else shape.feed_forward  # one expert at a time
+        held = max(held, (2 * len(names) + draws + 6) * shape.hidden**2 + FACTORS * rows * shape.hidden)
+    return work, FLOAT64 * held
 
 
 def _per_head(checkpoint: Checkpoint) -> tuple[float, float]:
