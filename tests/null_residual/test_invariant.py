@@ -55,7 +55,7 @@ def test_a_claim_of_presence_is_judged_by_the_kind_that_shows_it_least():
     reads = {"gate.read": [pair(0.7)] * 5, "q.read": [pair(a) for a in (0.1, 0.3, 0.2, 0.9, 0.2)]}
     found = judged(reads | {"down.write": [pair(-0.4, rank_ratio=0.6)] * 5})
     assert found["read_alignment"].value == 0.2 and found["read_alignment"].where == "q.read"
-    assert found["read_alignment"].interval == pytest.approx((0.1, 0.3))  # of a median of five, 5 % lie beyond
+    assert found["read_alignment"].interval[0] < 0.2 < found["read_alignment"].interval[1]
     assert found["read_channel_r"].value == 0.35 and found["read_channel_r"].where == "gate.read"
     assert found["read_write_rank_ratio"].value == 0.6 and found["read_write_rank_ratio"].where == "down.write"
     assert found["read_write_rank_ratio"].n == {"pairs": 5, "side": 64}
