@@ -49,6 +49,17 @@ class Differs(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One of several families whose worst is judged."""
+
+    value: float | None  # None only with a reason
+    interval: tuple[float, float] | None = None  # 90 %: each end is a one-sided 95 % bound
+    bonferroni: tuple[float, float] | None = None  # at 1 − 0.10/k of k families: each end holds for all of them at once
+    n: Mapping[str, float] = field(default_factory=dict)  # what was counted → how many
+    reason: str | None = None  # why value is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     """One scalar with what is needed to judge it."""
 
@@ -59,6 +70,8 @@ class Metric:
     method: str = ""  # estimator and interval, in a few words
     reason: str | None = None  # why value is None
     applies: bool = True  # False where the question makes no sense for this model
+    # Of a worst family: every family. Written only where there are any.
+    members: Mapping[str, Member] = field(default_factory=dict, metadata={"written": "if not empty"})
 
     def __post_init__(self) -> None:
         if self.value is not None and not math.isfinite(self.value):
@@ -73,7 +86,7 @@ def plain(value: Any) -> Any:
     Shapes and key order of the input are kept; NumPy scalars become Python scalars.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: plain(part) for f in dataclasses.fields(value) if _written(f, part := getattr(value, f.name))}
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -85,6 +98,10 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def _written(of: dataclasses.Field, value: Any) -> bool:
+    return of.metadata.get("written") != "if not empty" or bool(value)
 
 
 def nulls(value: Any, path: str = "") -> Iterator[str]:
@@ -99,7 +116,7 @@ def nulls(value: Any, path: str = "") -> Iterator[str]:
             yield from nulls(child, f"{path}.{i}")
 
 
-OPTIONAL = ("interval", "where", "reason")  # keys of a Metric whose null speaks for itself
+OPTIONAL = ("interval", "bonferroni", "where", "reason")  # keys of a Metric or Member whose null speaks for itself
 
 
 def unexplained_nulls(record: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,154 @@
+"""Intervals over depth: known answers, what they contain, and what does not matter."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from analyses.numerics import autocorrelation, intervals
+from tests.strategies import seeds
+
+
+def rng(seed: int) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def of(track, reduce, **options):
+    return intervals.bootstrap(lambda drawn: reduce(track[drawn], axis=1), len(track), seed=0, **options)
+
+
+# --- known answers ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trend", [False, True])
+@pytest.mark.parametrize("phi", [0.0, 0.6, 0.9])
+def test_variance_and_expected_residuals_under_persistent_noise_are_those_of_simulated_tracks(trend, phi):
+    n, count = 15, 40_000
+    tracks = autocorrelation.noise(phi, (count, n), rng(1))
+    table = autocorrelation.precision(n, trend=trend)
+    i = int(np.abs(autocorrelation.GRID - phi).argmin())
+    assert autocorrelation.GRID[i] == pytest.approx(phi, abs=1e-12)
+    depth = np.arange(n) - 7.0
+    estimates = tracks @ depth / (depth @ depth) if trend else tracks.mean(1)
+    residuals = tracks @ table.residual
+    squares = np.square(residuals).sum(1)
+    # Shares of variances: a sampling error of √(2/40000) = 0.7 %; persistence makes the squares vary more: four errors.
+    assert np.square(estimates).mean() / squares.mean() == pytest.approx(table.variance[i], rel=0.04)
+    expected = (residuals[:, 1:] * residuals[:, :-1]).sum() / squares.sum()
+    assert expected == pytest.approx(table.lag_one[i], abs=0.01)
+    # Satterthwaite: a multiple of χ² with these degrees of freedom has that mean and that variance.
+    assert 2 * squares.mean() ** 2 / squares.var() == pytest.approx(table.freedom[i], rel=0.05)
+
+
+def test_without_persistence_slope_and_mean_have_students_interval():
+    n, level = 20, 0.9
+    y = rng(3).standard_normal(n) + 0.1 * np.arange(n)
+    line = stats.linregress(np.arange(n), y)
+    half = stats.t.ppf(0.95, n - 2) * line.stderr
+    residual = y - line.intercept - line.slope * np.arange(n)
+    reach = autocorrelation.reach(0.0, n, trend=True, level=level) * np.linalg.norm(residual)
+    assert reach == pytest.approx(half, rel=1e-12)
+    reach = autocorrelation.reach(0.0, n, trend=False, level=level) * np.linalg.norm(y - y.mean())
+    assert reach == pytest.approx(stats.t.ppf(0.95, n - 1) * stats.sem(y), rel=1e-12)
+
+
+def test_of_exchangeable_units_the_bootstrap_of_a_mean_is_students_interval():
+    y = rng(4).standard_normal(40)
+    low, high = of(y, np.mean, exchangeable=True, resamples=200_000)
+    half = stats.t.ppf(0.95, 39) * stats.sem(y)
+    assert (low, high) == pytest.approx((y.mean() - half, y.mean() + half), abs=0.03 * half)  # skewness of y and draws
+
+
+def test_a_slope_is_scipys_slope():
+    y = rng(5).standard_normal(17)
+    value, (low, high) = intervals.slope(y)
+    assert value == pytest.approx(stats.linregress(np.arange(17), y).slope, abs=1e-14)
+    assert high - value == pytest.approx(value - low, rel=1e-12)
+
+
+def test_spearman_is_scipys():
+    y = rng(6).standard_normal(25)
+    rho, (low, high) = intervals.spearman(np.arange(25), y)
+    assert rho == pytest.approx(stats.spearmanr(np.arange(25), y).statistic, abs=1e-14)
+    assert -1 <= low < rho < high <= 1
+
+
+def test_a_jackknife_of_a_mean_is_its_standard_error():
+    y = rng(7).standard_normal(9)
+    left_out = [np.delete(y, i).mean() for i in range(9)]
+    assert intervals.jackknife_error(left_out) == pytest.approx(stats.sem(y), rel=1e-12)
+
+
+def test_depth_and_prompts_add_in_squares_end_by_end():
+    # Two groups at ±s about their mean have a jackknife error of s; t with one degree of freedom is tan(0.45π).
+    s, t = 0.1, math.tan(0.45 * math.pi)
+    low, high = intervals.with_prompts(2.0, (1.0, 2.5), [2.0 - s, 2.0 + s])
+    assert (low, high) == pytest.approx((2 - math.hypot(1, t * s), 2 + math.hypot(0.5, t * s)), rel=1e-12)
+    assert intervals.with_prompts(2.0, (1.0, 2.5), [2.0, 2.0]) == pytest.approx((1.0, 2.5), abs=1e-15)
+
+
+# --- invariants ---------------------------------------------------------------------------------
+
+
+@given(seeds, st.integers(5, 30), st.sampled_from([0.0, 0.8, 1.0]))
+def test_every_interval_contains_its_estimate(seed, n, phi):
+    y = autocorrelation.noise(phi, (n,), rng(seed))
+    for reduce in (np.mean, np.median, np.max):  # the largest value is biased under resampling, never above itself
+        low, high = of(y, reduce, resamples=200)
+        assert low <= reduce(y) <= high
+    for value, (low, high) in (intervals.spearman(np.arange(n), y), intervals.slope(y)):
+        assert low <= value <= high
+
+
+@given(seeds, st.floats(1e-6, 1e6), st.floats(-1e3, 1e3))
+def test_unit_and_origin_of_a_track_do_not_matter(seed, scale, shift):
+    y = autocorrelation.noise(0.5, (16,), rng(seed))
+    one, other = of(y, np.mean, resamples=200), of(scale * y + shift, np.mean, resamples=200)
+    assert (np.array(other) - shift) / scale == pytest.approx(one, abs=1e-6)  # 1e-16·shift/scale of rounding
+
+
+def test_a_persistent_track_has_a_wider_interval_than_the_same_values_in_random_order():
+    y = autocorrelation.noise(0.9, (32,), rng(8))
+    wide, narrow = of(y, np.median), of(rng(9).permutation(y), np.median)
+    assert np.diff(wide) > 1.5 * np.diff(narrow)
+    assert np.diff(of(y, np.median, exchangeable=True)) == pytest.approx(
+        np.diff(of(rng(9).permutation(y), np.median, exchangeable=True)), rel=0.1
+    )  # without an order the order says nothing; 2000 resamples
+
+
+def test_persistence_is_estimated_without_bias_where_the_raw_autocorrelation_is_far_too_small():
+    tracks = autocorrelation.noise(0.5, (20_000, 24), rng(10))
+    raw = autocorrelation.lag_one(tracks - tracks.mean(1, keepdims=True)).mean()
+    found = np.median(autocorrelation.estimate(tracks, trend=False, caution=0))
+    assert raw < 0.42
+    assert found == pytest.approx(0.5, abs=0.03)
+
+
+def test_a_higher_level_is_wider_and_a_range_is_kept():
+    y = np.abs(autocorrelation.noise(0.5, (12,), rng(11)))
+    (low, high), (lower, higher) = (of(y, np.median, level=level) for level in (0.9, 0.99))
+    assert lower < low < high < higher
+    assert of(y, np.median, level=0.99, within=(0.0, 1.0))[0] >= 0
+
+
+# --- what has none ------------------------------------------------------------------------------
+
+
+def test_too_few_units_or_a_resample_without_a_value_have_no_interval():
+    assert of(np.arange(3.0), np.mean) is None
+    assert of(np.arange(3.0), np.mean, exchangeable=True) is not None
+    assert of(np.array([1.0, np.nan, 2.0, 3.0]), np.mean) is None
+    assert intervals.spearman(np.arange(4), np.array([1.0, 3, 2, 4]))[1] is None
+    assert intervals.spearman(np.arange(4), np.ones(4)) == (None, None)
+    assert intervals.slope(np.arange(4.0)) == (1.0, None)
+    with pytest.raises(ValueError, match="two groups"):
+        intervals.jackknife_error([1.0])
+
+
+def test_a_constant_track_has_an_interval_of_no_width_and_an_exact_line_one_of_its_slope():
+    assert of(np.full(8, 0.25), np.median) == (0.25, 0.25)
+    value, (low, high) = intervals.slope(0.5 * np.arange(8))
+    assert (value, low, high) == pytest.approx((0.5, 0.5, 0.5), abs=1e-14)
