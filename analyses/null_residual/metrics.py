@@ -1,8 +1,8 @@
 """The numbers of the adjacent-layer comparison that are judged.
 
 A claim over several families stands or falls with the worst of them, so each metric is a median
-over pairs of layers in the worst family. The worst is chosen from the same data, and an interval
-that ignored this would be too narrow on one side: each bootstrap resample chooses it anew.
+over pairs of layers in the worst family. The worst is chosen from the same data, so every family
+keeps its own bounds and those that hold for all families at once.
 """
 
 import math
@@ -17,6 +17,7 @@ from analyses.null_residual.family import ALIKE, FamilyTrack
 from analyses.null_residual.matching import MatchedPair
 from analyses.null_residual.pairs import FamilyPair
 from analyses.numerics import intervals
+from analyses.numerics.families import worst_of
 from analyses.records import Metric
 from analyses.weights.architectures import GAINS, MATRICES
 
@@ -30,38 +31,18 @@ def worst(
     seed: int,
     method: str,
     absent: str,
+    within: tuple[float, float] = (-math.inf, math.inf),  # range of the values
 ) -> Metric:
-    """Median over pairs in the worst row, with its interval over resampled pairs.
-
-    A resample draws the same pairs in all rows and takes the worst row anew, so the interval knows
-    that the worst was chosen. Only pairs that are defined in every row count.
+    """Median over pairs in the worst row, every row with its own pairs: `numerics.families`.
 
     Parameters
     ----------
-    rows : name → (pair,) values; empty rows make the question inapplicable, with `absent` as reason.
+    rows : name → (pair,) values in their order over depth; empty rows make the question inapplicable, with `absent` as
+        reason.
     reduce : np.max or np.min over rows.
     """
-    if not rows:
-        return Metric(value=None, reason=absent, applies=False, method=method)
-    table = np.array(list(rows.values()), dtype=float)  # (row, pair); None becomes NaN
-    defined = np.isfinite(table)
-    table = table[:, defined.all(axis=0)]
-    n = {"pairs": table.shape[1]}
-    if not table.size:
-        missing = [name for name, row in zip(rows, defined, strict=True) if not row.any()] or list(rows)
-        return Metric(
-            value=None, n=n, method=method, reason=f"undefined in {', '.join(missing)} for every pair of layers"
-        )
-    medians = np.median(table, axis=1)
-    value = float(reduce(medians))
-    return Metric(
-        value=value,
-        interval=intervals.bootstrap(
-            lambda drawn: reduce(np.median(table[:, drawn], axis=-1), axis=0), table.shape[1], seed=seed
-        ),
-        n=n,
-        where=list(rows)[int(np.flatnonzero(medians == value)[0])],
-        method=f"{method}; bootstrap over pairs of layers, worst family chosen anew in each resample",
+    return worst_of(
+        rows, worst="largest" if reduce is np.max else "least", seed=seed, method=method, absent=absent, within=within
     )
 
 
@@ -116,12 +97,13 @@ def metrics(
         ),
         "worst_gain_z": (column(gains, "z"), np.min, "least median z over gain families", no_gain),
     }
-    worst_of = {
-        name: worst(rows, reduce, seed=seed, method=method, absent=absent)
+    ranges = {"worst_gain_z": (-math.inf, math.inf), "worst_gain_pearson": (-1.0, 1.0)}
+    found = {
+        name: worst(rows, reduce, seed=seed, method=method, absent=absent, within=ranges.get(name, (0.0, 1.0)))
         for name, (rows, reduce, method, absent) in cases.items()
     }
     rank = _rank({family: families[family] for family in matrices}, sides, len(matched), seed)
-    return worst_of | {"worst_eff_rank_ratio": rank} | mode_metrics(tracks, pca, seed)
+    return found | {"worst_eff_rank_ratio": rank} | mode_metrics(tracks, pca, seed)
 
 
 def _magnitudes(rows: Mapping[str, Sequence[float | None]]) -> dict[str, list[float | None]]:
@@ -138,7 +120,8 @@ def _rank(families: Mapping[str, FamilyTrack], sides: Mapping[str, int], pairs: 
     if not large:
         return Metric(value=None, n={"pairs": pairs} | side, reason=f"no family has a side of at least {SIDE}")
     ratios = {family: [pair.eff_rank_ratio for pair in track.pairs] for family, track in large.items()}
-    rank = worst(ratios, np.min, seed=seed, method="least median of eff_rank/Haar null over families", absent="")
+    method = "least median of eff_rank/Haar null over families"
+    rank = worst(ratios, np.min, seed=seed, method=method, absent="", within=(0.0, math.inf))
     identical = {family: track.identical for family, track in large.items() if track.identical}
     counted = {"identical": sum(identical.values())} if identical else {}
     rank = replace(rank, n={**rank.n, **side, **counted})
@@ -159,8 +142,8 @@ def mode_metrics(tracks: Mapping[str, np.ndarray], pca: scales.ScalePca | None, 
         return scales.shares(raw[:, drawn].swapaxes(0, 1), True)[:, 0]
 
     first, chance = pca.explained[0], pca.parallel_95[0]
-    interval = intervals.bootstrap(share, raw.shape[1], seed=seed)
-    method = "share of the first mode, standardised tracks; bootstrap over layers"
+    interval = intervals.bootstrap(share, raw.shape[1], seed=seed, within=(0, 1))
+    method = "share of the first mode, standardised tracks; bootstrap over layers, wider for their persistence"
     return {
         "first_mode_standardised": Metric(value=first, interval=interval, n=layers, method=method),
         "first_mode_above_parallel": Metric(

@@ -15,7 +15,8 @@ from analyses.numerics import autocorrelation
 LEVEL = 0.90  # two-sided; each end alone is a 95 % bound
 RESAMPLES = 2000  # percentile ends then have a Monte Carlo error of about 0.5 percentage points
 RANK_CAUTION = 0.75  # as `autocorrelation.CAUTION`, of ranks, whose interval is wider by itself
-LEAST = 4  # units: fewer say nothing of their spread and their persistence at once
+LEAST = 3  # units: fewer say nothing of their spread and their persistence at once
+LEAST_TREND = 5  # layers: the same about a line over depth
 
 Interval = tuple[float, float]
 
@@ -87,13 +88,13 @@ def spearman(x: np.ndarray, y: np.ndarray, *, level: float = LEVEL) -> tuple[flo
     form otherwise, times what the persistence of the ranks about their own line over depth adds to that of a slope
     (t for z included, hence n − 1 and not their n − 3).
 
-    Returns (None, None) for a constant input or fewer than 3 points, no interval below `LEAST` + 1 points.
+    Returns (None, None) for a constant input or fewer than 3 points, no interval below `LEAST_TREND` points.
     """
     n = len(x)
     if n < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None, None
     rho = float(stats.spearmanr(x, y).statistic)
-    if n <= LEAST:
+    if n < LEAST_TREND:
         return rho, None
     ranks = stats.rankdata(np.asarray(y)[np.argsort(x)])
     phi = autocorrelation.estimate(ranks, trend=True, caution=RANK_CAUTION)
@@ -108,12 +109,12 @@ def spearman(x: np.ndarray, y: np.ndarray, *, level: float = LEVEL) -> tuple[flo
 def slope(track: np.ndarray, *, level: float = LEVEL) -> tuple[float, Interval | None]:
     """Least-squares slope of a (layer) track over depth and Student's interval under persistent noise.
 
-    Of ln y it is the rate b of a·e^{bℓ}. No interval below `LEAST` + 1 layers.
+    Of ln y it is the rate b of a·e^{bℓ}. No interval below `LEAST_TREND` layers.
     """
     n = len(track)
     depth = np.arange(n) - (n - 1) / 2
     value = float(depth @ track / (depth @ depth))
-    if n <= LEAST:
+    if n < LEAST_TREND:
         return value, None
     residual = track - track.mean() - value * depth
     phi = autocorrelation.persistence(autocorrelation.lag_one(residual), n, trend=True)

@@ -210,23 +210,26 @@ def test_the_worst_family_is_the_one_with_the_extreme_median(families, pairs, se
         assert metric.value == reduce(list(medians.values()))
         assert medians[metric.where] == metric.value
         assert metric.n == {"pairs": pairs}
-        assert metric.interval[0] <= metric.interval[1]
+        assert (metric.interval is None) == (pairs < 3)
+        assert pairs < 3 or metric.interval[0] <= metric.value <= metric.interval[1]
 
 
-def test_the_interval_knows_that_the_worst_of_many_families_was_chosen():
-    """Of exchangeable families the worst one lies high, and its interval does not reach as low as any one's."""
+def test_the_interval_allows_for_the_worst_of_many_families_having_been_chosen():
+    """Of exchangeable families the worst lies high by chance: its lower bound is below that of itself alone."""
     table = np.random.default_rng(0).random((20, 15))
     many = metrics.worst(
         {str(i): row.tolist() for i, row in enumerate(table)}, np.max, seed=0, method="", absent=""
     )
     alone = metrics.worst({many.where: table[int(many.where)].tolist()}, np.max, seed=0, method="", absent="")
     assert many.value == alone.value
-    assert many.interval[0] > alone.interval[0]
+    assert many.members[many.where].bonferroni[0] < alone.interval[0]
+    assert many.members[many.where].interval == alone.interval
 
 
-def test_pairs_that_one_family_lacks_count_for_none():
+def test_a_pair_that_one_family_lacks_counts_in_the_others():
     metric = metrics.worst({"a": [1.0, None, 3.0], "b": [0.0, 9.0, 1.0]}, np.max, seed=0, method="", absent="")
     assert (metric.value, metric.where, metric.n) == (2.0, "a", {"pairs": 2})
+    assert metric.members["b"].n == {"pairs": 3} and metric.members["b"].value == 1.0
 
 
 def test_a_family_without_any_number_leaves_the_metric_undefined_and_is_named():
