@@ -11,7 +11,9 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 import torch
 
+from analyses.delta_svd.annealing import Annealing, annealing
 from analyses.delta_svd.delta_probe import DeltaProbe as DeltaProbe
+from analyses.delta_svd.neighbours import Pair, Text, neighbours
 from analyses.delta_svd.phases import Phase, PhaseTest, describe, phase_ranges, phase_test
 from analyses.delta_svd.writes import LayerWrite, Spectrum
 from analyses.forward.inputs import Inputs
@@ -70,6 +72,9 @@ class DeltaSvd:
     phase_test: PhaseTest  # of the published directions
     phase_test_centred: PhaseTest
     published_last: dict[str, float | None]  # of the published last δ, taken after the final norm
+    pairs: list[Pair]  # of adjacent layers
+    text: Text
+    annealing: Annealing
     metrics: dict[str, Metric]
     identities: dict[str, Metric]
     absent: dict[str, str] = field(default_factory=dict)
@@ -110,6 +115,15 @@ def measure(
     }
     tests = {"phase_test": _test(cos, ranges, seed), "phase_test_centred": _test(cos_centred, ranges, seed)}
     tokens = int(probe.later.sum())
+    per_dimension = tokens / checkpoint.shape.hidden
+    pairs, text, of_pairs, absent_pairs = neighbours(probe, depth=depth, per_dimension=per_dimension, seed=seed)
+    hypothesis, of_hypothesis, absent_hypothesis = annealing(
+        [probe.maps[layer] for layer in range(depth)],
+        centred.numpy(),
+        ranges,
+        dimensions=checkpoint.shape.hidden - probe.layer_norm,
+        seed=seed,
+    )
     record = DeltaSvd(
         model=checkpoint.name,
         dtype=facts.dtype,
@@ -123,9 +137,12 @@ def measure(
         phases=phases,
         **tests,
         published_last=_published_last(probe.published_last),
-        metrics=_metrics(writes, cos_centred, tests, tokens / checkpoint.shape.hidden, seed),
+        pairs=pairs,
+        text=text,
+        annealing=hypothesis,
+        metrics=_metrics(writes, cos_centred, tests, per_dimension, seed) | of_pairs | of_hypothesis,
         identities=_identities(probe, depth),
-        absent=_absent(writes, phases, tests, probe.published_last),
+        absent=_absent(writes, phases, tests, probe.published_last) | absent_pairs | absent_hypothesis,
         notes=_notes(checkpoint, facts),
     )
     return record, {"directions": directions.float(), "directions_centred": centred.float()}

@@ -1,7 +1,9 @@
 """Each layer's change of the residual stream, reduced to its statistics during the forward pass.
 
-The probe turns a layer's states into a `LayerWrite`, its top directions and the errors of two
-identities, so that the memory does not grow with depth. Identities are read off a few tokens at a
+The probe turns a layer's states into a `LayerWrite`, its top directions, the errors of two identities, the cosines
+of its branches with the next layer's on the same states, its write's covariance with the layer's before, and
+the sums of its normal equations. Only these sums grow with depth (`shared_map` says by how much), and of the layer
+before no more is held than `covariances` needs. Identities and cosines are read off some tokens at a
 time; in float64 the layer's input and its write are held, and nothing else of their size beyond
 what `layer_write` needs. The first token of each sequence is
 dropped: it attends to nothing but itself, and in many models it carries a huge constant state.
@@ -9,15 +11,22 @@ dropped: it attends to nothing but itself, and in many models it carries a huge 
 
 import torch
 
-from analyses.delta_svd.writes import LayerWrite, layer_write
+from analyses.delta_svd.covariances import Covariance, alignment, covariance
+from analyses.delta_svd.functional import BRANCHES, cosines
+from analyses.delta_svd.overlaps import Frames, directions_of, overlap
+from analyses.delta_svd.shared_map import Sums, sums
+from analyses.delta_svd.writes import DIRECTIONS, LayerWrite, layer_write
 from analyses.errors import InputError
 from analyses.forward.probe import LayerStates, Probe
+from analyses.numerics.jackknife import FOLDS, groups
 
 TOKENS = 256  # compared at a time, in float64
 
 
 class DeltaProbe(Probe):
     """Reduces every layer's states to a `LayerWrite`, its top directions and its identities' errors."""
+
+    next_branches = True
 
     def __init__(self, *, layer_norm: bool, branches_add: bool = True):
         self.layer_norm = layer_norm  # adding c·1 to a write is then an exact symmetry: centre over features
@@ -28,13 +37,22 @@ class DeltaProbe(Probe):
         self.chain_error: dict[int, float] = {}  # max |output − next input| / max |h|
         self.branch_error: dict[int, float] = {}  # max |δ − attention − feed-forward| / max |h|
         self.published_last: LayerWrite | None = None
+        # branch → first layer of a pair → (1 + group,)
+        self.functional: dict[str, dict[int, torch.Tensor]] = {branch: {} for branch in BRANCHES}
+        self.refused = ""  # why the next layer's branches could not be had
+        self.alignments: dict[int, torch.Tensor] = {}  # second layer of a pair → (1 + group,)
+        self.overlaps: dict[int, torch.Tensor | None] = {}  # second layer of a pair → (2, 1 + group), see `overlap`
+        self.maps: dict[int, Sums | None] = {}
         self._after: torch.Tensor | None = None
+        self._before: tuple[int, Covariance, Frames] | None = None  # of the layer before
 
     def begin(self, real: torch.Tensor) -> None:
         position = torch.arange(real.shape[1]).expand_as(real)
         self.later = position[real] > 0  # (token,)
         if not self.later.any():
             raise InputError("every sequence of the text is a single token; delta_svd drops each sequence's first")
+        lengths = (real.sum(1) - 1).clamp_min(0).tolist()
+        self.groups, self.folds = groups(lengths), groups(lengths, FOLDS)
 
     def final(self, before: torch.Tensor, after: torch.Tensor) -> None:
         self._after = after
@@ -47,12 +65,38 @@ class DeltaProbe(Probe):
         self.chain_error[layer] = chain / scale
         if self.branches_add:
             self.branch_error[layer] = branches / scale
+        self._compare_branches(layer, states)
         h = self._centred(self._later(states.hidden).double())
-        self.writes[layer], directions, centred = layer_write(h, self._write(states, states.next_input))
-        self.directions[layer], self.centred[layer] = directions.cpu(), centred.cpu()
+        write = self._write(states, states.next_input)
+        self.writes[layer], directions, centred = layer_write(h, write, self.groups.slices)
+        self.directions[layer], self.centred[layer] = directions[:DIRECTIONS].cpu(), centred[:DIRECTIONS].cpu()
+        self.maps[layer] = sums(h, write, self.folds.slices, single=states.hidden.dtype == torch.float32)
         if self._after is not None:  # the final norm has run, so this layer is the last
             self.published_last = layer_write(h, self._write(states, self._after.to(states.hidden.device)))[0]
             self._after = None
+        del h
+        self._compare_with_before(layer, write.sub_(write.mean(0)), centred)
+
+    def _compare_branches(self, layer: int, states: LayerStates) -> None:
+        self.refused = self.refused or states.next_refused
+        for branch in BRANCHES:
+            if (other := getattr(states, f"next_{branch}")) is not None:
+                own = self._later(getattr(states, branch))
+                self.functional[branch][layer] = cosines(
+                    own, self._later(other), self.groups.slices, centre_features=self.layer_norm
+                )
+
+    def _compare_with_before(self, layer: int, centred_write: torch.Tensor, span: torch.Tensor) -> None:
+        if len(self.groups.slices) < 2:
+            return
+        dimensions = centred_write.shape[1] - self.layer_norm
+        own = covariance(centred_write, self.groups.slices, dimensions=dimensions)
+        frames = directions_of(span, self.writes[layer].centred_without)
+        if self._before is not None and self._before[0] == layer - 1:
+            _, before, frames_before = self._before
+            self.alignments[layer] = alignment(before, own).cpu()
+            self.overlaps[layer] = overlap(frames_before, frames, dimensions=dimensions)
+        self._before = (layer, own, frames)
 
     def _later(self, x: torch.Tensor) -> torch.Tensor:
         """All tokens but the first of each sequence, where float64 can be had."""

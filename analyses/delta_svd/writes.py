@@ -10,10 +10,12 @@ spectrum is also taken with the mean removed, with every token's write scaled to
 with the largest feature dimensions left out, and the energy shares of all three are recorded.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 
+from analyses.delta_svd.left_out import SPAN, LeftOut, left_out
 from analyses.numerics.spectra import EPS, eigenvalues, energy_entropy, gram, leading_modes
 
 TOP = 10  # singular values kept
@@ -60,21 +62,27 @@ class LayerWrite:
     outlier_dims: list[int]  # the feature dimensions left out, by falling energy
     outlier_share: float | None  # their energy share
     energy_error: float  # |σ₁² − top1_frac·‖δ‖²| / ‖δ‖², an identity
+    # statistic → its values with each group of the text left out, (group,)
+    without: dict[str, torch.Tensor] = field(default_factory=dict)
+    centred_without: LeftOut | None = None  # of the centred write
 
 
-def layer_write(h: torch.Tensor, delta: torch.Tensor) -> tuple[LayerWrite, torch.Tensor, torch.Tensor]:
+def layer_write(
+    h: torch.Tensor, delta: torch.Tensor, groups: Sequence[slice] = ()
+) -> tuple[LayerWrite, torch.Tensor, torch.Tensor]:
     """Statistics of one layer's write and its top directions.
 
     Parameters
     ----------
     h, delta : (token, hidden) float64, the layer's input and write.
+    groups : runs of tokens, each of which is left out once (`left_out`).
 
     Returns
     -------
-    write, directions, centred directions; directions are (DIRECTIONS, hidden), see `principal`.
+    write, directions, centred directions; directions are (SPAN, hidden), see `principal`.
     """
     tokens, hidden = delta.shape
-    of_size = size(h, delta)
+    of_size, without = size(h, delta, groups)
     varied = delta.square()  # all that is held beside h and δ: their energies first, then δ in one form after another
     total = float(varied.sum())
     by_dim, by_token = varied.sum(0), varied.sum(1)
@@ -82,16 +90,21 @@ def layer_write(h: torch.Tensor, delta: torch.Tensor) -> tuple[LayerWrite, torch
     kept = torch.ones(hidden, dtype=torch.bool, device=delta.device)
     kept[out] = False
     small_gram = smaller_gram(delta)
-    energies, directions = modes(small_gram, delta)
+    energies, directions = modes(small_gram, delta, SPAN)
     rest = _energies(small_gram[kept][:, kept] if tokens >= hidden else gram(delta[:, kept]))
     del small_gram
     mean = delta.mean(0)
-    centred_energies, centred_directions = principal(torch.sub(delta, mean, out=varied))
+    centred_energies, centred_directions = principal(torch.sub(delta, mean, out=varied), SPAN)
     # The mean of identical rows is rounded, which must not pass for a write that varies.
     varies = float(centred_energies.sum()) > (EPS * tokens) ** 2 * total
-    alive = by_token > 0
-    torch.div(delta, by_token.sqrt()[:, None], out=varied)
-    unit = _energies(smaller_gram(varied if alive.all() else varied[alive]))
+    centred_without = left_out(varied, centred_directions, groups, centred=True) if groups and varies else None
+    torch.div(delta, by_token.sqrt().where(by_token > 0, 1.0)[:, None], out=varied)
+    if groups:
+        unit, unit_directions = principal(varied, SPAN)
+        for name, rows, span in (("top1_frac", delta, directions), ("top1_frac_unit_rows", varied, unit_directions)):
+            without[name] = left_out(rows, span, groups, centred=False).top1
+    else:
+        unit = _energies(smaller_gram(varied))
 
     def share(energy: torch.Tensor) -> float | None:
         return float(energy) / total if total else None
@@ -108,17 +121,20 @@ def layer_write(h: torch.Tensor, delta: torch.Tensor) -> tuple[LayerWrite, torch
         outlier_dims=out.tolist(),
         outlier_share=share(by_dim[out].sum()),
         energy_error=abs(float(energies[0]) - spectrum.top1_frac * total) / total if spectrum else 0.0,
+        without=without,
+        centred_without=centred_without,
     )
     return write, directions, centred_directions if varies else torch.zeros_like(directions)
 
 
-def size(h: torch.Tensor, delta: torch.Tensor) -> Size:
-    """Sizes and angles of a write; h, delta (token, hidden) float64."""
+def size(h: torch.Tensor, delta: torch.Tensor, groups: Sequence[slice] = ()) -> tuple[Size, dict[str, torch.Tensor]]:
+    """Sizes and angles of a write, and those with each group left out; h, delta (token, hidden) float64."""
     h_norm, norm = h.norm(dim=1), delta.norm(dim=1)  # (token,)
-    step = (norm / h_norm)[h_norm > 0]
-    both = (h_norm > 0) & (norm > 0)
-    cos = ((h * delta).sum(1) / (h_norm * norm))[both]
-    return Size(
+    reads = h_norm > 0
+    both = reads & (norm > 0)
+    every_step, every_cos = norm / h_norm, (h * delta).sum(1) / (h_norm * norm)
+    step, cos = every_step[reads], every_cos[both]
+    found = Size(
         frob=float(delta.norm()),
         token_norm_mean=float(norm.mean()),
         token_norm_std=float(norm.std(correction=0)),
@@ -128,6 +144,16 @@ def size(h: torch.Tensor, delta: torch.Tensor) -> Size:
         cos_delta_h_mean=float(cos.mean()) if len(cos) else None,
         parallel_frac=float(cos.abs().mean()) if len(cos) else None,
     )
+    steps, angles = _means_without(every_step, reads, groups), _means_without(every_cos.abs(), both, groups)
+    return found, {"rel_step_mean": steps, "parallel_frac": angles} if groups else {}
+
+
+def _means_without(values: torch.Tensor, counted: torch.Tensor, groups: Sequence[slice]) -> torch.Tensor:
+    """Mean of (token,) values with each group left out, of the tokens that are counted; (group,), NaN where none is."""
+    values = values.where(counted, 0)
+    sums = torch.tensor([float(values[part].sum()) for part in groups], dtype=torch.float64)
+    n = torch.tensor([float(counted[part].sum()) for part in groups], dtype=torch.float64)
+    return (sums.sum() - sums) / (n.sum() - n)
 
 
 def principal(x: torch.Tensor, k: int = DIRECTIONS) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,0 +1,200 @@
+"""Normal equations of the map from a layer's state to its write, kept so that layers can share one afterwards.
+
+A linear map T with δ ≈ T(h), both centred over tokens, is found from sums of h hᵀ, h δᵀ and δ δᵀ over the text.
+These are kept per layer and per fold of whole prompts, in k = min(D, n/8) directions: all of them where that is D, else
+the leading ones of each layer's states and of its writes, found by subspace iteration from combinations of tokens,
+which a rotation of the stream turns along. That is 3·FOLDS·k² + 2kD numbers a layer, which grow with depth, against
+some 12·D² weights of the layer; states of no token are kept. Afterwards all layers' sums are carried into one basis,
+the leading k directions of the pooled states and those of the pooled writes (`in_one_basis`), and there any run
+of layers can be given one map (`Maps`). What the directions leave out of a write counts as unexplained.
+
+Each layer's squared error counts relative to the energy of its write, so that none outweighs the others; and every
+prediction is of prompts that the map has not seen.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+TOKENS_PER_DIRECTION = 8  # so many tokens for every regressor
+ITERATIONS = 4  # of the subspace iteration: of slowly falling energies it finds 98 % of what k directions can hold
+RIDGE = 1e-3  # of each regressor's own energy
+NOTHING = 1e-10  # of the largest energy of a direction: below that it is rounding, or the mean that a norm takes off
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sums:
+    """One layer's sums by fold, in its own directions."""
+
+    counts: torch.Tensor  # (fold,) tokens
+    state: torch.Tensor  # (fold, k)
+    write: torch.Tensor  # (fold, k)
+    state_state: torch.Tensor  # (fold, k, k)
+    state_write: torch.Tensor  # (fold, k, k)
+    write_write: torch.Tensor  # (fold, k, k)
+    states: torch.Tensor | None  # (k, hidden) orthonormal rows, the states' directions; None where k is hidden
+    writes: torch.Tensor | None  # of the writes
+    energy: float  # of the centred write, in all directions
+
+
+def sums(h: torch.Tensor, delta: torch.Tensor, folds: Sequence[slice], *, single: bool) -> Sums | None:
+    """Of a layer's states and writes, (token, hidden) float64; None for too few tokens.
+
+    folds : runs of tokens that together are all of them.
+    single : keep directions in float32, as the pass's states were.
+    """
+    tokens, hidden = h.shape
+    k = min(hidden, tokens // TOKENS_PER_DIRECTION)
+    if k < 1 or len(folds) < 2:
+        return None
+    means = h.mean(0), delta.mean(0)
+    energy = float(delta.square().sum() - tokens * means[1].square().sum())
+    states = writes = None
+    if k < hidden:
+        states, writes = (leading(x, mean, k) for x, mean in zip((h, delta), means, strict=True))
+    # Centred about the whole text's mean, a fold at a time: sums of squares then lose nothing to a large mean.
+    parts = [(_seen(h[part] - means[0], states), _seen(delta[part] - means[1], writes)) for part in folds]
+    kept = torch.float32 if single else torch.float64
+    return Sums(
+        counts=torch.tensor([float(len(x)) for x, _ in parts], dtype=torch.float64),
+        state=torch.stack([x.sum(0) for x, _ in parts]).cpu(),
+        write=torch.stack([y.sum(0) for _, y in parts]).cpu(),
+        state_state=torch.stack([x.mT @ x for x, _ in parts]).cpu(),
+        state_write=torch.stack([x.mT @ y for x, y in parts]).cpu(),
+        write_write=torch.stack([y.mT @ y for _, y in parts]).cpu(),
+        states=None if states is None else states.to(kept).cpu(),
+        writes=None if writes is None else writes.to(kept).cpu(),
+        energy=max(energy, 0.0),
+    )
+
+
+def _seen(x: torch.Tensor, basis: torch.Tensor | None) -> torch.Tensor:
+    return x if basis is None else x @ basis.mT
+
+
+def leading(x: torch.Tensor, mean: torch.Tensor, k: int) -> torch.Tensor:
+    """(k, hidden) orthonormal rows near the leading directions of x − mean, iterated from mixtures of tokens."""
+    mix = torch.randn(len(x), k, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(x.device)
+    # (x − 1 meanᵀ)ᵀ y = xᵀy − mean (1ᵀy): x itself is never copied
+    span = _orthonormal(x.mT @ mix - torch.outer(mean, mix.sum(0)))  # (hidden, k)
+    for _ in range(ITERATIONS):
+        scores = x @ span - mean @ span
+        span = _orthonormal(x.mT @ scores - torch.outer(mean, scores.sum(0)))
+    return span.mT
+
+
+def _orthonormal(columns: torch.Tensor) -> torch.Tensor:
+    """Q of a QR with positive diagonal, the only one: it turns along when the columns are turned."""
+    q, r = torch.linalg.qr(columns)
+    return q * torch.where(r.diagonal() < 0, -1.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Maps:
+    """Sums of all layers in one basis of states and one of writes; layer is the first axis."""
+
+    counts: torch.Tensor  # (layer, fold)
+    state: torch.Tensor  # (layer, fold, k)
+    write: torch.Tensor  # (layer, fold, r)
+    state_state: torch.Tensor  # (layer, fold, k, k)
+    state_write: torch.Tensor  # (layer, fold, k, r)
+    write_write: torch.Tensor  # (layer, fold, r, r)
+    energy: torch.Tensor  # (layer,) of the centred write in all directions
+    kept: torch.Tensor  # (layer,) share of it inside the basis
+
+    def train(self, fold: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Centred ⟨h hᵀ⟩ and ⟨h δᵀ⟩ of all tokens outside a fold, divided by the layer's energy; (layer, k, ·)."""
+        count, state, write = (x.sum(1) - x[:, fold] for x in (self.counts, self.state, self.write))
+        mean = state / count[:, None]
+        weight = 1 / self.energy.where(self.energy > 0, torch.inf)[:, None, None]
+        squares = self.state_state.sum(1) - self.state_state[:, fold] - state[:, :, None] * mean[:, None, :]
+        products = self.state_write.sum(1) - self.state_write[:, fold] - mean[:, :, None] * write[:, None, :]
+        return squares * weight, products * weight
+
+    def test(self, fold: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """⟨h hᵀ⟩, ⟨h δᵀ⟩, ⟨δ δᵀ⟩ of a fold about the means of all other tokens, divided likewise; (layer, ·, ·)."""
+        count, (state, write) = self.counts[:, fold], (x[:, fold] for x in (self.state, self.write))
+        rest = self.counts.sum(1) - count
+        a, b = ((x.sum(1) - x[:, fold]) / rest[:, None] for x in (self.state, self.write))  # training means
+        weight = 1 / self.energy.where(self.energy > 0, torch.inf)[:, None, None]
+
+        def about(products: torch.Tensor, x: torch.Tensor, m: torch.Tensor, y: torch.Tensor, mm: torch.Tensor):
+            outer = x[:, :, None] * mm[:, None, :] + m[:, :, None] * y[:, None, :]
+            return (products - outer + count[:, None, None] * m[:, :, None] * mm[:, None, :]) * weight
+
+        return (
+            about(self.state_state[:, fold], state, a, state, a),
+            about(self.state_write[:, fold], state, a, write, b),
+            about(self.write_write[:, fold], write, b, write, b),
+        )
+
+    @property
+    def folds(self) -> int:
+        return self.counts.shape[1]
+
+
+def in_one_basis(layers: Sequence[Sums]) -> Maps:
+    """Carry every layer's sums into the leading k directions of the pooled states, and of the pooled writes."""
+    states = _pooled([(s.states, _centred(s.state_state, s.state, s.counts)) for s in layers])
+    weigh = [1 / s.energy if s.energy > 0 else 0.0 for s in layers]
+    writes = None
+    if layers[0].writes is not None:
+        spread = [
+            (s.writes, w * _centred(s.write_write, s.write, s.counts)) for s, w in zip(layers, weigh, strict=True)
+        ]
+        writes = _pooled(spread)
+    carried: dict[str, list[torch.Tensor]] = {name: [] for name in ("s", "w", "ss", "sw", "ww")}
+    for layer in layers:
+        t = states.mT if layer.states is None else layer.states.double() @ states.mT  # (own direction, pooled)
+        u = torch.eye(layer.write.shape[1], dtype=t.dtype) if writes is None else layer.writes.double() @ writes.mT
+        carried["s"].append(layer.state @ t)
+        carried["w"].append(layer.write @ u)
+        carried["ss"].append(t.mT @ layer.state_state @ t)
+        carried["sw"].append(t.mT @ layer.state_write @ u)
+        carried["ww"].append(u.mT @ layer.write_write @ u)
+    s, w, ss, sw, ww = (torch.stack(parts) for parts in carried.values())
+    counts, energy = torch.stack([x.counts for x in layers]), torch.tensor([x.energy for x in layers]).double()
+    inside = ww.sum(1).diagonal(dim1=1, dim2=2).sum(1) - w.sum(1).square().sum(1) / counts.sum(1)
+    kept = (inside / energy).where(energy > 0, 1.0).clamp(0, 1)
+    return Maps(
+        counts=counts, state=s, write=w, state_state=ss, state_write=sw, write_write=ww, energy=energy, kept=kept
+    )
+
+
+def _centred(products: torch.Tensor, rows: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    total = rows.sum(0)
+    return products.sum(0) - torch.outer(total, total) / counts.sum()
+
+
+def _pooled(parts: Sequence[tuple[torch.Tensor | None, torch.Tensor]]) -> torch.Tensor:
+    """(≤ k, hidden) leading directions of Σ BᵀCB over layers, B (k, hidden) rows or the identity, C (k, k)."""
+    if parts[0][0] is None:
+        values, vectors = torch.linalg.eigh(sum(c for _, c in parts))
+        span = torch.eye(len(values), dtype=values.dtype)
+    else:
+        bases = [(b.double(), c) for b, c in parts]
+        k = bases[0][0].shape[0]
+        generator = torch.Generator().manual_seed(0)
+        mixed = sum(
+            b.mT @ (c @ torch.randn(k, k, generator=generator, dtype=torch.float64)) for b, c in bases
+        )  # a mixture of the layers' own directions turns along with the stream
+        span = _orthonormal(mixed)
+        for _ in range(ITERATIONS):
+            span = _orthonormal(sum(b.mT @ (c @ (b @ span)) for b, c in bases))  # (hidden, k)
+        values, vectors = torch.linalg.eigh(sum((b @ span).mT @ c @ (b @ span) for b, c in bases))
+    kept = values > NOTHING * values[-1]
+    return (span @ vectors[:, kept]).mT.flip(0)
+
+
+def solve(squares: torch.Tensor, products: torch.Tensor) -> torch.Tensor:
+    """The map (…, k, r) from centred sums, with a ridge of RIDGE on each regressor's own energy."""
+    energy = squares.diagonal(dim1=-2, dim2=-1)
+    largest = energy.amax(-1, keepdim=True)
+    ridge = torch.diag_embed(RIDGE * energy + NOTHING * largest + (largest == 0))
+    return torch.linalg.solve(squares + ridge, products)
+
+
+def explained(squares: torch.Tensor, products: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+    """Energy that a map explains of a fold: 2⟨δ, T h⟩ − ‖T h‖²; (…,)."""
+    return 2 * (maps * products).sum((-2, -1)) - (maps * (squares @ maps)).sum((-2, -1))
