@@ -56,9 +56,12 @@ def covariance(x: torch.Tensor, groups: Sequence[slice], *, dimensions: int) -> 
     rest = torch.tensor([tokens - (part.stop - part.start) for part in groups], dtype=x.dtype, device=x.device)
     left = torch.stack([x[part].sum(0) for part in groups]) / rest.sqrt()[:, None]
     energy = torch.stack([x[part].square().sum() for part in groups])
+    grams = x.new_empty(len(groups), hidden, hidden) if small else None
+    for i, part in enumerate(groups if small else ()):
+        grams[i] = gram(x[part].mT)
     moments = Moments(
         rows=None if small else x,
-        grams=torch.stack([gram(x[part].mT) for part in groups]) if small else None,
+        grams=grams,
         groups=tuple(groups),
         left=left,
         traces=torch.cat([energy.sum()[None], energy.sum() - energy - left.square().sum(1)]),

@@ -53,6 +53,7 @@ class DeltaProbe(Probe):
             raise InputError("every sequence of the text is a single token; delta_svd drops each sequence's first")
         lengths = (real.sum(1) - 1).clamp_min(0).tolist()
         self.groups, self.folds = groups(lengths), groups(lengths, FOLDS)
+        self._before = None
 
     def final(self, before: torch.Tensor, after: torch.Tensor) -> None:
         self._after = after

@@ -53,20 +53,27 @@ def sums(h: torch.Tensor, delta: torch.Tensor, folds: Sequence[slice], *, single
     states = writes = None
     if k < hidden:
         states, writes = (leading(x, mean, k) for x, mean in zip((h, delta), means, strict=True))
-    # Centred about the whole text's mean, a fold at a time: sums of squares then lose nothing to a large mean.
-    parts = [(_seen(h[part] - means[0], states), _seen(delta[part] - means[1], writes)) for part in folds]
-    kept = torch.float32 if single else torch.float64
-    return Sums(
-        counts=torch.tensor([float(len(x)) for x, _ in parts], dtype=torch.float64),
-        state=torch.stack([x.sum(0) for x, _ in parts]).cpu(),
-        write=torch.stack([y.sum(0) for _, y in parts]).cpu(),
-        state_state=torch.stack([x.mT @ x for x, _ in parts]).cpu(),
-        state_write=torch.stack([x.mT @ y for x, y in parts]).cpu(),
-        write_write=torch.stack([y.mT @ y for _, y in parts]).cpu(),
-        states=None if states is None else states.to(kept).cpu(),
-        writes=None if writes is None else writes.to(kept).cpu(),
+    found = Sums(
+        counts=torch.tensor([float(part.stop - part.start) for part in folds], dtype=torch.float64),
+        state=torch.empty(len(folds), k, dtype=torch.float64),
+        write=torch.empty(len(folds), k, dtype=torch.float64),
+        state_state=torch.empty(len(folds), k, k, dtype=torch.float64),
+        state_write=torch.empty(len(folds), k, k, dtype=torch.float64),
+        write_write=torch.empty(len(folds), k, k, dtype=torch.float64),
+        states=_kept(states, single),
+        writes=_kept(writes, single),
         energy=max(energy, 0.0),
     )
+    for fold, part in enumerate(folds):  # about the whole text's mean: the sums then lose nothing to a large one
+        x, y = _seen(h[part] - means[0], states), _seen(delta[part] - means[1], writes)
+        found.state[fold], found.write[fold] = x.sum(0), y.sum(0)
+        found.state_state[fold], found.state_write[fold] = x.mT @ x, x.mT @ y
+        found.write_write[fold] = y.mT @ y
+    return found
+
+
+def _kept(basis: torch.Tensor | None, single: bool) -> torch.Tensor | None:
+    return None if basis is None else basis.to(torch.float32 if single else torch.float64).cpu()
 
 
 def _seen(x: torch.Tensor, basis: torch.Tensor | None) -> torch.Tensor:
