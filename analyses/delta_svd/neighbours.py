@@ -80,7 +80,8 @@ def neighbours(
         squares, n, found.reason or STILL, seed, f"cos² of the same, {worst}: what one scalar multiple explains"
     )
     metrics["write_alignment"], errors["write_alignment"] = _median(
-        alignments, n, FLAT, seed, "alignment of adjacent centred writes' covariances, less their mean over directions"
+        alignments, n, FLAT, seed, "alignment of adjacent centred writes' covariances, less their mean over directions",
+        least=-1.0,
     )
     metrics["write_overlap"], errors["write_overlap"] = _median(
         overlaps, n, NARROW if depth > 1 and not np.isfinite(overlaps).any() else FLAT, seed,
@@ -128,9 +129,9 @@ def _medians(table: np.ndarray) -> np.ndarray:
 
 
 def _median(
-    table: np.ndarray, n: Mapping[str, float], why: str, seed: int, what: str
+    table: np.ndarray, n: Mapping[str, float], why: str, seed: int, what: str, *, least: float = 0.0
 ) -> tuple[Metric, float | None]:
-    """Median over pairs of the first column, and its standard error from the others."""
+    """Median over pairs of the first column, and its standard error from the others; `least` that it can be."""
     values = table[:, 0][np.isfinite(table[:, 0])]
     if not values.size:
         return Metric(value=None, reason=why, n={"pairs": 0} | n), None
@@ -138,10 +139,8 @@ def _median(
     value = float(np.median(values))
     over_pairs = bootstrap(lambda drawn: np.median(values[drawn], axis=1), len(values), seed=seed)
     method = f"median over pairs of {what}; 90 %, bootstrap over pairs joined with the jackknife over prompts"
-    metric = Metric(
-        value=value, interval=joined(value, over_pairs, error), n={"pairs": len(values)} | n, method=method
-    )
-    return metric, error
+    interval = joined(value, over_pairs, error, least=least)
+    return Metric(value=value, interval=interval, n={"pairs": len(values)} | n, method=method), error
 
 
 def _or(value: float | None, other: float) -> float:

@@ -63,11 +63,14 @@ def standard_error(left_out: np.ndarray) -> float | None:
 
 
 def joined(
-    value: float, interval: tuple[float, float] | None, error: float | None
+    value: float, interval: tuple[float, float] | None, error: float | None, *, least: float = -math.inf
 ) -> tuple[float, float] | None:
-    """An interval over layers widened by a text's standard error: each half-width in quadrature with 1.645·SE."""
+    """An interval over layers widened by a text's standard error: each half-width in quadrature with 1.645·SE.
+
+    least : that the statistic can be.
+    """
     if interval is None or error is None:
         return interval
     text = float(stats.norm.ppf((1 + LEVEL) / 2)) * error
     low, high = interval
-    return value - math.hypot(value - low, text), value + math.hypot(high - value, text)
+    return max(value - math.hypot(value - low, text), least), value + math.hypot(high - value, text)

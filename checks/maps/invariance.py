@@ -175,6 +175,18 @@ STATISTICS: Mapping[str, Mapping[str, Moved]] = {
         "metrics.phase_p.value": NEVER,
         "metrics.rel_step_spearman.value": NEVER,
         "published_last.top1_frac": moved(*FOLDED),  # it holds the final norm's gain
+        # What layers do on the same states, and what they write to the stream, up to its rotation
+        "pairs": NEVER,
+        **{
+            f"metrics.{name}.value": NEVER
+            for name in (
+                *("functional_cos", "functional_cos_feed_forward", "functional_cos_attention"),
+                *("functional_cos_squared", "write_alignment", "write_overlap"),
+                *("shared_map_r2_ratio", "shared_map_p", "remainder_top1", "phase_c_rank_ratio", "phase_e_rank_share"),
+                *("phase_difference", "phase_difference_p", "phase_cos_difference", "phase_cos_difference_p"),
+            )
+        },
+        **{f"annealing.{name}": NEVER for name in ("own_r2", "shared_r2", "remainder_top1", "remainder_top_singular")},
     },
 }
 """Analysis → dotted path in its record (`*` stands for every key or index) → the maps that move it."""

@@ -46,6 +46,9 @@ CLEARLY = 10  # times its bound, how far a statistic must move to have moved
 FROM_FORWARD = ("attention_stats.dynamic", "attention_stats.temperature", "schedule_fit.metrics.measured")
 FROM_FORWARD += ("schedule_fit.temperature.measured", "head_geometry", "delta_svd")
 
+DEEPER = ("phase_e_rank_share", "phase_difference", "phase_cos_difference", "shared_map")
+"""Statistics of delta_svd that five layers have too short phases for: tested in test_invariance_deep."""
+
 LEAN = {3: 0.12, 1: 0.03}  # of keys towards queries, a layer: more than half of the heads are then of mixed sign
 """Query heads per key/value head → the share that a layer more adds."""
 PLANTED = {"value permutation": "o_proj", "value mixing": "o_proj", "neuron scaling": "up_proj"}

@@ -44,6 +44,7 @@ def test_what_cannot_be_said_is_none():
 def test_two_errors_add_in_quadrature():
     low, high = joined(0.0, (-3.0, 6.0), 4 / 1.6448536269514722)
     assert (low, high) == (pytest.approx(-5.0, rel=1e-12), pytest.approx(math.hypot(6, 4), rel=1e-12))
+    assert joined(0.0, (-3.0, 6.0), 1.0, least=-2.5)[0] == -2.5
 
 
 def test_prompts_that_differ_as_wholes_are_covered_as_promised_and_tokens_alone_would_not_be():

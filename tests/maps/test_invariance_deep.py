@@ -1,0 +1,71 @@
+"""Statistics of writes under every exact map, on a stack deep enough for the published phases.
+
+The maps of `catalogue` on twelve layers: phase C has four, phase E two. The library's norms compute in float32
+whatever the model's dtype, 6e-8 a step; p-values count exceedances and must not move at all.
+"""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from analyses.forward.calibration import load_calibration
+from analyses.forward.inputs import Settings
+from analyses.run.suite import records_of
+from analyses.weights.checkpoint import open_checkpoint
+from checks.maps import invariance
+from checks.maps.catalogue import MAPS
+from checks.maps.exact import EXACT
+from tests.maps.test_invariance import numbers
+from tests.tiny import tiny_checkpoint
+
+SIZES = dict(layers=12, hidden_size=36, num_attention_heads=9, tie_word_embeddings=False)
+MODELS = {
+    "llama": dict(SIZES, num_key_value_heads=3, head_dim=4, initializer_range=0.1),
+    "qwen3": dict(SIZES, num_key_value_heads=3, head_dim=4, initializer_range=0.1),
+    "gpt2": SIZES,
+    "gpt_neox": SIZES,
+}
+TEXT = dataclasses.replace(load_calibration(), texts=load_calibration().texts[:4])
+BY_FORWARD = 1e-6  # of numbers of order one, and relative for larger ones; the library's norms take roots in float32
+BY_EPS = 1e-4  # where the map passes through a norm that takes a scale off: its eps over the mean square it sees
+
+
+def measured(checkpoint) -> dict:
+    return records_of(checkpoint, TEXT, Settings(device="cpu", dtype="float64"), ["delta_svd"])["delta_svd"]
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory) -> dict:
+    root, found = tmp_path_factory.mktemp("deep"), {}
+    for name, sizes in MODELS.items():
+        checkpoint = open_checkpoint(str(tiny_checkpoint(root / name, name, **sizes)))
+        found[name] = checkpoint, measured(checkpoint)
+    return found
+
+
+def ours() -> list[str]:
+    """Statistics that no map moves."""
+    return [path for path, moved in invariance.STATISTICS["delta_svd"].items() if moved == invariance.NEVER]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_no_exact_map_moves_what_layers_do_and_write(bases, name: str):
+    checkpoint, before = bases[name]
+    for path in ours():
+        values = list(numbers(before, path))
+        assert values and all(value is not None for value in values), f"{path}: nothing there to move"
+    for one in (m for m in MAPS if m.undefined(checkpoint) is None):
+        after = measured(one.apply(checkpoint, 1))
+        limit = BY_FORWARD if one.tolerance(checkpoint) <= EXACT else BY_EPS
+        for path in ours():
+            a, b = (np.array(list(numbers(record, path)), dtype=float) for record in (before, after))
+            assert np.abs(a - b).max() <= limit * max(1.0, np.abs(a).max()), (one.name, path, a, b)
+
+
+def test_other_weights_do_move_them(bases):
+    for path in ours():
+        if path.endswith("_p.value"):  # of a few runs: may well be the same
+            continue
+        a, b = (np.array(list(numbers(bases[name][1], path)), dtype=float) for name in ("llama", "qwen3"))
+        assert np.abs(a - b).max() > 1e-3 * np.abs(a).max(), path
