@@ -67,7 +67,9 @@ def all_products(read: Reader, layers: int, *, seed: int, tick: Tick = silent) -
     first = read(0)
     (kv_heads, head_dim, hidden), heads, device = first.keys.shape, len(first.queries), first.keys.device
     del first
-    stored = functools.reduce(torch.promote_types, (side(i).dtype for i in range(layers) for side in read))
+    stored = functools.reduce(
+        torch.promote_types, (side(i).dtype for i in range(layers) for side in (read.keys, read.queries))
+    )
     exact = stored == torch.float64 or hidden < FLOAT32_HIDDEN
     dtype = torch.float64 if exact else torch.float32
     rows = layers * heads

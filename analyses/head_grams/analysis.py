@@ -6,6 +6,8 @@ measured in `one_head`, pairs of layers in `layer_pairs`, both in the shards of 
 together.
 """
 
+import functools
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,21 +16,21 @@ import numpy as np
 import torch
 
 from analyses.forward.inputs import Inputs
+from analyses.head_grams import folded_record
 from analyses.head_grams.all_pairs import FLOAT32_HIDDEN
+from analyses.head_grams.folded_heads import FoldedHeads
+from analyses.head_grams.folded_record import NO_ROOM, ROOM, FoldedRecord
 from analyses.head_grams.layer_pairs import Compared, Pairs, compare_layers, mean, median
 from analyses.head_grams.one_head import HeadMetrics, Reader, curvature
 from analyses.head_grams.shards import TOP, ShardOf, head_shards, matches_all, measure_shard
 from analyses.head_grams.subspaces import Overlaps, compare_subspaces
-from analyses.numerics.intervals import bootstrap
+from analyses.head_grams.summaries import MATCHED, mixed_sign_share, over_pairs
 from analyses.progress import Count, Tick, silent
 from analyses.records import SCHEMA_VERSION, Metric, nulls, plain
 from analyses.weights.checkpoint import Checkpoint
+from analyses.weights.folded import folded_readers
 from analyses.weights.positions import position_note
 from analyses.weights.shape import Shape
-
-ROOM = 4  # subspaces are compared where hidden ≥ 4·k: the largest possible ratio to chance is hidden/k
-MIXED = (0.2, 0.8)  # share of negative energy between which a head counts as of mixed sign
-NO_ROOM = f"the hidden size is below {ROOM}·k, where an overlap of subspaces cannot stand out from chance"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,7 @@ class HeadGrams:
     # self_similarity: median of gram's diagonal/published · direction_abs_cos: mean |cos| of the first published
     # direction with v₁ · direction_crosstalk: median of the largest |cos| between two published directions of a head.
     published: dict[str, float | None]
+    folded: FoldedRecord  # the heads apart from the coordinates they are stored in, which claims about the model read
 
     metrics: dict[str, Metric]
     identities: dict[str, Metric]
@@ -104,6 +107,7 @@ def reader(checkpoint: Checkpoint, *, device: str) -> Reader:
     return Reader(
         keys=lambda layer: checkpoint.stored_heads("k_proj", layer, device=device),
         queries=lambda layer: checkpoint.stored_heads("q_proj", layer, device=device),
+        folded=lambda layer: folded_readers(checkpoint, layer, device=device),
     )
 
 
@@ -120,7 +124,8 @@ def measure_heads(
     """`measure` on the heads that `read(layer)` returns."""
     heads, head_dim, hidden = shape.heads, shape.head_dim, shape.hidden
     top = min(TOP, head_dim, hidden)
-    facts, products = _all_layers(read, shape, seed=seed, shard_of=shard_of, tick=tick)
+    facts, products, of_folded = _all_layers(read, shape, seed=seed, shard_of=shard_of, tick=tick)
+    folded = folded_record.record(of_folded, top=top, hidden=hidden)
     dead, flat = facts.is_zero.numpy(), facts.is_flat.numpy()  # (layer, head)
     norms = np.where(dead, np.nan, facts.fro_sq.sqrt().numpy())  # (layer, head)
     pairs = compare_layers(products, norms)
@@ -143,6 +148,7 @@ def measure_heads(
         overlap_chance=top / hidden,
         **{f"overlap_{field}": overlap and getattr(overlap, field) for field in Overlaps._fields},
         published=_published(facts, pairs.gram, dead),
+        folded=folded,
     )
     record = HeadGrams(
         model=model,
@@ -151,7 +157,7 @@ def measure_heads(
         top=top,
         kv_head_of=[h * shape.kv_heads // heads for h in range(heads)],
         **values,
-        metrics=_metrics(values, seed=seed),
+        metrics=_metrics(values, seed=seed) | folded_record.metrics(folded, seed=seed),
         identities=_identities(facts, pairs),
         absent=_absent(values, all_pairs=matches_all(shape)),
         notes=list(notes),
@@ -161,12 +167,13 @@ def measure_heads(
 
 def _all_layers(
     read: Reader, shape: Shape, *, seed: int, shard_of: ShardOf | None, tick: Tick
-) -> tuple[HeadMetrics, list[Compared]]:
-    """The facts of all heads, (layer, head, …), and the comparisons of all layers, shard by shard."""
+) -> tuple[HeadMetrics, list[Compared], list[FoldedHeads]]:
+    """The facts of all heads, (layer, head, …), the comparisons of all layers, and folded heads, shard by shard."""
     all_pairs = matches_all(shape)
-    steps = Count(tick, shape.layers + (0 if all_pairs else shape.layers * (shape.layers + 1) // 2))
+    steps = Count(tick, 2 * shape.layers + (0 if all_pairs else shape.layers * (shape.layers + 1) // 2))
     facts: HeadMetrics | None = None
     products: list[Compared] = []
+    folded: list[FoldedHeads] = []
     for layers in head_shards(shape):
         shard = (shard_of(layers) if shard_of else None) or measure_shard(read, layers, shape, seed=seed, tick=tick)
         for layer, of_layer in zip(layers, steps.over(shard.facts), strict=True):
@@ -175,7 +182,8 @@ def _all_layers(
             for whole, values in zip(facts, of_layer, strict=True):
                 whole[layer] = values
         products += shard.products if all_pairs else steps.over(shard.products)
-    return facts, products
+        folded += steps.over(shard.folded)
+    return facts, products, folded
 
 
 def _similarity(gram: np.ndarray, dead: np.ndarray) -> np.ndarray:
@@ -202,50 +210,21 @@ def _published(facts: HeadMetrics, gram: np.ndarray, dead: np.ndarray) -> dict[s
 def _metrics(values: Mapping[str, Any], *, seed: int) -> dict[str, Metric]:
     layers = len(values["curvature"])
     at_index = values["similarity"][range(layers - 1), range(1, layers)]  # (pair, head)
-    matched, index = "at the best matching of heads", "at equal head index"
+    index, flat = "at equal head index", "g + gᵀ is zero for every head"
     metrics = {
-        "median_abs_similarity_matched": _over_pairs(np.abs(values["similarity_matched"]), matched, seed=seed),
-        "median_abs_similarity_index": _over_pairs(np.abs(at_index), index, seed=seed),
-        "mixed_sign_share": _mixed_sign_share(values["curvature"], seed=seed),
+        "median_abs_similarity_matched": over_pairs(np.abs(values["similarity_matched"]), MATCHED, seed=seed),
+        "median_abs_similarity_index": over_pairs(np.abs(at_index), index, seed=seed),
+        "mixed_sign_share": mixed_sign_share(values["curvature"], reason=flat, seed=seed),
     }
     for name, key, how in (
-        ("median_overlap_ratio", "overlap_adjacent_matched", matched),
+        ("median_overlap_ratio", "overlap_adjacent_matched", MATCHED),
         ("median_overlap_ratio_index", "overlap_adjacent", index),
     ):
         if values[key] is None:
             metrics[name] = Metric(value=None, reason=NO_ROOM, applies=False)
         else:
-            metrics[name] = _over_pairs(values[key] / values["overlap_chance"], how, seed=seed)
+            metrics[name] = over_pairs(values[key] / values["overlap_chance"], how, seed=seed)
     return metrics
-
-
-def _over_pairs(values: np.ndarray, how: str, *, seed: int) -> Metric:
-    """Median over pairs and heads of (pair, head) values, where NaN means not measured."""
-    known = values[~np.isnan(values).all(axis=1)]
-    n = {"pairs": len(known), "heads": int((~np.isnan(known)).sum())}
-    if not len(known):
-        return Metric(value=None, n=n, reason="in every pair of adjacent layers, no two heads could be compared")
-    return Metric(
-        value=float(np.nanmedian(known)),
-        interval=bootstrap(lambda drawn: np.array([np.nanmedian(known[i]) for i in drawn]), len(known), seed=seed),
-        n=n,
-        method=f"median over pairs of adjacent layers and heads, {how}; bootstrap over pairs",
-    )
-
-
-def _mixed_sign_share(negative: np.ndarray, *, seed: int) -> Metric:
-    """Share of heads whose negative energy lies in `MIXED`, from (layer, head) curvatures."""
-    known = negative[~np.isnan(negative).all(axis=1)]
-    n = {"heads": int((~np.isnan(known)).sum()), "layers": len(known)}
-    if not len(known):
-        return Metric(value=None, n=n, reason="g + gᵀ is zero for every head")
-    mixed = np.where(np.isnan(known), np.nan, (known >= MIXED[0]) & (known <= MIXED[1]))
-    return Metric(
-        value=float(np.nanmean(mixed)),
-        interval=bootstrap(lambda drawn: np.array([np.nanmean(mixed[i]) for i in drawn]), len(known), seed=seed),
-        n=n,
-        method="share of heads; bootstrap over layers",
-    )
 
 
 def _identities(facts: HeadMetrics, pairs: Pairs) -> dict[str, Metric]:
@@ -288,7 +267,13 @@ def _absent(values: Mapping[str, Any], *, all_pairs: bool) -> dict[str, str]:
         "published": "every head's g is zero, or all have the same norm",
         "curvature": "g + gᵀ is zero",
     } | {key: NO_ROOM if values[key] is None else thin for key in values if key.startswith("overlap")}
-    return {key: reason for key, reason in reasons.items() if any(True for _ in nulls(plain(values[key])))}
+    reasons |= folded_record.absent()
+    tree = plain(values)
+    return {key: reason for key, reason in reasons.items() if any(True for _ in nulls(_at(tree, key)))}
+
+
+def _at(tree: Any, path: str) -> Any:
+    return functools.reduce(operator.getitem, path.split("."), tree)
 
 
 def _notes(checkpoint: Checkpoint) -> list[str]:
@@ -300,6 +285,8 @@ def _notes(checkpoint: Checkpoint) -> list[str]:
         "The published directions (V of W_k W_qᵀ pushed through W_q) are not singular vectors of g; these are.",
         "The order of heads is a free permutation of the parameters: the pairing by index is arbitrary, "
         "the best matching is what counts.",
+        "Heads under `folded` have all gains folded in and are compared over all distances at once; a plane that turns "
+        "slowly takes longer than the context to average out.",
     ]
     if matches_all(checkpoint.shape) and checkpoint.shape.hidden >= FLOAT32_HIDDEN:
         notes.append(

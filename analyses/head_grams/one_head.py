@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 
 from analyses.numerics.spectra import EPS, ThinQr, product_svd, svd, symmetric_eigenvalues
+from analyses.weights.folded import Folded
 
 
 class Heads(NamedTuple):
@@ -37,6 +38,11 @@ class Reader(NamedTuple):
 
     keys: Rows
     queries: Rows
+    folded: Callable[[int], Folded] | None = None  # layer → its folded heads; None where these are the stored ones
+
+    def fold(self, layer: int) -> Folded:
+        """The layer's heads with all gains folded in, and how positions turn them."""
+        return self.folded(layer) if self.folded else Folded(*self(layer))
 
     def __call__(self, layer: int) -> Heads:
         return Heads(self.keys(layer).double(), self.queries(layer).double())

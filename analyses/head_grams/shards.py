@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 
 from analyses.head_grams.all_pairs import operations
+from analyses.head_grams.folded_heads import FoldedHeads, folded_heads
 from analyses.head_grams.layer_pairs import Compared, by_entries, by_factors
 from analyses.head_grams.one_head import HeadMetrics, Reader, head_metrics
 from analyses.progress import Tick, silent
@@ -19,14 +20,16 @@ from analyses.weights.shape import Shape
 
 TOP = 8  # leading directions of a head that make its subspace, at most
 MATCH_WORK = 1.5e13  # operations, 5 minutes of one core; beyond it only adjacent layers are matched
+FOLDED = "folded."  # before the names of folded heads' facts on disk
 SHARD_WORK = 1.8e14  # operations of a shard, unless one layer has more: an hour of one core
 
 
 class Shard(NamedTuple):
-    """Some layers' heads; both run in the order of layers, and may be computed as they are asked for."""
+    """Some layers' heads; all run in the order of layers, and may be computed as they are asked for."""
 
     facts: Iterable[HeadMetrics]  # (layer,)
     products: Iterable[Compared]  # (ℓ, ℓ') for each of these ℓ and all ℓ' ≥ ℓ
+    folded: Iterable[FoldedHeads]  # (layer,)
 
 
 ShardOf = Callable[[range], Shard | None]
@@ -64,9 +67,10 @@ def measure_shard(read: Reader, layers: range, shape: Shape, *, seed: int, tick:
     """The shard of these layers; `tick` is told of comparisons through entries, which come all at once."""
     top = min(TOP, shape.head_dim, shape.hidden)
     facts = (head_metrics(read(layer), top) for layer in layers)
+    folded = folded_heads(read.fold, layers, shape.layers, top, seed=seed)
     if matches_all(shape):
-        return Shard(facts, by_entries(read, shape.layers, seed=seed, tick=tick))
-    return Shard(facts, by_factors(read, layers, shape.layers, seed=seed))
+        return Shard(facts, by_entries(read, shape.layers, seed=seed, tick=tick), folded)
+    return Shard(facts, by_factors(read, layers, shape.layers, seed=seed), folded)
 
 
 # --- a shard on disk: one tensor a fact, and one or two a comparison, bit by bit -----------------------------------
@@ -74,8 +78,9 @@ def measure_shard(read: Reader, layers: range, shape: Shape, *, seed: int, tick:
 
 def to_tensors(shard: Shard) -> dict[str, torch.Tensor]:
     tensors = {}
-    for field, values in zip(HeadMetrics._fields, zip(*shard.facts, strict=True), strict=True):
-        tensors[field] = torch.stack([value.cpu() for value in values])  # (layer, head, …)
+    for kind, names, facts in (("", HeadMetrics._fields, shard.facts), (FOLDED, FoldedHeads._fields, shard.folded)):
+        for field, values in zip(names, zip(*facts, strict=True), strict=True):
+            tensors[kind + field] = torch.stack([value.cpu() for value in values])  # (layer, head, …)
     for low, high, *arrays in shard.products:
         for name, value in zip(Compared._fields[2:], arrays, strict=True):
             if value is not None:
@@ -92,4 +97,5 @@ def from_tensors(tensors: Mapping[str, torch.Tensor], layers: range, shape: Shap
         return Compared(low, high, **arrays)
 
     facts: Iterator[HeadMetrics] = map(HeadMetrics, *(tensors[field] for field in HeadMetrics._fields))
-    return Shard(facts, [compared(low, high) for low in layers for high in range(low, shape.layers)])
+    folded: Iterator[FoldedHeads] = map(FoldedHeads, *(tensors[FOLDED + field] for field in FoldedHeads._fields))
+    return Shard(facts, [compared(low, high) for low in layers for high in range(low, shape.layers)], folded)

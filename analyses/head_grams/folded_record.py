@@ -1,0 +1,93 @@
+"""Metrics of folded heads for the record: similarity and read spans at the best matching, symmetry, sign."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from analyses.head_grams.folded_heads import FoldedHeads
+from analyses.head_grams.layer_pairs import best_matching
+from analyses.head_grams.summaries import MATCHED, median_over_layers, mixed_sign_share, over_pairs
+from analyses.records import Metric
+
+ROOM = 4  # spans are compared where chance is at most 1/ROOM: an overlap of 1 is then ROOM times chance
+NO_ROOM = f"the hidden size is below {ROOM}·k, where an overlap of subspaces cannot stand out from chance"
+NARROW = f"the layers read so few directions that chance gives more than 1/{ROOM} of the largest overlap"
+TURN_DIFFERENTLY = "the two layers turn by different frequencies, so that no distance compares them"
+EVERY_PAIR_TURNS = "adjacent layers turn by different frequencies, so that all distances together compare no two"
+NULL = "a head whose g̃ is zero is like no other, one of rank below k has no read span, and a pair of layers that turn "
+NULL += "by different frequencies is not compared"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoldedRecord:
+    """Heads g̃ with all gains folded in, which no exact map touches; over all distances but for `negative`."""
+
+    symmetry: np.ndarray  # (layer, head), S in [0, 1]: 1 symmetric, 0 antisymmetric, ½ for unrelated W̃_q, W̃_k
+    negative: np.ndarray  # (layer, head), negative share of the energy of g̃ + g̃ᵀ at distance 0, in [0, 1]
+    matching: list[list[int] | None]  # (pair, head), head of layer ℓ+1 that is matched to head h of layer ℓ
+    similarity: np.ndarray  # (pair, head), signed, at that matching, in [−1, 1]
+    overlap: np.ndarray  # (pair, head), of the top-k read spans, at that matching, in [0, 1]
+    overlap_chance: np.ndarray  # (pair,), of spans drawn from the two layers' own read covariances
+    overlap_isotropic: float  # k/hidden, of spans drawn from all directions alike
+
+
+def record(facts: Sequence[FoldedHeads], *, top: int, hidden: int) -> FoldedRecord:
+    """The facts of all layers, matched.
+
+    Parameters
+    ----------
+    facts : (layer,) of all layers in order.
+    top : k. hidden : size of the stream.
+    """
+    stacked = FoldedHeads(*(torch.stack(values).numpy() for values in zip(*facts, strict=True)))
+    heads, alike = np.arange(stacked.symmetry.shape[1]), ~np.isnan(stacked.chance[:-1])
+    columns = [best_matching(similarity) for similarity in stacked.similarity[:-1]]
+    return FoldedRecord(
+        symmetry=stacked.symmetry,
+        negative=stacked.negative,
+        matching=[order.tolist() if known else None for order, known in zip(columns, alike, strict=True)],
+        similarity=np.stack([values[heads, order] for values, order in zip(stacked.similarity, columns, strict=False)]),
+        overlap=np.stack([values[heads, order] for values, order in zip(stacked.overlap, columns, strict=False)]),
+        overlap_chance=stacked.chance[:-1],
+        overlap_isotropic=top / hidden,
+    )
+
+
+def metrics(found: FoldedRecord, *, seed: int) -> dict[str, Metric]:
+    """What claims about the model read; 90 % intervals by a bootstrap over pairs of adjacent layers, or layers."""
+    of_zero = "g̃ is zero for every head"
+    turning = np.isnan(found.overlap_chance).all()
+    no_pair = Metric(value=None, reason=EVERY_PAIR_TURNS, applies=False)
+    isotropic = np.full(len(found.overlap), found.overlap_isotropic)
+    of_pairs = {
+        "all_distance_similarity": lambda: over_pairs(np.abs(found.similarity), MATCHED, seed=seed),
+        "read_subspace_overlap": lambda: _ratio(found, found.overlap_chance, NARROW, seed=seed),
+        "read_subspace_overlap_isotropic": lambda: _ratio(found, isotropic, NO_ROOM, seed=seed),
+    }
+    return {name: no_pair if turning else metric() for name, metric in of_pairs.items()} | {
+        "all_distance_symmetry": median_over_layers(found.symmetry, reason=of_zero, seed=seed),
+        "folded_sign_mixed": mixed_sign_share(found.negative, reason=of_zero, seed=seed),
+    }
+
+
+def _ratio(found: FoldedRecord, chance: np.ndarray, no_room: str, *, seed: int) -> Metric:
+    """Median of overlap over chance, (pair,), where chance leaves room for a ratio of `ROOM`."""
+    known = chance[chance > 0]  # false also for a NaN
+    if len(known) and np.median(known) > 1 / ROOM:
+        return Metric(value=None, reason=no_room, applies=False)
+    return over_pairs(found.overlap / np.where(chance > 0, chance, np.nan)[:, None], MATCHED, seed=seed)
+
+
+def absent() -> Mapping[str, str]:
+    """Key of the record → why it may hold nulls."""
+    zero = "a head whose g̃ is zero has none"
+    return {
+        "folded.symmetry": zero,
+        "folded.negative": zero,
+        "folded.matching": TURN_DIFFERENTLY,
+        "folded.similarity": NULL,
+        "folded.overlap": NULL,
+        "folded.overlap_chance": TURN_DIFFERENTLY,
+    }
