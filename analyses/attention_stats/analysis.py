@@ -19,8 +19,8 @@ from analyses.forward.probe import ForwardFacts
 from analyses.numerics import spectra
 from analyses.progress import Tick, silent
 from analyses.records import SCHEMA_VERSION, Metric
-from analyses.weights.canonical import qk_gain, read_by_heads
 from analyses.weights.checkpoint import Checkpoint
+from analyses.weights.folded import folded_readers
 from analyses.weights.positions import position_note
 
 ANALYSIS = "attention_stats"
@@ -157,17 +157,10 @@ def _static(checkpoint: Checkpoint, layer: int, device: str) -> tuple[StaticLaye
     error = (exact.square().sum(-1) - norm_sq).abs() / norm_sq.clamp_min(torch.finfo(torch.float64).tiny)
     published = torch.linalg.svdvals(key.unsqueeze(1) @ _by_group(query, key).mT).flatten(0, 1)
     del query, key
-    query, key = (read_by_heads(checkpoint, family, layer, device) for family in ("q_proj", "k_proj"))
-    alive = torch.ones(len(query), dtype=torch.bool)
-    if checkpoint.has_qk_norm:
-        query_norm, key_norm = (rows.norm(dim=(-2, -1), keepdim=True) for rows in (query, key))
-        if checkpoint.architecture.qk_norm == "whole projection":  # which cancels the size of all heads together
-            query_norm, key_norm = query_norm.norm().expand_as(query_norm), key_norm[key_of].norm().expand_as(key_norm)
-        alive = ((query_norm > 0) & (key_norm[key_of] > 0)).flatten().cpu()
-        # The norms cancel the size of W_q x and W_k x, not that of their own gains, which come after.
-        query = query / query_norm * qk_gain(checkpoint, "q_proj", layer, len(query), device)
-        key = key / key_norm * qk_gain(checkpoint, "k_proj", layer, len(key), device)
-    gained = _singvals(key.nan_to_num(), query.nan_to_num()).tolist()  # a zero head's 0/0 must not reach the SVD
+    key, query, _ = folded_readers(checkpoint, layer, device=device)
+    gained = _singvals(key, query).tolist()
+    # Under q/k norms a head is made scale-free, which one that is all zero cannot be.
+    alive = query.any(-1).any(-1) & key.any(-1).any(-1)[key_of] | (not checkpoint.has_qk_norm)
     return StaticLayer(
         metric_singvals_per_head=published.tolist(),
         singvals_per_head=exact.tolist(),

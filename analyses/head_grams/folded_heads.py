@@ -40,9 +40,11 @@ class FoldedHeads(NamedTuple):
 
 
 class _Layer(NamedTuple):
-    """What the next comparison needs of a layer."""
+    """A layer's own facts, and what its comparisons need."""
 
-    heads: Folded
+    symmetry: torch.Tensor  # (head,)
+    negative: torch.Tensor  # (head,)
+    turns: planes.Turns
     parts: list[planes.Part]
     norms: torch.Tensor  # (head,), NaN for a zero head
     spans: torch.Tensor  # (head, k, hidden), orthonormal rows; NaN for a head of rank below k
@@ -75,24 +77,26 @@ def folded_heads(read: FoldedReader, lows: range, layers: int, top: int, *, seed
 
 def _layer(read: FoldedReader, layer: int, top: int, *, seed: int) -> _Layer:
     heads = read(layer)
+    negative, floor, turns = sign_energy(heads), _floor(heads), heads.turns
     parts = heads.parts()
-    size = _own_key(heads, heads.keys.norm(dim=(-2, -1))) * heads.queries.norm(dim=(-2, -1))
+    del heads  # where all dimensions turn, the parts are copies
     norms = planes.norms(parts)
-    norms = norms.where(norms > rounding_floor(size, heads.queries.shape[1]), torch.nan)
-    unit = planes.read_factors(parts) / norms[:, None, None]  # (head, head_dim, hidden)
-    return _Layer(heads, parts, norms, read_spans(unit, top), read_covariance(unit, top, seed=[seed, layer]))
+    norms = norms.where(norms > floor, torch.nan)
+    symmetry = planes.symmetry(parts).where(~norms.isnan(), torch.nan)
+    unit = planes.read_factors(parts).div_(norms[:, None, None])  # (head, head_dim, hidden)
+    spans, reads = read_spans(unit, top), read_covariance(unit, top, seed=[seed, layer])
+    return _Layer(symmetry, negative, turns, parts, norms, spans, reads)
 
 
 def _compared(here: _Layer, after: _Layer | None) -> FoldedHeads:
-    heads, size = here.heads, len(here.norms)
+    size = len(here.norms)
     similarity = overlap = torch.full((size, size), torch.nan, dtype=torch.float64)
     chance = torch.tensor(torch.nan, dtype=torch.float64)
-    if after is not None and heads.turns.alike(after.heads.turns):
+    if after is not None and here.turns.alike(after.turns):
         similarity = planes.inner_products(here.parts, after.parts) / (here.norms[:, None] * after.norms)
         overlap = _overlaps(here.spans, after.spans)
         chance = chance_overlap(here.reads, after.reads) / here.spans.shape[1]
-    symmetry = planes.symmetry(here.parts).where(~here.norms.isnan(), torch.nan)
-    found = FoldedHeads(symmetry, sign_energy(heads), similarity, overlap, chance)
+    found = FoldedHeads(here.symmetry, here.negative, similarity, overlap, chance)
     return FoldedHeads(*(value.cpu() for value in found))
 
 
@@ -101,8 +105,7 @@ def sign_energy(heads: Folded) -> torch.Tensor:
     keys = heads.keys.unsqueeze(1)  # (kv_head, 1, head_dim, hidden)
     queries = heads.queries.unflatten(0, (len(heads.keys), -1))
     signed = symmetric_eigenvalues(keys, ThinQr.of(queries)).flatten(0, 1)
-    size = _own_key(heads, heads.keys.norm(dim=(-2, -1))) * heads.queries.norm(dim=(-2, -1))
-    flat = signed[:, 0].abs() <= 2 * rounding_floor(size, heads.queries.shape[1])
+    flat = signed[:, 0].abs() <= 2 * _floor(heads)
     return curvature(signed).where(~flat, torch.nan)
 
 
@@ -144,5 +147,7 @@ def _overlaps(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return cosines.view(len(a), a.shape[1], len(b), b.shape[1]).square().sum((1, 3)) / a.shape[1]
 
 
-def _own_key(heads: Folded, of_keys: torch.Tensor) -> torch.Tensor:
-    return of_keys.repeat_interleave(len(heads.queries) // len(heads.keys))
+def _floor(heads: Folded) -> torch.Tensor:
+    """(head,) what rounding alone can leave in a singular value of g̃."""
+    of_keys, of_queries = (rows.norm(dim=(-2, -1)) for rows in heads[:2])
+    return rounding_floor(of_keys.repeat_interleave(len(of_queries) // len(of_keys)) * of_queries, heads.keys.shape[1])

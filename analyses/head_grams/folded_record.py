@@ -1,7 +1,7 @@
 """Metrics of folded heads for the record: similarity and read spans at the best matching, symmetry, sign."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,9 +11,8 @@ from analyses.head_grams.layer_pairs import best_matching
 from analyses.head_grams.summaries import MATCHED, median_over_layers, mixed_sign_share, over_pairs
 from analyses.records import Metric
 
-ROOM = 4  # spans are compared where chance is at most 1/ROOM: an overlap of 1 is then ROOM times chance
+ROOM = 4  # subspaces are compared where hidden ≥ 4·k: the largest possible ratio to chance is hidden/k
 NO_ROOM = f"the hidden size is below {ROOM}·k, where an overlap of subspaces cannot stand out from chance"
-NARROW = f"the layers read so few directions that chance gives more than 1/{ROOM} of the largest overlap"
 TURN_DIFFERENTLY = "the two layers turn by different frequencies, so that no distance compares them"
 EVERY_PAIR_TURNS = "adjacent layers turn by different frequencies, so that all distances together compare no two"
 NULL = "a head whose g̃ is zero is like no other, one of rank below k has no read span, and a pair of layers that turn "
@@ -60,11 +59,10 @@ def metrics(found: FoldedRecord, *, seed: int) -> dict[str, Metric]:
     of_zero = "g̃ is zero for every head"
     turning = np.isnan(found.overlap_chance).all()
     no_pair = Metric(value=None, reason=EVERY_PAIR_TURNS, applies=False)
-    isotropic = np.full(len(found.overlap), found.overlap_isotropic)
     of_pairs = {
         "all_distance_similarity": lambda: over_pairs(np.abs(found.similarity), MATCHED, seed=seed),
-        "read_subspace_overlap": lambda: _ratio(found, found.overlap_chance, NARROW, seed=seed),
-        "read_subspace_overlap_isotropic": lambda: _ratio(found, isotropic, NO_ROOM, seed=seed),
+        "read_subspace_overlap": lambda: _over_own_chance(found, seed=seed),
+        "read_subspace_overlap_isotropic": lambda: _over_isotropic_chance(found, seed=seed),
     }
     return {name: no_pair if turning else metric() for name, metric in of_pairs.items()} | {
         "all_distance_symmetry": median_over_layers(found.symmetry, reason=of_zero, seed=seed),
@@ -72,12 +70,19 @@ def metrics(found: FoldedRecord, *, seed: int) -> dict[str, Metric]:
     }
 
 
-def _ratio(found: FoldedRecord, chance: np.ndarray, no_room: str, *, seed: int) -> Metric:
-    """Median of overlap over chance, (pair,), where chance leaves room for a ratio of `ROOM`."""
-    known = chance[chance > 0]  # false also for a NaN
-    if len(known) and np.median(known) > 1 / ROOM:
-        return Metric(value=None, reason=no_room, applies=False)
-    return over_pairs(found.overlap / np.where(chance > 0, chance, np.nan)[:, None], MATCHED, seed=seed)
+def _over_own_chance(found: FoldedRecord, *, seed: int) -> Metric:
+    """Overlap over the pair's own chance; n's `room` is the largest ratio there could be, the median of 1/chance."""
+    chance = np.where(found.overlap_chance > 0, found.overlap_chance, np.nan)  # the condition is false also for a NaN
+    ratio = over_pairs(found.overlap / chance[:, None], MATCHED, seed=seed)
+    if ratio.value is None:
+        return ratio
+    return replace(ratio, n={**ratio.n, "room": float(np.nanmedian(1 / chance))})
+
+
+def _over_isotropic_chance(found: FoldedRecord, *, seed: int) -> Metric:
+    if found.overlap_isotropic > 1 / ROOM:
+        return Metric(value=None, reason=NO_ROOM, applies=False)
+    return over_pairs(found.overlap / found.overlap_isotropic, MATCHED, seed=seed)
 
 
 def absent() -> Mapping[str, str]:

@@ -111,6 +111,14 @@ METRIC_AGAINST_ATTENTION = moved(*FOLDED, only_plain=(SCALE, RAMP), only_normali
 # W_k W_qᵀ, as published, is no function of g: turns leave its spectrum, scales of planes do not.
 PUBLISHED_SPECTRUM = moved(*(*FOLDED, *ORDER, *QUERIES), only_plain=(SCALE, RAMP, PLANES), only_normalised=(QUERY_KEY,))
 BY_HEAD = moved(*ORDER)  # what the model does, listed head by head
+FOLDED_HEADS = (
+    "all_distance_similarity",
+    "all_distance_symmetry",
+    "folded_sign_mixed",
+    "read_subspace_overlap",
+    "read_subspace_overlap_isotropic",
+)
+"""Metrics of heads with all gains folded in."""
 
 STATISTICS: Mapping[str, Mapping[str, Moved]] = {
     "null_residual": {
@@ -137,6 +145,9 @@ STATISTICS: Mapping[str, Mapping[str, Moved]] = {
         "metrics.median_overlap_ratio.value": METRIC_SHAPE,
         "metrics.median_overlap_ratio_index.value": METRIC_BY_HEAD,
         "metrics.mixed_sign_share.value": METRIC_SHAPE,
+        **dict.fromkeys((f"metrics.{name}.value" for name in FOLDED_HEADS), NEVER),
+        "folded.symmetry": BY_HEAD,
+        "folded.negative": BY_HEAD,
         "curvature": METRIC_BY_HEAD,
         "singvals": METRIC_SIZE,
     },
