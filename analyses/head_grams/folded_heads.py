@@ -7,10 +7,13 @@ of the mean of g̃(Δ)ᵀ g̃(Δ).
 
 How far two such spans overlap by chance depends on how unevenly the layers read. With C the mean over heads of the unit
 head's g̃ᵀg̃, and P the projector on the span of k vectors drawn from N(0, C), two layers overlap by tr(E P · E P')/k.
-In C's eigenbasis E P is diagonal, since the sign of a coordinate is as likely as its opposite: draws of the
-eigenvalues alone give its entries, and the chance is as free of coordinates as the heads are.
+In C's eigenbasis E P is diagonal, since the sign of a coordinate is as likely as its opposite: draws that know the
+eigenvalues alone give its entries f, and the chance is as free of coordinates as the heads are. With no eigenvector
+computed, E P is a·C(C + ν)⁻¹, of the form that it takes where many directions are read, with a and ν such that Σ f and
+Σ f² are those of the draws (right to 1 % of the chance, measured on spectra flat, spiked and falling as 1/i and 1/i²).
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -18,11 +21,13 @@ import numpy as np
 import torch
 
 from analyses.head_grams.one_head import curvature, rounding_floor
-from analyses.numerics.spectra import EPS, ThinQr, gram, symmetric_eigenvalues
+from analyses.numerics.spectra import EPS, ThinQr, eigenvalues, gram, symmetric_eigenvalues
 from analyses.weights import planes
 from analyses.weights.folded import Folded
 
 DRAWS = 64  # of a subspace from a layer's read covariance: their mean overlap is then right to about 1 %
+NARROWEST, WIDEST = 1e-6, 1e3  # ν relative to C's largest eigenvalue: from E P ∝ 1 to E P ∝ C
+HALVINGS = 60  # of the logarithm of ν
 
 FoldedReader = Callable[[int], Folded]
 """Layer → its folded heads."""
@@ -48,14 +53,7 @@ class _Layer(NamedTuple):
     parts: list[planes.Part]
     norms: torch.Tensor  # (head,), NaN for a zero head
     spans: torch.Tensor  # (head, k, hidden), orthonormal rows; NaN for a head of rank below k
-    reads: "ReadCovariance"
-
-
-class ReadCovariance(NamedTuple):
-    """Expected projector on k draws from a layer's read covariance, in its eigenbasis."""
-
-    share: torch.Tensor  # (mode,), in [0, 1], together k at most
-    modes: torch.Tensor  # (hidden, mode), eigenvectors
+    reads: torch.Tensor  # (hidden, hidden), `mean_projector` of what the heads read
 
 
 def folded_heads(read: FoldedReader, lows: range, layers: int, top: int, *, seed: int) -> Iterator[FoldedHeads]:
@@ -84,7 +82,7 @@ def _layer(read: FoldedReader, layer: int, top: int, *, seed: int) -> _Layer:
     norms = norms.where(norms > floor, torch.nan)
     symmetry = planes.symmetry(parts).where(~norms.isnan(), torch.nan)
     unit = planes.read_factors(parts).div_(norms[:, None, None])  # (head, head_dim, hidden)
-    spans, reads = read_spans(unit, top), read_covariance(unit, top, seed=[seed, layer])
+    spans, reads = read_spans(unit, top), mean_projector(unit, top, seed=[seed, layer])
     return _Layer(symmetry, negative, turns, parts, norms, spans, reads)
 
 
@@ -95,7 +93,7 @@ def _compared(here: _Layer, after: _Layer | None) -> FoldedHeads:
     if after is not None and here.turns.alike(after.turns):
         similarity = planes.inner_products(here.parts, after.parts) / (here.norms[:, None] * after.norms)
         overlap = _overlaps(here.spans, after.spans)
-        chance = chance_overlap(here.reads, after.reads) / here.spans.shape[1]
+        chance = (here.reads * after.reads).sum() / here.spans.shape[1]
     found = FoldedHeads(here.symmetry, here.negative, similarity, overlap, chance)
     return FoldedHeads(*(value.cpu() for value in found))
 
@@ -121,24 +119,37 @@ def read_spans(unit: torch.Tensor, top: int) -> torch.Tensor:
     return (vectors[..., -top:].mT @ unit / lengths).masked_fill(thin[:, None, None], torch.nan)
 
 
-def read_covariance(unit: torch.Tensor, top: int, *, seed: int | list[int]) -> ReadCovariance:
-    """Expected projector on `top` draws from the covariance of what a layer's heads read, from `DRAWS` of them.
+def mean_projector(unit: torch.Tensor, top: int, *, seed: int | list[int]) -> torch.Tensor:
+    """E P of the span of `top` draws from the covariance of what a layer's heads read: (hidden, hidden).
 
-    unit : (head, head_dim, hidden) factors F of unit norm, C the mean of FᵀF; a zero head's NaN count as nothing.
+    unit : (head, head_dim, hidden) factors F of unit norm, C the sum of FᵀF; a zero head's NaN count as nothing.
     """
-    rows = unit.nan_to_num().flatten(0, 1)
-    values, modes = torch.linalg.eigh(gram(rows.mT.contiguous()))
-    values, modes = values.flip(0), modes.flip(1)  # descending, so that a mode's draws do not depend on the rank
+    covariance = gram(unit.nan_to_num().flatten(0, 1).mT.contiguous())
+    values = eigenvalues(covariance).flip(0).clamp_min(0)
+    if not values[0]:
+        return torch.zeros_like(covariance)
+    share, square = _drawn_moments(values, top, seed=seed)
+    low, high = math.log(NARROWEST), math.log(WIDEST)
+    for _ in range(HALVINGS):  # Σf²/(Σf)² grows with ν
+        form = values / (values + values[0] * math.exp((low + high) / 2))
+        if form.square().sum() / form.sum().square() < square / share**2:
+            low = (low + high) / 2
+        else:
+            high = (low + high) / 2
+    ridge = values[0] * math.exp(low)
+    factor = torch.linalg.cholesky(covariance + ridge * torch.eye(len(values)).to(covariance))
+    projector = -ridge * torch.cholesky_inverse(factor)
+    projector.diagonal().add_(1)
+    return projector.mul_(share / (values / (values + ridge)).sum())
+
+
+def _drawn_moments(values: torch.Tensor, top: int, *, seed: int | list[int]) -> tuple[float, float]:
+    """Σ f and Σ f² over eigenvalues, (mode,) descending, f the diagonal of E P; the square from two halves of draws."""
     rank = int((values > len(values) * EPS * values[0]).sum())
     drawn = np.random.default_rng(seed).standard_normal((DRAWS, len(values), top))
     coloured = values[:rank, None].sqrt() * torch.from_numpy(drawn[:, :rank]).to(values.device)
-    share = ThinQr.of(coloured.mT).q.square().sum(-1).mean(0)
-    return ReadCovariance(share, modes[:, :rank])
-
-
-def chance_overlap(a: ReadCovariance, b: ReadCovariance) -> torch.Tensor:
-    """tr(E P · E P'), between 0 and k, ()."""
-    return a.share @ (a.modes.mT @ b.modes).square() @ b.share
+    first, second = ThinQr.of(coloured.mT).q.square().sum(-1).unflatten(0, (2, -1)).mean(1)
+    return float((first + second).sum() / 2), float((first * second).sum())
 
 
 def _overlaps(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

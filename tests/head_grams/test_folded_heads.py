@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from analyses.head_grams.folded_heads import FoldedHeads, chance_overlap, folded_heads, read_covariance, sign_energy
+from analyses.head_grams.folded_heads import FoldedHeads, folded_heads, mean_projector, sign_energy
 from analyses.head_grams.layer_pairs import best_matching
 from analyses.numerics.spectra import haar
 from analyses.weights.checkpoint import Checkpoint, open_checkpoint
@@ -74,29 +74,35 @@ def test_the_sign_energy_is_that_of_the_dense_symmetric_part_at_distance_zero(tu
     torch.testing.assert_close(sign_energy(heads), expected, rtol=0, atol=ROUNDING)
 
 
-def test_chance_is_what_spans_drawn_from_the_two_covariances_overlap_by():
-    a, b = (torch.randn(5, 6, 20, generator=torch.Generator().manual_seed(i)).double() for i in range(2))
-    a[..., :4] *= 4  # both read the same few directions most
-    b[..., :4] *= 3
-    a, b = (x / x.norm(dim=(1, 2), keepdim=True) for x in (a, b))
-    found = chance_overlap(*(read_covariance(x, TOP, seed=[3, i]) for i, x in enumerate((a, b)))) / TOP
-    generator = torch.Generator().manual_seed(5)
+SPECTRA = {
+    "flat": torch.ones(40),
+    "falling": 1 / torch.arange(1, 41),
+    "falling fast": 1 / torch.arange(1, 41) ** 2,
+    "spiked": torch.cat([torch.full((4,), 50.0), torch.ones(36)]),
+    "of low rank": torch.cat([torch.ones(12), torch.zeros(28)]),
+    "of one direction": torch.cat([torch.full((1,), 1000.0), torch.ones(39)]),
+}
 
-    def span(factors: torch.Tensor) -> torch.Tensor:
-        drawn = torch.randn(4000, TOP, 30, generator=generator, dtype=torch.float64) @ factors.flatten(0, 1)
+
+@pytest.mark.parametrize("spectrum", SPECTRA)
+@pytest.mark.parametrize("turned", [0.0, 0.3, 2.0])
+def test_chance_is_what_spans_drawn_from_the_two_covariances_overlap_by(spectrum, turned):
+    """Two layers of one spectrum, whose eigenvectors are the same, turned a little, or unrelated."""
+    generator = torch.Generator().manual_seed(5)
+    skew = torch.randn(40, 40, generator=generator, dtype=torch.float64) * turned / math.sqrt(40)
+    one = torch.diag(SPECTRA[spectrum].double().sqrt())
+    factors = [one, one @ torch.linalg.matrix_exp(skew - skew.mT)]
+    found = [mean_projector(x.unflatten(0, (5, 8)), 8, seed=[3, i]) for i, x in enumerate(factors)]
+
+    def span(x: torch.Tensor) -> torch.Tensor:
+        drawn = torch.randn(4000, 8, 40, generator=generator, dtype=torch.float64) @ x
         return torch.linalg.qr(drawn.mT).Q
 
-    overlaps = (span(a).mT @ span(b)).square().sum((1, 2)) / TOP
-    # Four standard errors of the 4,000 draws, and 2 % of the 64 that the chance itself is made from.
-    assert abs(float(found - overlaps.mean())) < 4 * float(overlaps.std()) / math.sqrt(4000) + 0.02 * float(found)
-    assert found > 1.5 * TOP / 20
-
-
-def test_chance_is_the_share_of_dimensions_where_everything_is_read_alike():
-    unit = torch.eye(24, dtype=torch.float64).unflatten(0, (4, 6)) / math.sqrt(6)  # four heads read all 24 directions
-    a, b = (read_covariance(unit, TOP, seed=seed) for seed in (0, 1))
-    assert float(a.share.sum()) == pytest.approx(TOP, rel=ROUNDING)
-    assert float(chance_overlap(a, b)) / TOP == pytest.approx(TOP / 24, rel=0.05)  # 64 draws
+    overlaps = (span(factors[0]).mT @ span(factors[1])).square().sum((1, 2)) / 8
+    chance, drawn = float((found[0] * found[1]).sum() / 8), float(overlaps.mean())
+    # Four standard errors of the 4,000 draws; 64 draws of Σ f² and the form of E P each leave 1 %.
+    assert abs(chance - drawn) < 4 * float(overlaps.std()) / math.sqrt(4000) + 0.02 * drawn
+    assert all(float(x.trace()) == pytest.approx(8, rel=ROUNDING) for x in found)
 
 
 # --- planted answers ------------------------------------------------------------------------------
