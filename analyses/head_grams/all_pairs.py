@@ -173,9 +173,7 @@ class _Slab(NamedTuple):
         return self.scrambled[pair, :, part].to(dtype, copy=True).div_(self.sizes[pair + 1, :, None, None].to(dtype))
 
 
-def _slab(
-    rows_of: Rows, layers: int, coordinates: range, stored: torch.dtype, *, seed: int, side: int
-) -> _Slab:
+def _slab(rows_of: Rows, layers: int, coordinates: range, stored: torch.dtype, *, seed: int, side: int) -> _Slab:
     columns = slice(coordinates.start, coordinates.stop)
     slab = None
     for layer in range(layers):

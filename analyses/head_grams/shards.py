@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import torch
 
-from analyses.head_grams.all_pairs import operations
-from analyses.head_grams.folded_heads import FoldedHeads, folded_heads
+from analyses.head_grams import all_pairs
+from analyses.head_grams.folded_heads import FoldedHeads, folded_heads, operations
 from analyses.head_grams.layer_pairs import Compared, by_entries, by_factors
 from analyses.head_grams.one_head import HeadMetrics, Reader, head_metrics
 from analyses.progress import Tick, silent
@@ -38,7 +38,7 @@ ShardOf = Callable[[range], Shard | None]
 
 def matches_all(shape: Shape) -> bool:
     """Whether all heads of all layers are compared, through the entries of g."""
-    return operations(shape.layers, shape.heads, shape.head_dim, shape.hidden) <= MATCH_WORK
+    return all_pairs.operations(shape.layers, shape.heads, shape.head_dim, shape.hidden) <= MATCH_WORK
 
 
 def head_shards(shape: Shape) -> list[range]:
@@ -56,11 +56,12 @@ def head_shards(shape: Shape) -> list[range]:
 
 
 def factor_work(shape: Shape, low: int) -> float:
-    """Floating-point operations of comparing a layer with itself and all higher ones, through the factors."""
+    """Floating-point operations of a layer's folded heads and of comparing it with itself and all higher ones."""
     above = shape.layers - 1 - low
     full = 2.0 * shape.head_dim**2 * shape.hidden * (shape.heads**2 + shape.kv_heads**2)  # all pairs of heads
     paired = 2.0 * shape.head_dim**2 * shape.hidden * (shape.heads + shape.kv_heads)
-    return full * (3 if above else 1) + paired * max(0, above - 1)  # 3: itself, the next one, that one scrambled
+    folded = operations(shape.heads, shape.kv_heads, shape.head_dim, shape.hidden)
+    return folded + full * (3 if above else 1) + paired * max(0, above - 1)  # 3: itself, the next, that one scrambled
 
 
 def measure_shard(read: Reader, layers: range, shape: Shape, *, seed: int, tick: Tick = silent) -> Shard:

@@ -9,6 +9,7 @@ above what the libraries take when they are loaded. A test compares both with a 
 from dataclasses import dataclass
 
 from analyses.forward.calibration import Calibration
+from analyses.head_grams import folded_heads
 from analyses.head_grams.all_pairs import FLOAT32_HIDDEN, SLAB_BYTES, TILE_BYTES, operations, paired_operations
 from analyses.head_grams.shards import factor_work, matches_all
 from analyses.null_residual.grams import branches
@@ -23,6 +24,7 @@ COPIES = 9  # of one matrix: two layers, both scaled, their difference, its shuf
 FACTORS = 10  # of a layer's heads or neurons: each side as read, as written, weighted, complex in planes
 COSINES = 7  # (neuron × neuron) arrays: three roles, their products, and what the assignment takes
 SPECTRA = 6  # of one layer's writes: as they are, centred, both with unit rows, without outliers, as published
+SQUARES = 5  # (hidden × hidden) arrays: what two layers read, a covariance, its factor, the factor's inverse
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -127,6 +129,7 @@ def _head_grams(checkpoint: Checkpoint) -> Cost:
     rows = (heads + shape.kv_heads) * dim
     if hidden >= FLOAT32_HIDDEN:
         every += paired_operations(layers, heads, shape.kv_heads, dim, hidden)
+    every += layers * folded_heads.operations(heads, shape.kv_heads, dim, hidden)
     if not matches_all(shape):
         every = sum(factor_work(shape, layer) for layer in range(layers))
     # Products of all heads; queries and keys of all layers as stored, with their scrambled copies, up to a limit.
@@ -134,10 +137,14 @@ def _head_grams(checkpoint: Checkpoint) -> Cost:
     return Cost(
         reads=3 * _bytes(checkpoint, ("q_proj", "k_proj")),
         operations=layers * each + every,
-        peak=max(7 * held, slabs + min(TILE_BYTES, FLOAT64 * layers * heads * hidden**2) + 3.5 * held)
+        peak=max(
+            7 * held,
+            slabs + min(TILE_BYTES, FLOAT64 * layers * heads * hidden**2) + 3.5 * held,
+            5 * held + SQUARES * FLOAT64 * hidden**2,
+        )
         + 3 * FLOAT64 * (layers * heads) ** 2,
-        how="LH·D²(LH + 4d) for all pairs of heads, L²(H + K)d²D at equal index, LH(24d²D + 60d³) for each; "
-        "memory 7 layers of q and k, "
+        how="LH·D²(LH + 4d) for all pairs of heads, L²(H + K)d²D at equal index, LH(40d²D + 80d³) for each, "
+        "LD²(Hd + 7D/3) for what layers read; memory 7 layers of q and k, or 5 and 5D² numbers, "
         "at most 160 MiB of all layers, 3(LH)² numbers",
     )
 

@@ -51,7 +51,7 @@ def test_pieces_cover_every_layer_once_in_order_and_hold_no_more_work_than_they_
 def test_a_model_of_405_billion_parameters_is_some_tens_of_pieces_of_like_work():
     shape = Shape(layers=126, hidden=16384, heads=128, kv_heads=8, head_dim=128, feed_forward=53248)
     works = [sum(factor_work(shape, layer) for layer in piece) for piece in pieces_of(shape)]
-    assert 15 < len(works) < 40 and max(works) <= shards.SHARD_WORK
+    assert 15 < len(works) < 50 and max(works) <= shards.SHARD_WORK
     assert min(works[:-1]) > shards.SHARD_WORK / 2  # the last is what is left
 
 

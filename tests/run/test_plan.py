@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from analyses.errors import InputError
 from analyses.forward.calibration import load_calibration
 from analyses.forward.inputs import Passes, Settings
-from analyses.head_grams import all_pairs, one_head
+from analyses.head_grams import all_pairs, folded_heads, one_head
 from analyses.numerics import spectra
 from analyses.run.costs import costs, tokens
 from analyses.run.plan import plan
@@ -124,6 +124,11 @@ def test_operations_are_those_that_are_done(folder, monkeypatch):
     counted(spectra, "eigenvalues", lambda x: 4 / 3 * batch(x) * x.shape[-1] ** 3)
     counted(torch.linalg, "eigvalsh", lambda x: 4 / 3 * batch(x) * x.shape[-1] ** 3)
     counted(torch.linalg, "qr", lambda x: 4 * batch(x) * max(x.shape[-2:]) * min(x.shape[-2:]) ** 2)
+    counted(folded_heads, "gram", lambda x: x.shape[-2] ** 2 * x.shape[-1])  # one triangle
+    counted(folded_heads, "eigenvalues", lambda x: 4 / 3 * x.shape[-1] ** 3)
+    counted(torch.linalg, "eigh", lambda x: 9 * batch(x) * x.shape[-1] ** 3)
+    counted(torch.linalg, "cholesky", lambda x: x.shape[-1] ** 3 / 3)
+    counted(torch, "cholesky_inverse", lambda x: 2 * x.shape[-1] ** 3 / 3)
     for module in (spectra, one_head):
         counted(module, "svd", lambda x: 9 * batch(x) * max(x.shape[-2:]) * min(x.shape[-2:]) ** 2)
     checkpoint = open_checkpoint(str(folder))
