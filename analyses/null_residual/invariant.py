@@ -6,6 +6,7 @@ of the stream, which a rotation mixes, and stands beside `read_alignment` becaus
 channel.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -74,6 +75,7 @@ def pair_metrics(tracks: GramTracks, lacking: Mapping[str, str], *, spectra: str
             seed=seed,
             method="least median alignment of adjacent layers' read Grams",
             absent=absent,
+            within=(-1.0, 1.0),
         ),
         "read_channel_r": worst(
             column(READS[:1], "channel_r") or column(READS[1:2], "channel_r"),
@@ -81,6 +83,7 @@ def pair_metrics(tracks: GramTracks, lacking: Mapping[str, str], *, spectra: str
             seed=seed,
             method="median Pearson r of log diagonals of adjacent read Grams; a rotation of the stream moves it",
             absent=absent,
+            within=(-1.0, 1.0),
         ),
         "read_write_rank_ratio": _rank(tracks, column(GRAMS, "rank_ratio"), absent, spectra, seed),
     }
@@ -90,7 +93,7 @@ def _rank(
     tracks: GramTracks, rows: Mapping[str, Sequence[float | None]], absent: str, spectra: str, seed: int
 ) -> Metric:
     method = "least median of eff_rank/Haar null of the sum of adjacent layers' unit-trace Grams, over reads and writes"
-    found = worst(rows, np.min, seed=seed, method=method, absent=absent)
+    found = worst(rows, np.min, seed=seed, method=method, absent=absent, within=(0.0, math.inf))
     if not rows:
         return found
     counts = {name: sum(pair.identical for pair in pairs) for name, pairs in tracks.pairs.items()}
@@ -125,16 +128,13 @@ def mode_metrics(tracks: Mapping[str, np.ndarray], pca: ScalePca | None, seed: i
     def share(drawn: np.ndarray) -> np.ndarray:
         return shares(raw[:, drawn].swapaxes(0, 1), True)[:, 0]
 
-    value, interval = pca.explained[0], intervals.bootstrap(share, raw.shape[1], seed=seed)
-    # Layers drawn twice make tracks look more alike than they are, so that all resamples may lie above the value.
-    interval = interval and (min(interval[0], value), max(interval[1], value))
     return {
         "invariant_first_mode": Metric(
-            value=value,
-            interval=interval,
+            value=pca.explained[0],
+            interval=intervals.bootstrap(share, raw.shape[1], seed=seed, within=(0.0, 1.0)),
             n=n,
             method="share of the first mode of standardised log-scales that no exact map moves; bootstrap over layers, "
-            "widened to the value where it leaves it out",
+            "wider for their persistence",
         ),
         "invariant_first_mode_walk_p": Metric(
             value=walk_p(raw, seed=seed),
