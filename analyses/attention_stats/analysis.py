@@ -59,6 +59,7 @@ class AttentionStats:
     dtype: str  # of the forward pass; "float64" where only the weights were read
     num_layers: int
     num_heads: int  # query heads
+    num_kv_heads: int  # key/value heads, each shared by num_heads/num_kv_heads query heads in their order
     head_dim: int
     static: list[StaticLayer]  # [layer]
     dynamic: list[DynamicLayer] | None  # [layer]; None without a forward pass
@@ -124,6 +125,7 @@ def measure(
         dtype="float64" if facts is None else facts.dtype,
         num_layers=shape.layers,
         num_heads=shape.heads,
+        num_kv_heads=shape.kv_heads,
         head_dim=shape.head_dim,
         static=static,
         dynamic=dynamic,

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from analyses.forward.inputs import Inputs
+from analyses.head_geometry import gained
 from analyses.head_geometry.descriptors import DESCRIPTORS, describe
 from analyses.head_geometry.table import Association, Table, tabulate, unfit
 from analyses.records import SCHEMA_VERSION, Metric
@@ -27,6 +28,7 @@ VERSIONS = {
 """Version → key of its spectra in the record of attention_stats."""
 OUTCOMES = {"entropy": "mean_attention_entropy_per_head", "logit_std": "mean_logit_std_per_head"}
 CLAIMED_VERSION, CLAIMED_OUTCOME = "exact", "entropy"
+CLAIMED_VERSIONS = (CLAIMED_VERSION, "gained")
 CLAIMS = ("best_abs_r", "best_abs_r_shift_p", "within_r_signed", "within_r_p", "r2_out_of_sample")
 
 
@@ -55,7 +57,7 @@ def measure(attention: Mapping[str, Any], *, seed: int, claimed_only: bool = Fal
     Parameters
     ----------
     attention : the record as read from disk. Where its `dynamic` is null only the descriptors are given.
-    claimed_only : leave out the tables that no claim reads, five of six.
+    claimed_only : leave out the tables that no claim reads, four of six.
 
     Returns
     -------
@@ -69,7 +71,7 @@ def measure(attention: Mapping[str, Any], *, seed: int, claimed_only: bool = Fal
     tables: dict[str, dict[str, Table | None]] = {version: {} for version in VERSIONS}
     for version in VERSIONS:
         for name, values in outcomes.items():
-            claimed = (version, name) == (CLAIMED_VERSION, CLAIMED_OUTCOME)
+            claimed = version in CLAIMED_VERSIONS and name == CLAIMED_OUTCOME
             table, reasons = _table(descriptors[version], values, no_forward, claimed or not claimed_only, seed=seed)
             tables[version][name] = table
             absent |= {f"tables.{version}.{name}{pattern}": why for pattern, why in reasons.items()}
@@ -81,7 +83,8 @@ def measure(attention: Mapping[str, Any], *, seed: int, claimed_only: bool = Fal
         descriptors=descriptors,
         outcomes=outcomes,
         tables=tables,
-        metrics=_metrics(tables, outcomes, absent),
+        metrics=_metrics(tables, outcomes, absent)
+        | _gained(tables, descriptors, outcomes, absent, attention.get("num_kv_heads", shape[1]), seed),
         identities=_identities(attention["static"], descriptors, tables, shape),
         absent=absent,
         notes=[
@@ -138,6 +141,22 @@ def _metrics(
     reason = absent[f"tables.{CLAIMED_VERSION}.{CLAIMED_OUTCOME}"]
     applies = outcomes[CLAIMED_OUTCOME] is not None
     return {name: Metric(value=None, reason=reason, applies=applies) for name in CLAIMS}
+
+
+def _gained(
+    tables: Mapping[str, Mapping[str, Table | None]],
+    descriptors: Mapping[str, Mapping[str, np.ndarray]],
+    outcomes: Mapping[str, np.ndarray | None],
+    absent: Mapping[str, str],
+    groups: int,
+    seed: int,
+) -> dict[str, Metric]:
+    """The numbers of the gained spectra, or why there are none."""
+    outcome = outcomes[CLAIMED_OUTCOME]
+    if (table := tables["gained"][CLAIMED_OUTCOME]) is not None:
+        return gained.metrics(table, descriptors["gained"], outcome, groups=groups, seed=seed)
+    reason = absent[f"tables.gained.{CLAIMED_OUTCOME}"]
+    return dict.fromkeys(gained.NAMES, Metric(value=None, reason=reason, applies=outcome is not None))
 
 
 def _spectra(static: Sequence[Mapping[str, Any]], key: str, shape: tuple[int, int]) -> np.ndarray:

@@ -16,7 +16,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from analyses.numerics.intervals import LEVEL, RESAMPLES
+from analyses.numerics import intervals
+from analyses.numerics.permutations import arrangements
 
 PARTS = ("pooled", "within", "between")
 CONSTANT_TOLERANCE = 1e-9  # range over magnitude below which a variable is constant: its rounding is 1e-15
@@ -89,26 +90,15 @@ def by_layer(x: np.ndarray, y: np.ndarray) -> list[float | None]:
     return [_known(r) for r in correlations(layer_sums(x, y))["pooled"]]
 
 
-def cluster_intervals(x: np.ndarray, y: np.ndarray, *, seed: int) -> dict[str, tuple[float, float] | None]:
-    """90 % percentile interval of each part of r, resampling whole layers; None where a resample has no such part."""
+def cluster_intervals(x: np.ndarray, y: np.ndarray, *, seed: int) -> dict[str, intervals.Interval | None]:
+    """90 % interval of each part of r, resampling whole layers; None where a resample has no such part."""
     sums = layer_sums(x, y)
-    drawn = np.random.default_rng(seed).integers(len(sums), size=(RESAMPLES, len(sums)))
-    resampled = correlations(sums[drawn].sum(1))
-    ends = (1 - LEVEL) / 2, (1 + LEVEL) / 2
     return {
-        part: tuple(np.quantile(resampled[part], ends).tolist()) if np.isfinite(resampled[part]).all() else None
+        part: intervals.bootstrap(
+            lambda drawn, part=part: correlations(sums[drawn].sum(1))[part], len(sums), seed=seed, within=(-1.0, 1.0)
+        )
         for part in PARTS
     }
-
-
-def arrangements(layers: int) -> np.ndarray:
-    """(arrangement, layer): the cyclic shifts of L layers and of their reversal, without the identity.
-
-    2L − 1 of them; they keep how a variable drifts, and break which layer it belongs to.
-    """
-    forward = (np.arange(layers) + np.arange(layers)[:, None]) % layers
-    orders = np.unique(np.concatenate([forward, forward[:, ::-1]]), axis=0)
-    return orders[np.any(orders != np.arange(layers), axis=1)]
 
 
 def shift_null(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -151,19 +141,6 @@ def permutation_null(x: Sequence[np.ndarray], y: np.ndarray, *, seed: int, count
 def p_value(observed: float, null: np.ndarray) -> float:
     """Two-sided (1 + number with |r| at least as large)/(1 + number); the observed arrangement counts as one."""
     return (1 + int((np.abs(null) >= abs(observed) - TIE).sum())) / (1 + len(null))
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """Holm's (1979) step-down adjusted p-values, in the given order.
-
-    >>> [round(x, 6) for x in holm([0.01, 0.04, 0.03])]
-    [0.03, 0.06, 0.06]
-    """
-    order = np.argsort(p, kind="stable")
-    steps = np.maximum.accumulate(np.asarray(p, float)[order] * (len(p) - np.arange(len(p))))
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(steps, 1)
-    return adjusted.tolist()
 
 
 def _ratio(sums: list[np.ndarray], n: np.ndarray) -> np.ndarray:

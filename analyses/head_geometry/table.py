@@ -13,7 +13,6 @@ from analyses.head_geometry.correlation import (
     PARTS,
     by_layer,
     cluster_intervals,
-    holm,
     p_value,
     pearson,
     permutation_null,
@@ -22,6 +21,7 @@ from analyses.head_geometry.correlation import (
     varies,
 )
 from analyses.head_geometry.regression import Regression, regress
+from analyses.numerics.pvalues import holm
 
 REGRESSIONS = {
     "published": ("op", "spec_ent", "rank_eff", "anisotropy"),  # collinear: anisotropy ≡ d/rank_eff

@@ -31,14 +31,17 @@ def orders(track: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarra
     return rng.permuted(np.broadcast_to(track, (draws, len(track))), axis=-1)
 
 
-def about(curve: np.ndarray, residual: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
+def about(
+    curve: np.ndarray, residual: np.ndarray, draws: int, rng: np.random.Generator, *, caution: float = 0
+) -> np.ndarray:
     """(draw, layer): a curve with noise of the persistence and spread of a fit's residuals, for power and intervals.
 
-    The spread is that before fitting two parameters, √(RSS/tr(MR)) at that persistence.
+    The spread is that before fitting two parameters, √(RSS/tr(MR)) at that persistence, which is raised by `caution`
+    standard errors.
     """
     n = len(curve)
     raw = autocorrelation.lag_one(residual)
-    phi = float(autocorrelation.persistence(raw, n, trend=True, caution=0))
+    phi = float(autocorrelation.persistence(raw, n, trend=True, caution=caution))
     table = autocorrelation.precision(n, trend=True)
     apart = np.abs(np.arange(n)[:, None] - np.arange(n))
     left = float(np.trace(table.residual @ phi**apart))

@@ -14,18 +14,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from analyses.forward.inputs import Inputs, NotMeasured, Skipped
-from analyses.numerics.intervals import LEVEL
+from analyses.numerics.intervals import slope
 from analyses.records import SCHEMA_VERSION, Metric
-from analyses.schedule_fit.fitting import aicc, fit_all
+from analyses.schedule_fit import chance
 from analyses.schedule_fit.forms import COOLING_LAWS, ONE_PIECE
-from analyses.schedule_fit.published import r_squared
-from analyses.schedule_fit.tracks import TWO_PIECE, CorrectedFit, Track, deviation, fit_track
-from analyses.schedule_fit.two_pieces import white_noise_tracks
+from analyses.schedule_fit.tracks import TWO_PIECE, CorrectedFit, Track, fit_track
 
-RESAMPLES = 500  # simulated tracks for an interval of R²; each 5 % end rests on 25 of them
 GAIN = "input_ln"
 NESTED = (
     ("constant", "linear"),
@@ -65,6 +61,8 @@ def measure(
     dtype: str,
     seed: int,
     no_temperature: str = "",
+    invariant_scales: Mapping[str, Sequence[float] | None] | None = None,
+    sigma1: Sequence[float | None] | None = None,
 ) -> ScheduleFit:
     """Fit every family's track of norms, and the published and the measured temperature.
 
@@ -73,6 +71,8 @@ def measure(
     scales : family → (layer) Frobenius norms, or None where the architecture lacks the family.
     temperature : (layer) measured temperatures in any unit, or None with the reason in `no_temperature`.
     dtype : of the forward pass behind `temperature`.
+    invariant_scales : name → (layer) scales that no exact map moves, or None where the model lacks one.
+    sigma1 : (layer) largest singular value of the layer's centred write.
 
     Returns
     -------
@@ -98,7 +98,8 @@ def measure(
         dtype=dtype,
         num_layers=max((len(track.track) for track, _ in fits.values() if track.track), default=0),
         **tracks,
-        metrics=_metrics(fits, scales.get(GAIN) is not None, temperature is not None, seed),
+        metrics=_metrics(fits, scales.get(GAIN) is not None, temperature is not None, seed)
+        | _laws(temperature, no_temperature, invariant_scales or {}, sigma1, seed),
         identities=_identities([track for track, _ in fits.values() if track.status == "fitted"]),
         absent={f"{path}.{key}": why for path, (_, reasons) in fits.items() for key, why in reasons.items()},
         notes=[
@@ -129,23 +130,53 @@ def _metrics(
     return metrics
 
 
+def _laws(
+    temperature: Sequence[float | None] | None,
+    no_temperature: str,
+    invariant_scales: Mapping[str, Sequence[float] | None],
+    sigma1: Sequence[float | None] | None,
+    seed: int,
+) -> dict[str, Metric]:
+    """Of what no exact map moves: the laws that its tracks follow, against chance."""
+    known = {name: track for name, track in invariant_scales.items() if track is not None}
+    scales = chance.one_piece(known, seed=seed, absent="no invariant scale was measured")
+    cooling = chance.exponential(temperature, seed=seed, missing=no_temperature or "no temperature was measured")
+    writes = chance.exponential(sigma1, seed=seed, missing="the writes of the layers were not measured")
+    return {
+        **{f"invariant_scale_{name}": metric for name, metric in scales.items()},
+        **{f"measured_exponential_{name}": metric for name, metric in cooling.items()},
+        **{f"write_sigma1_{name}": metric for name, metric in writes.items()},
+        "measured_temperature_walk_p": _fall(temperature, cooling["r2"], seed),
+    }
+
+
+def _fall(temperature: Sequence[float | None] | None, fitted: Metric, seed: int) -> Metric:
+    """p of Spearman's ρ of the measured temperature among its surrogates, one-sided: how many fall as much."""
+    if fitted.value is None:
+        return fitted
+    log = np.log(np.asarray(temperature, float))
+    line = np.polynomial.Polynomial.fit(np.arange(len(log)), log, 1)(np.arange(len(log)))
+    found = chance.against_chance(log, line, chance.fall, seed=seed)
+    return Metric(
+        value=found.p,
+        n={"layers": len(log), "draws": chance.DRAWS},
+        where=found.null,
+        method="share of walks, autoregressions or orders of ln T, the largest, that fall as steadily (Spearman)",
+    )
+
+
 def _input_gain(track: Track, seed: int) -> tuple[Metric, Metric]:
     """SF1: how smooth the input gain's schedule is, and whether two pieces beat it."""
     n = {"layers": len(track.track)}
     best = track.corrected[track.best_one_piece]
-    curve = np.log(best.fitted)
-    simulated = white_noise_tracks(curve, deviation(best, len(curve)), RESAMPLES, np.random.default_rng([seed, 2]))
-    refits = fit_all(simulated, ONE_PIECE)
-    scores = np.stack([aicc(refits[form.name].rss, len(curve), form.parameters) for form in ONE_PIECE])
-    r2 = np.stack([r_squared(simulated, refits[form.name].curve) for form in ONE_PIECE])  # (form, track)
-    chosen = np.nan_to_num(scores, nan=np.inf).argmin(0)
-    low, high = np.quantile(r2[chosen, np.arange(RESAMPLES)], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    log, curve = np.log(track.track), np.log(best.fitted)
     smooth = Metric(
         value=best.r2_log,
-        interval=(float(low), float(high)),
+        interval=chance.r2_interval(log, curve, ONE_PIECE, seed=seed),
         n=n,
         where=track.best_one_piece,
-        method=f"R² of ln y of the one-piece form with the least AICc; parametric bootstrap, {RESAMPLES} tracks",
+        method="R² of ln y of the one-piece form with the least AICc; refitted tracks about it, of the residuals' "
+        "persistence",
     )
     pieces = track.two_piece
     broken = Metric(
@@ -176,7 +207,7 @@ def _measured_temperature(track: Track, seed: int) -> tuple[Metric, Metric, Metr
             value=track.spearman,
             interval=track.spearman_interval,
             n=n,
-            method="rank correlation with depth; Fisher's z with Bonett and Wright's error, layers as independent",
+            method="rank correlation with depth; Fisher's z, wider for the persistence of the ranks about their line",
         ),
         rate(track),
         Metric(
@@ -201,18 +232,13 @@ CLAIMED = (
 
 
 def rate(track: Track) -> Metric:
-    """α of the exponential law with Student's interval of its slope."""
-    fit = track.corrected["kirkpatrick"]
-    n = len(track.track)
-    ell = np.arange(n)
-    error = math.sqrt(fit.rss / (n - 2) / np.square(ell - ell.mean()).sum())
-    reach = float(stats.t.ppf((1 + LEVEL) / 2, n - 2)) * error
-    alpha = fit.params["alpha"]
+    """α of the exponential law with Student's interval of its slope under the residuals' persistence."""
+    _, (low, high) = slope(np.log(track.track))
     return Metric(
-        value=alpha,
-        interval=(alpha * math.exp(-reach), alpha * math.exp(reach)),
-        n={"layers": n},
-        method="e^slope of the line of ln T over depth; Student's interval, layers as independent",
+        value=track.corrected["kirkpatrick"].params["alpha"],
+        interval=(math.exp(low), math.exp(high)),
+        n={"layers": len(track.track)},
+        method="e^slope of the line of ln T over depth; Student's interval under the residuals' persistence",
     )
 
 
@@ -261,6 +287,12 @@ def analyse(inputs: Inputs) -> tuple[ScheduleFit, dict[str, Any]]:
     except (Skipped, NotMeasured) as missing:
         temperature, reason, dtype = None, str(missing), weights["dtype"]
     record = measure(
-        weights["scales"], temperature, model=weights["model"], dtype=dtype, seed=inputs.seed, no_temperature=reason
+        weights["scales"],
+        temperature,
+        model=weights["model"],
+        dtype=dtype,
+        seed=inputs.seed,
+        no_temperature=reason,
+        invariant_scales=weights.get("invariant_scales"),
     )
     return record, {}

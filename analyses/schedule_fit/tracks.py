@@ -63,7 +63,7 @@ class Track:
     best_one_piece: str | None  # least AICc among the others
     two_piece: Calibration | None  # None where that form is not fitted
     spearman: float | None  # rank correlation of y with depth
-    spearman_interval: tuple[float, float] | None  # 90 %, taking the layers as independent
+    spearman_interval: tuple[float, float] | None  # 90 %, wider for persistence; None below 5 layers
 
 
 def fit_track(

@@ -10,16 +10,16 @@ from hypothesis import given
 from scipy import stats
 
 from analyses.head_geometry.correlation import (
-    arrangements,
     by_layer,
     cluster_intervals,
-    holm,
     p_value,
     pearson,
     permutation_null,
     shift_null,
     spearman,
 )
+from analyses.numerics.permutations import arrangements
+from analyses.numerics.pvalues import holm
 from tests.strategies import seeds
 
 

@@ -236,4 +236,5 @@ def test_the_best_of_seven_has_a_larger_chance_level_than_one_descriptor():
 def test_what_claims_read_is_the_same_without_the_tables_that_they_do_not():
     whole, spared = (head_geometry.measure(attention(), seed=0, claimed_only=only) for only in (False, True))
     assert spared.metrics == whole.metrics
-    assert spared.tables["gained"]["entropy"] is None and spared.absent["tables.gained.entropy"] == "no claim reads it"
+    assert spared.tables["gained"]["entropy"] is not None and spared.tables["published"]["entropy"] is None
+    assert spared.absent["tables.published.entropy"] == spared.absent["tables.gained.logit_std"] == "no claim reads it"

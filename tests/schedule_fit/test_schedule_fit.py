@@ -135,14 +135,15 @@ def test_planted_cooling_is_recovered_and_believed():
     assert not record.metrics["input_gain_one_piece_r2"].applies
 
 
-def test_the_interval_of_the_rate_covers_it_nine_times_in_ten():
+def test_the_interval_of_the_rate_covers_it_as_often_as_promised():
     covered = 0
     for seed in range(200):
         temperature, alpha = cooling(0.97, layers=12, noise=0.1, seed=seed)
         found = fit_track(temperature, COOLING_LAWS, seed=0, missing="")[0]
         low, high = schedule_fit.rate(found).interval
         covered += low < alpha < high
-    assert abs(covered / 200 - 0.9) < 3.5 * math.sqrt(0.9 * 0.1 / 200)  # binomial error
+    # Promised are 0.85 to 0.97 at 24 layers; at 12 independent ones persistence is allowed for that is not there.
+    assert 0.9 - 3.5 * math.sqrt(0.9 * 0.1 / 200) < covered / 200 < 0.995  # binomial error
 
 
 @pytest.mark.parametrize("layers", [12, 24, 64])
@@ -163,7 +164,8 @@ def test_identities_hold_and_every_null_has_its_reason():
     assert record.identities["akaike_weights_sum"].value < 1e-15 * 4
     assert record.identities["nested_rss"].value < 1e-12
     assert record.identities["line_residuals"].value < 1e-12
-    assert all(metric.value is not None for metric in record.metrics.values())
+    tracks_given = [m for name, m in record.metrics.items() if not name.startswith(("invariant_", "write_"))]
+    assert all(metric.value is not None for metric in tracks_given)
     assert record.families["q_norm"].status == "absent" and record.families["k_norm"].status == "constant"
     assert unexplained_nulls(plain(record)) == []
 

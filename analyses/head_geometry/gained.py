@@ -1,0 +1,186 @@
+"""Association of the gained spectra with entropy: the same numbers as of the stored ones, with nulls of the right size.
+
+The gained metric is what no exact map of the model moves. Over depth both variables first lose the line of their layer
+means: two unrelated trends are else called related in 93 % of cases. What is left is rearranged by whole layers (cyclic
+shifts and reversals), and the choice of the best of seven descriptors is repeated. Within layers, heads move with their
+key/value group. The power is the share of planted associations, of the stated size and in the model's own layout, that
+a test sees: a p-value above 0.05 says something only where that is high.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from analyses.head_geometry.correlation import correlations, layer_sums, pearson, shift_null, standardise, varies
+from analyses.head_geometry.table import Table
+from analyses.numerics import intervals, permutations
+from analyses.numerics.pvalues import power, share_at_least
+from analyses.records import Metric
+
+DRAWS = 999  # permutations of heads within layers
+PLANTS = 60  # planted associations: a power of 0.8 is right to 0.05
+PLANTED_R = 0.5  # pooled; within layers PLANTED_WITHIN
+PLANTED_WITHIN = 0.3
+NAMES = (
+    "gained_best_abs_r",
+    "gained_best_shift_p",
+    "gained_best_power",
+    "gained_within_r",
+    "gained_within_p",
+    "gained_within_power",
+    "gained_regression_r2",
+)
+
+
+def metrics(
+    table: Table, descriptors: Mapping[str, np.ndarray], outcome: np.ndarray, *, groups: int, seed: int
+) -> dict[str, Metric]:
+    """The metrics in `NAMES`.
+
+    Parameters
+    ----------
+    table : of the gained spectra against this outcome.
+    descriptors : name → (layer, head); outcome : (layer, head); NaN where a head has none.
+    groups : key/value heads, each shared by as many query heads.
+    """
+    known = np.isfinite(descriptors["op"]) & np.isfinite(outcome)
+    layers = np.flatnonzero(known.any(1))
+    gaps = np.where(known, 0, np.nan)[layers]
+    y = outcome[layers] + gaps
+    x = {name: descriptors[name][layers] + gaps for name, found in table.descriptors.items() if found is not None}
+    best = x[table.best]
+    n = {"layers": len(layers), "heads": int(known.sum()), "groups": groups}
+    n |= {"degrees_of_freedom_within_layers": n["heads"] - n["layers"]}
+    common = dict(n=n, where=table.best)
+    whole = pearson(best, y)
+    sign = float(np.sign(whole["pooled"]))
+    pooled = Metric(
+        value=abs(whole["pooled"]),
+        interval=_interval(best, y, "pooled", sign, seed),
+        method="largest |Pearson r| of seven descriptors of the gained metric; bootstrap over layers of Fisher's z, "
+        "wider for their persistence",
+        **common,
+    )
+    shift_p = Metric(
+        value=shift_test(list(x.values()), y),
+        method=f"share of {2 * len(layers) - 1} rearrangements of layers with as large a best of seven, trends removed",
+        **common,
+    )
+    found = {
+        "gained_best_abs_r": pooled,
+        "gained_best_shift_p": shift_p,
+        "gained_best_power": Metric(
+            value=power(lambda trial: _planted_shift(x, y, table.best, groups, seed, trial), PLANTS),
+            method=f"share of {PLANTS} planted associations of r = {PLANTED_R} with rearranged entropies that are seen",
+            **common,
+        ),
+        "gained_regression_r2": _regression(table, n),
+    }
+    if whole["within"] is None:
+        reason = f"{table.best} or entropy is the same for all heads of each layer"
+        missing = Metric(value=None, reason=reason, **common)
+        return found | dict.fromkeys(("gained_within_r", "gained_within_p", "gained_within_power"), missing)
+    return found | {
+        "gained_within_r": Metric(
+            value=sign * whole["within"],
+            interval=_interval(best, y, "within", sign, seed),
+            method="r of deviations from layer means, times the sign of the pooled r; bootstrap over layers of "
+            "Fisher's z, wider for their persistence",
+            **common,
+        ),
+        "gained_within_p": Metric(
+            value=within_test(best, y, groups=groups, seed=seed),
+            method=f"share of {DRAWS} permutations of a layer's key/value groups, and of heads inside them, with as "
+            "large a |within-layer r|",
+            **common,
+        ),
+        "gained_within_power": Metric(
+            value=power(lambda trial: _planted_within(best, y, groups, seed, trial), PLANTS),
+            method=f"share of {PLANTS} planted within-layer associations of r = {PLANTED_WITHIN} with permuted "
+            "entropies that are seen",
+            **common,
+        ),
+    }
+
+
+def shift_test(x: list[np.ndarray], y: np.ndarray) -> float:
+    """p of the largest |pooled r| of several (layer, head) variables with y, all without their line over depth.
+
+    A variable that is nothing but that line takes no part; 1 if y is, or all are.
+    """
+    y = permutations.detrended(y)
+    x = [free for v in x if varies(free := permutations.detrended(v)) and free[np.isfinite(free)].std() > 0]
+    if not x or not varies(y):
+        return 1.0
+    observed = max(abs(correlations(layer_sums(v, y).sum(0))["pooled"]) for v in x)
+    null = np.max(np.abs([shift_null(v, y) for v in x]), axis=0)
+    return share_at_least(null, float(observed))
+
+
+def within_test(x: np.ndarray, y: np.ndarray, *, groups: int, seed: int, draws: int = DRAWS) -> float:
+    """p of the |within-layer r| of two (layer, head) variables; key/value groups move as wholes, heads inside them.
+
+    Where heads are missing, their values move with them and the pair counts for nothing.
+    """
+    x, y = standardise(x), standardise(y)
+    order = permutations.group_permutations(y.shape[1], groups, len(y), draws, np.random.default_rng([seed, 5]))
+    moved = np.take_along_axis(np.broadcast_to(y, order.shape), order, -1)  # (draw, layer, head)
+    return share_at_least(np.abs(_within(x[None], moved)), abs(float(_within(x[None], y[None])[0])))
+
+
+def _within(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """(draw) r of deviations from layer means over the heads that both (draw, layer, head) variables know."""
+    known = np.isfinite(x) & np.isfinite(y)
+    count = np.maximum(known.sum(-1, keepdims=True), 1)
+    x, y = np.where(known, x, 0), np.where(known, y, 0)
+    x = np.where(known, x - x.sum(-1, keepdims=True) / count, 0)
+    y = np.where(known, y - y.sum(-1, keepdims=True) / count, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (x * y).sum((-2, -1)) / np.sqrt(np.square(x).sum((-2, -1)) * np.square(y).sum((-2, -1)))
+
+
+def _interval(x: np.ndarray, y: np.ndarray, part: str, sign: float, seed: int) -> intervals.Interval | None:
+    sums = layer_sums(x, y)
+
+    def z(drawn: np.ndarray) -> np.ndarray:
+        return np.arctanh(np.clip(sign * correlations(sums[drawn].sum(1))[part], -1 + 1e-12, 1 - 1e-12))
+
+    found = intervals.bootstrap(z, len(sums), seed=seed)
+    return None if found is None else (float(np.tanh(found[0])), float(np.tanh(found[1])))
+
+
+def _planted_shift(x: Mapping[str, np.ndarray], y: np.ndarray, best: str, groups: int, seed: int, trial: int) -> float:
+    """p where r·x + √(1 − r²)·(y of other layers) stands for y, both without their trend."""
+    rng = np.random.default_rng([seed, 6, trial])
+    orders = permutations.arrangements(len(y))
+    other = _permuted(y[orders[rng.integers(len(orders))]], groups, rng)
+    known = np.isfinite(x[best]) & np.isfinite(other)
+    a, b = (standardise(np.where(known, permutations.detrended(v), np.nan)) for v in (x[best], other))
+    return shift_test(list(x.values()), PLANTED_R * a + np.sqrt(1 - PLANTED_R**2) * b)
+
+
+def _planted_within(x: np.ndarray, y: np.ndarray, groups: int, seed: int, trial: int) -> float:
+    rng = np.random.default_rng([seed, 7, trial])
+    other = _permuted(y, groups, rng)
+    known = np.isfinite(x) & np.isfinite(other)
+    a, b = (np.where(known, v, np.nan) for v in (x, other))
+    a, b = (standardise(v - np.nanmean(v, axis=1, keepdims=True)) for v in (a, b))
+    planted = PLANTED_WITHIN * a + np.sqrt(1 - PLANTED_WITHIN**2) * b
+    return within_test(np.where(known, x, np.nan), planted, groups=groups, seed=trial, draws=199)
+
+
+def _permuted(y: np.ndarray, groups: int, rng: np.random.Generator) -> np.ndarray:
+    return np.take_along_axis(y, permutations.group_permutations(y.shape[1], groups, len(y), 1, rng)[0], -1)
+
+
+def _regression(table: Table, n: Mapping[str, float]) -> Metric:
+    found = table.regressions["corrected"]
+    return Metric(
+        value=None if found is None else found.r2_out_of_sample,
+        interval=None if found is None else found.r2_out_of_sample_interval,
+        n=n,
+        where=None if found is None else ", ".join(found.predictors),
+        method="1 − Σ(y − ŷ)²/Σ(y − ȳ)², each layer predicted from the others; bootstrap over layers, wider for their "
+        "persistence",
+        reason="a predictor is missing or the same for all heads" if found is None else None,
+    )

@@ -1,0 +1,178 @@
+"""What chance gives a law over depth: its R² among walks and other surrogates of the track, its interval, its power.
+
+The choice of the best form is repeated on every surrogate. Walks take the track's own steps in random order and with
+random signs; autoregressions and orders of its values stand beside them, and the largest of the three shares counts.
+The power is the share of tracks made of the fitted law and noise like its residuals that reach the 95 % level of that
+null: a p-value above 0.05 says something only where it is high.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from analyses.numerics import autocorrelation, intervals, surrogates
+from analyses.numerics.families import worst_member
+from analyses.numerics.pvalues import share_at_least
+from analyses.records import Member, Metric
+from analyses.schedule_fit.fitting import aicc, fit_all
+from analyses.schedule_fit.forms import COOLING_LAWS, KIRKPATRICK, ONE_PIECE, Form
+from analyses.schedule_fit.published import r_squared
+from analyses.schedule_fit.tracks import fit_track
+
+DRAWS = 199  # of each null: p is then 0.005 at least, and 0.05 is right to 0.015
+EXPONENTIAL_LAW = (KIRKPATRICK,)
+PLENTY = 0.95  # of the null below which a planted law is not seen
+
+Statistic = Callable[[np.ndarray], np.ndarray]  # (track, layer) ln y → (track)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chance:
+    """One statistic of one track against chance."""
+
+    value: float
+    p: float  # the largest of the three
+    null: str  # which of surrogates.KINDS it comes from
+    power: float  # share of laws planted with the track's own residual that reach the null's 95 % level
+
+
+def best_r2(logs: np.ndarray, forms: Sequence[Form]) -> np.ndarray:
+    """R² of ln y of the form with the least AICc, for each of (track, layer) tracks; the constant has R² 0."""
+    fits = fit_all(logs, forms)
+    scores = np.stack([aicc(fits[form.name].rss, logs.shape[1], form.parameters) for form in forms])
+    r2 = np.stack([r_squared(logs, fits[form.name].curve) for form in forms])
+    return r2[np.nan_to_num(scores, nan=np.inf).argmin(0), np.arange(len(logs))]
+
+
+def fall(logs: np.ndarray) -> np.ndarray:
+    """−Spearman's ρ with depth of (track, layer) tracks without ties."""
+    ranks = stats.rankdata(logs, axis=1) - (logs.shape[1] + 1) / 2
+    depth = np.arange(logs.shape[1]) - (logs.shape[1] - 1) / 2
+    return -(ranks @ depth) / np.sqrt(np.square(ranks).sum(1) * (depth @ depth))
+
+
+def against_chance(log: np.ndarray, curve: np.ndarray, statistic: Statistic, *, seed: int) -> Chance:
+    """Place a statistic of (layer) ln y, the larger the more of a law, among its surrogates.
+
+    Parameters
+    ----------
+    curve : (layer) the fitted law's ln y, to be planted.
+    """
+    value = float(statistic(log[None])[0])
+    rng = np.random.default_rng([seed, 3])
+    nulls = {kind: statistic(getattr(surrogates, kind)(log, DRAWS, rng)) for kind in surrogates.KINDS}
+    shares = {kind: share_at_least(null, value) for kind, null in nulls.items()}
+    worst = max(shares, key=shares.__getitem__)
+    planted = statistic(surrogates.about(curve, log - curve, DRAWS, rng))
+    level = max(float(np.quantile(null, PLENTY)) for null in nulls.values())
+    return Chance(value=value, p=shares[worst], null=worst, power=float((planted > level).mean()))
+
+
+def r2_interval(
+    log: np.ndarray, curve: np.ndarray, forms: Sequence[Form], *, seed: int, level: float = intervals.LEVEL
+) -> tuple[float, float]:
+    """Interval of the best form's R²: the law refitted to tracks about it with noise of the residuals' persistence.
+
+    The distances from their median are laid off from the estimate on the scale of Fisher's z of √R².
+    """
+
+    def z(r2: np.ndarray) -> np.ndarray:
+        return np.arctanh(np.sqrt(np.clip(r2, 0, 1 - 1e-12)))
+
+    rng = np.random.default_rng([seed, 4])
+    tracks = surrogates.about(curve, log - curve, DRAWS, rng, caution=autocorrelation.CAUTION)
+    values = z(best_r2(tracks, forms))
+    low, middle, high = np.quantile(values, [(1 - level) / 2, 0.5, (1 + level) / 2])
+    value = best_r2(log[None], forms)[0]
+    here = z(value)
+    below, above = np.tanh(np.maximum([here - (middle - low), here + (high - middle)], 0)) ** 2
+    return min(float(value), float(below)), max(float(value), float(above))
+
+
+def one_piece(tracks: Mapping[str, Sequence[float]], *, seed: int, absent: str) -> dict[str, Metric]:
+    """Of several tracks, R² of the best one-piece form, its p and its power, each of the worst track.
+
+    Parameters
+    ----------
+    tracks : name → (layer) y; none at all: not applicable, for the reason `absent`.
+
+    Returns
+    -------
+    "r2", "walk_p" and "power".
+    """
+    methods = {
+        "r2": "least R² of ln y over tracks, of the one-piece form with the least AICc; refitted tracks about it",
+        "walk_p": f"largest share of {DRAWS} walks, autoregressions or orders of a track whose best form fits as well",
+        "power": "least share of planted laws with a track's own residual that reach the null's 95 % level",
+    }
+    if not tracks:
+        return {name: Metric(value=None, reason=absent, applies=False, method=how) for name, how in methods.items()}
+    members: dict[str, dict[str, Member]] = {name: {} for name in methods}
+    for name, values in tracks.items():
+        track, reasons = fit_track(values, ONE_PIECE, seed=seed, missing=absent)
+        n = {"layers": len(values)}
+        if track.status != "fitted":
+            none = Member(value=None, n=n, reason=reasons["*"])
+            members = {kind: found | {name: none} for kind, found in members.items()}
+            continue
+        log, curve = np.log(track.track), np.log(track.corrected[track.best_one_piece].fitted)
+        found = against_chance(log, curve, lambda logs: best_r2(logs, ONE_PIECE), seed=seed)
+        own, joint = (
+            r2_interval(log, curve, ONE_PIECE, seed=seed, level=level)
+            for level in (intervals.LEVEL, 1 - (1 - intervals.LEVEL) / len(tracks))
+        )
+        members["r2"][name] = Member(value=found.value, interval=own, bonferroni=joint, n=n)
+        members["walk_p"][name] = Member(value=found.p, n=n)
+        members["power"][name] = Member(value=found.power, n=n)
+    return {
+        name: worst_member(
+            members[name], worst="largest" if name == "walk_p" else "least", method=methods[name], unit="layers"
+        )
+        for name in methods
+    }
+
+
+def exponential(values: Sequence[float | None] | None, *, seed: int, missing: str) -> dict[str, Metric]:
+    """Of one track, the exponential law: R² of ln y, p, power, and the rate b of a·e^{bℓ} with its interval.
+
+    Returns
+    -------
+    "r2", "walk_p", "power" and "rate"; without a value where the track cannot be fitted, which `missing` explains if
+    there is none.
+    """
+    track, reasons = fit_track(values, COOLING_LAWS, seed=seed, missing=missing)
+    if track.status != "fitted":
+        none = Metric(value=None, reason=reasons["*"], applies=values is not None)
+        return dict.fromkeys(("r2", "walk_p", "power", "rate"), none)
+    n = {"layers": len(track.track)}
+    log = np.log(track.track)
+    curve = np.log(track.corrected[KIRKPATRICK.name].fitted)
+    found = against_chance(log, curve, lambda logs: best_r2(logs, EXPONENTIAL_LAW), seed=seed)
+    value, interval = intervals.slope(log)
+    return {
+        "r2": Metric(
+            value=found.value,
+            interval=r2_interval(log, curve, EXPONENTIAL_LAW, seed=seed),
+            n=n,
+            method="R² of the line of ln y over depth; refitted lines with noise of the residuals' persistence",
+        ),
+        "walk_p": Metric(
+            value=found.p,
+            n=n | {"draws": DRAWS},
+            where=found.null,
+            method="share of walks, autoregressions or orders of the track, the largest, whose line fits as well",
+        ),
+        "power": Metric(
+            value=found.power,
+            n=n | {"draws": DRAWS},
+            method="share of planted exponential laws with the track's own residual that reach the null's 95 % level",
+        ),
+        "rate": Metric(
+            value=value,
+            interval=interval,
+            n=n,
+            method="slope of ln y over depth; Student's interval under the residuals' persistence",
+        ),
+    }
