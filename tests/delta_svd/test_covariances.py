@@ -2,14 +2,20 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from analyses.delta_svd import covariances
 from analyses.delta_svd.covariances import alignment, covariance
 from analyses.delta_svd.left_out import SPAN, left_out
 from analyses.delta_svd.overlaps import directions_of, overlap
 from analyses.delta_svd.writes import principal
+from analyses.forward.calibration import load_calibration
+from analyses.forward.inputs import Settings
 from analyses.numerics.jackknife import groups
 from analyses.numerics.spectra import haar
+from analyses.run.suite import records_of
+from analyses.weights.checkpoint import open_checkpoint
+from tests.tiny import tiny_checkpoint
 
 
 def gaussian(seed: int, *shape: int) -> torch.Tensor:
@@ -142,3 +148,26 @@ def test_beyond_the_span_the_share_is_missed_by_little():
     assert (found <= truth + 1e-12).all()  # a part of the space never has more
     assert float(found.std() / truth.std()) == pytest.approx(1, abs=0.1)
     torch.testing.assert_close(found, truth, rtol=2e-2, atol=0)
+
+
+def test_a_models_eight_common_dimensions_fail_the_limits_that_the_plain_model_meets(tmp_path):
+    """All that layers write gets a part of its own size inside the same eight dimensions, mixed anew in each matrix."""
+    folder = tiny_checkpoint(tmp_path / "plain", "llama", layers=6, hidden_size=64, head_dim=16)
+    shared, target = haar(64, 8, torch.Generator().manual_seed(3)), tmp_path / "planted"
+    target.mkdir()
+    for path in folder.iterdir():
+        (target / path.name).write_bytes(path.read_bytes())
+    weights = load_file(folder / "model.safetensors")
+    for i, name in enumerate(name for name in weights if "o_proj" in name or "down_proj" in name):
+        matrix = weights[name].double()
+        added = shared @ gaussian(i, 8, matrix.shape[1])
+        weights[name] = (matrix + added * matrix.norm() / added.norm()).float()
+    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
+    text = load_calibration()
+    plain, planted = (
+        records_of(open_checkpoint(str(of)), text, Settings(device="cpu"), ["delta_svd"])["delta_svd"]["metrics"]
+        for of in (folder, target)
+    )
+    values = [{name: record[name]["value"] for name in ("write_alignment", "write_overlap")} for record in (plain, planted)]
+    assert values[0]["write_alignment"] < 0.1 and values[0]["write_overlap"] < 1.6
+    assert values[1]["write_alignment"] > 0.2 and values[1]["write_overlap"] > 2.5, values
