@@ -18,7 +18,7 @@ from analyses.delta_svd.shared_map import Sums, sums
 from analyses.delta_svd.writes import DIRECTIONS, LayerWrite, layer_write
 from analyses.errors import InputError
 from analyses.forward.probe import LayerStates, Probe
-from analyses.numerics.jackknife import FOLDS, groups
+from analyses.numerics.prompt_groups import FOLDS, groups
 
 TOKENS = 256  # compared at a time, in float64
 

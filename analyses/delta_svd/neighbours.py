@@ -6,18 +6,19 @@ that a text of so many prompts gives to these and to the shares of single layers
 Intervals join both errors: that over layers or pairs, and the text's.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from analyses.delta_svd.delta_probe import DeltaProbe
 from analyses.delta_svd.functional import BRANCHES
-from analyses.numerics.intervals import bootstrap
-from analyses.numerics.jackknife import joined, standard_error
-from analyses.records import Metric
+from analyses.numerics.families import member, worst_member
+from analyses.numerics.intervals import LEVEL, Interval, jackknife_error, with_prompts
+from analyses.records import Member, Metric
 
+PROMPTS = "90 %, over depth by the bootstrap and over prompts by the jackknife, joined"
 FLAT = "a layer of the pair writes the same to every token, or equally in all dimensions"
 NARROW = "fewer than 32 dimensions: eight directions of one layer and eight of another then overlap by chance"
 STILL = "a branch of the pair writes the same to every token"
@@ -57,36 +58,37 @@ def neighbours(
     alignments = _table([probe.alignments.get(pair + 1) for pair in pairs])
     overlaps = _table([None if both is None else both[0] for both in over])
     n = {"tokens_per_dimension": per_dimension}
-    metrics, errors = {}, {}
-    for branch in BRANCHES:
-        key = f"functional_cos_{branch}"
-        why = probe.refused or STILL
-        what = f"|cos| of what the {branch.replace('_', '-')} branch and the next one's write on its states, centred"
-        metrics[key], errors[key] = _median(np.abs(cosines[branch]), n, why, seed, what)
-    worst = max(BRANCHES, key=lambda branch: _or(metrics[f"functional_cos_{branch}"].value, -1.0))
-    found = metrics[f"functional_cos_{worst}"]
-    known = found.value is not None
-    metrics["functional_cos"] = Metric(
-        value=found.value,
-        interval=found.interval,
-        n=found.n,
-        where=worst if known else None,
-        method=f"worst branch; {found.method}",
-        reason=None if known else found.reason,
-    )
-    errors["functional_cos"] = errors[f"functional_cos_{worst}"]
-    squares = cosines[worst] ** 2
-    metrics["functional_cos_squared"], errors["functional_cos_squared"] = _median(
-        squares, n, found.reason or STILL, seed, f"cos² of the same, {worst}: what one scalar multiple explains"
-    )
-    metrics["write_alignment"], errors["write_alignment"] = _median(
-        alignments, n, FLAT, seed, "alignment of adjacent centred writes' covariances, less their mean over directions",
-        least=-1.0,
-    )
-    metrics["write_overlap"], errors["write_overlap"] = _median(
-        overlaps, n, NARROW if depth > 1 and not np.isfinite(overlaps).any() else FLAT, seed,
-        "overlap of eight directions of adjacent centred writes, over chance",
-    )  # fmt: skip
+    functional = {b: _member(np.abs(cosines[b]), probe.refused or STILL, seed, len(BRANCHES), (0, 1)) for b in BRANCHES}
+    what = "median over pairs of |cos| of what a branch and the next layer's write on the same states, centred"
+    found = worst_member(functional, worst="largest", method=f"{what}; {PROMPTS}")
+    worst = found.where or BRANCHES[0]
+    narrow = depth > 1 and not np.isfinite(overlaps).any()
+    cases = {
+        "functional_cos_squared": (
+            cosines[worst] ** 2, found.reason or STILL, (0, 1),
+            f"cos² of the same, {worst}: what one scalar multiple explains",
+        ),
+        "write_alignment": (
+            alignments, FLAT, (-1, 1),
+            "alignment of adjacent centred writes' covariances, less their mean over directions",
+        ),
+        "write_overlap": (
+            overlaps, NARROW if narrow else FLAT, (0, np.inf),
+            "overlap of eight directions of adjacent centred writes, over chance",
+        ),
+    }  # fmt: skip
+    metrics = {"functional_cos": replace(found, n={**found.n, **n})}
+    errors = {f"functional_cos_{branch}": _error(_medians(np.abs(cosines[branch]))[1:]) for branch in BRANCHES}
+    for name, (table, why, within, text) in cases.items():
+        one = _member(table, why, seed, 1, within)
+        metrics[name] = Metric(
+            value=one.value,
+            interval=one.interval,
+            n={**one.n, **n},
+            method=f"median over pairs of {text}; {PROMPTS}",
+            reason=one.reason,
+        )
+        errors[name] = _error(_medians(table)[1:])
     errors |= _of_layers(probe, over, depth)
     listed = [
         Pair(
@@ -113,7 +115,7 @@ def _of_layers(probe: DeltaProbe, over: Sequence[torch.Tensor | None], depth: in
         "median_parallel_frac": [write.without.get("parallel_frac") for write in writes],
         "median_adjacent_abs_cos_centred": [None if both is None else both[1][1:] for both in over],
     }
-    return {name: standard_error(_medians(_table(rows))) for name, rows in tables.items()}
+    return {name: _error(_medians(_table(rows))) for name, rows in tables.items()}
 
 
 def _table(rows: Sequence[torch.Tensor | None]) -> np.ndarray:
@@ -128,23 +130,29 @@ def _medians(table: np.ndarray) -> np.ndarray:
     return np.median(known, axis=0) if len(known) else np.full(table.shape[1], np.nan)
 
 
-def _median(
-    table: np.ndarray, n: Mapping[str, float], why: str, seed: int, what: str, *, least: float = 0.0
-) -> tuple[Metric, float | None]:
-    """Median over pairs of the first column, and its standard error from the others; `least` that it can be."""
-    values = table[:, 0][np.isfinite(table[:, 0])]
-    if not values.size:
-        return Metric(value=None, reason=why, n={"pairs": 0} | n), None
-    error = standard_error(_medians(table)[1:])
-    value = float(np.median(values))
-    over_pairs = bootstrap(lambda drawn: np.median(values[drawn], axis=1), len(values), seed=seed)
-    method = f"median over pairs of {what}; 90 %, bootstrap over pairs joined with the jackknife over prompts"
-    interval = joined(value, over_pairs, error, least=least)
-    return Metric(value=value, interval=interval, n={"pairs": len(values)} | n, method=method), error
+def _member(table: np.ndarray, why: str, seed: int, families: int, within: tuple[float, float]) -> Member:
+    """Median over pairs of the first column; its intervals joined with the sampling of prompts by the others."""
+    one = member(table[:, 0].tolist(), seed=seed, families=families, within=within)
+    if one.value is None:
+        return replace(one, reason=why)
+    left_out = _medians(table)[1:]
+
+    def joined(interval: Interval | None, level: float) -> Interval | None:
+        if interval is None or _error(left_out) is None:
+            return interval
+        low, high = with_prompts(one.value, interval, left_out, level=level)
+        return max(low, within[0]), min(high, within[1])
+
+    return replace(
+        one,
+        interval=joined(one.interval, LEVEL),
+        bonferroni=joined(one.bonferroni, 1 - (1 - LEVEL) / families),
+    )
 
 
-def _or(value: float | None, other: float) -> float:
-    return other if value is None else value
+def _error(left_out: np.ndarray) -> float | None:
+    """The text's standard error; None where a statistic is undefined, or the text cannot be cut."""
+    return jackknife_error(left_out) if len(left_out) > 1 and np.isfinite(left_out).all() else None
 
 
 def _number(values: np.ndarray) -> float | None:

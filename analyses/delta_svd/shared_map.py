@@ -17,6 +17,8 @@ from dataclasses import dataclass
 
 import torch
 
+from analyses.numerics.spectra import gram
+
 TOKENS_PER_DIRECTION = 8  # so many tokens for every regressor
 ITERATIONS = 4  # of the subspace iteration: of slowly falling energies it finds 98 % of what k directions can hold
 RIDGE = 1e-3  # of each regressor's own energy
@@ -81,14 +83,28 @@ def _seen(x: torch.Tensor, basis: torch.Tensor | None) -> torch.Tensor:
 
 
 def leading(x: torch.Tensor, mean: torch.Tensor, k: int) -> torch.Tensor:
-    """(k, hidden) orthonormal rows near the leading directions of x − mean, iterated from mixtures of tokens."""
-    mix = torch.randn(len(x), k, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(x.device)
-    # (x − 1 meanᵀ)ᵀ y = xᵀy − mean (1ᵀy): x itself is never copied
-    span = _orthonormal(x.mT @ mix - torch.outer(mean, mix.sum(0)))  # (hidden, k)
+    """(k, hidden) orthonormal rows near the leading directions of x − mean, iterated from mixtures of tokens.
+
+    Through the Gram matrix of the smaller side: all products are then of that side.
+    """
+    tokens, hidden = x.shape
+    span = torch.randn(tokens, k, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(x.device)
+    if tokens < hidden:
+        products = gram(x)  # (token, token)
+        products = products - products.mean(0) - products.mean(1, keepdim=True) + products.mean()
+        for _ in range(ITERATIONS):
+            span = _orthonormal(products @ span)
+        return _orthonormal(_across(x, mean, span)).mT
+    products = gram(x.mT) - tokens * torch.outer(mean, mean)  # (hidden, hidden)
+    span = _orthonormal(_across(x, mean, span))
     for _ in range(ITERATIONS):
-        scores = x @ span - mean @ span
-        span = _orthonormal(x.mT @ scores - torch.outer(mean, scores.sum(0)))
+        span = _orthonormal(products @ span)
     return span.mT
+
+
+def _across(x: torch.Tensor, mean: torch.Tensor, mixtures: torch.Tensor) -> torch.Tensor:
+    """(x − 1 meanᵀ)ᵀ times mixtures of tokens, without a centred copy; (hidden, mixture)."""
+    return x.mT @ mixtures - torch.outer(mean, mixtures.sum(0))
 
 
 def _orthonormal(columns: torch.Tensor) -> torch.Tensor:

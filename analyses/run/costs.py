@@ -8,6 +8,7 @@ above what the libraries take when they are loaded. A test compares both with a 
 
 from dataclasses import dataclass
 
+from analyses.delta_svd.shared_map import TOKENS_PER_DIRECTION
 from analyses.forward.calibration import Calibration
 from analyses.head_grams import folded_heads
 from analyses.head_grams.all_pairs import FLOAT32_HIDDEN, SLAB_BYTES, TILE_BYTES, operations, paired_operations
@@ -15,6 +16,7 @@ from analyses.head_grams.shards import factor_work, matches_all
 from analyses.null_residual.grams import branches
 from analyses.null_residual.matching import NEURONS
 from analyses.null_residual.pairs import HAAR_SIDE
+from analyses.numerics.prompt_groups import FOLDS, GROUPS
 from analyses.weights.checkpoint import Checkpoint
 from analyses.weights.schema import FEED_FORWARD, MATRICES
 
@@ -23,6 +25,7 @@ CHARACTERS = 4  # of a text, per token: English in a vocabulary of some ten thou
 COPIES = 9  # of one matrix: two layers, both scaled, their difference, its shuffle, an order, two temporaries
 FACTORS = 10  # of a layer's heads or neurons: each side as read, as written, weighted, complex in planes
 COSINES = 7  # (neuron × neuron) arrays: three roles, their products, and what the assignment takes
+SUMS = 3  # of one layer's normal equations: of states, of writes, of both
 SPECTRA = 6  # of one layer's writes: as they are, centred, both with unit rows, without outliers, as published
 SQUARES = 5  # (hidden × hidden) arrays: what two layers read, a covariance, its factor, the factor's inverse
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
@@ -164,11 +167,20 @@ def _attention_stats(checkpoint: Checkpoint, text: Calibration) -> Cost:
 def _delta_svd(checkpoint: Checkpoint, text: Calibration) -> Cost:
     shape, count = checkpoint.shape, tokens(text)
     small, large = sorted((count, shape.hidden))
+    k = min(shape.hidden, count // TOKENS_PER_DIRECTION)
     return Cost(
         reads=0,
-        operations=shape.layers * SPECTRA * (2 * small**2 * large + 9 * small**3),
-        peak=FLOAT64 * (SPECTRA * count * shape.hidden + 3 * small**2),
-        how="6L(2s²l + 9s³) with s ≤ l of tokens and D; memory 6 arrays of tokens × D and 3 of s × s",
+        operations=shape.layers * (SPECTRA * (2 * small**2 * large + 9 * small**3) + 2 * SUMS * count * k**2)
+        + 2.0 * checkpoint.parameters() * count,
+        peak=FLOAT64
+        * (
+            SPECTRA * count * shape.hidden
+            + 3 * small**2
+            + 2 * GROUPS * min(shape.hidden, count) ** 2
+            + shape.layers * (SUMS * FOLDS * k**2 + k * shape.hidden)
+        ),
+        how="6L(2s²l + 9s³) with s ≤ l of n tokens and D, 6Lnk² with k = min(D, n/8), and each layer run once more; "
+        "memory 6 arrays of n × D, 23 of s × s, and 15k² + kD a layer",
     )
 
 

@@ -191,8 +191,7 @@ STATISTICS: Mapping[str, Mapping[str, Moved]] = {
         **{
             f"metrics.{name}.value": NEVER
             for name in (
-                *("functional_cos", "functional_cos_feed_forward", "functional_cos_attention"),
-                *("functional_cos_squared", "write_alignment", "write_overlap"),
+                *("functional_cos", "functional_cos_squared", "write_alignment", "write_overlap"),
                 *("shared_map_r2_ratio", "shared_map_p", "remainder_top1", "phase_c_rank_ratio", "phase_e_rank_share"),
                 *("phase_difference", "phase_difference_p", "phase_cos_difference", "phase_cos_difference_p"),
             )

@@ -7,7 +7,7 @@ from analyses.delta_svd.annealing import annealing
 from analyses.delta_svd.phases import phase_ranges
 from analyses.delta_svd.shared_map import sums
 from analyses.delta_svd.writes import layer_write
-from analyses.numerics.jackknife import FOLDS, groups
+from analyses.numerics.prompt_groups import FOLDS, groups
 
 TOKENS, HIDDEN = 320, 16
 NAMES = {

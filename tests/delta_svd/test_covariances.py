@@ -11,7 +11,7 @@ from analyses.delta_svd.overlaps import directions_of, overlap
 from analyses.delta_svd.writes import principal
 from analyses.forward.calibration import load_calibration
 from analyses.forward.inputs import Settings
-from analyses.numerics.jackknife import groups
+from analyses.numerics.prompt_groups import groups
 from analyses.numerics.spectra import haar
 from analyses.run.suite import records_of
 from analyses.weights.checkpoint import open_checkpoint
@@ -168,6 +168,7 @@ def test_a_models_eight_common_dimensions_fail_the_limits_that_the_plain_model_m
         records_of(open_checkpoint(str(of)), text, Settings(device="cpu"), ["delta_svd"])["delta_svd"]["metrics"]
         for of in (folder, target)
     )
-    values = [{name: record[name]["value"] for name in ("write_alignment", "write_overlap")} for record in (plain, planted)]
+    names = ("write_alignment", "write_overlap")
+    values = [{name: record[name]["value"] for name in names} for record in (plain, planted)]
     assert values[0]["write_alignment"] < 0.1 and values[0]["write_overlap"] < 1.6
     assert values[1]["write_alignment"] > 0.2 and values[1]["write_overlap"] > 2.5, values

@@ -6,7 +6,7 @@ import torch
 
 from analyses.delta_svd.shared_fit import other_runs, remainders, shared_maps
 from analyses.delta_svd.shared_map import RIDGE, in_one_basis, leading, sums
-from analyses.numerics.jackknife import FOLDS, groups
+from analyses.numerics.prompt_groups import FOLDS, groups
 from analyses.numerics.spectra import haar
 
 
@@ -123,7 +123,7 @@ def test_in_fewer_directions_than_the_stream_has_nothing_is_lost_that_is_not_the
         np.testing.assert_allclose(a.own, b.own, rtol=0, atol=1e-7)
 
 
-@pytest.mark.parametrize("hidden", [16, 64])  # below and above a direction for eight of 160 tokens
+@pytest.mark.parametrize("hidden", [16, 64, 200])  # fewer than 160/8, more, and more than the 160 tokens
 def test_a_rotation_of_the_stream_changes_nothing(hidden: int):
     tokens, turn = 160, haar(hidden, hidden, torch.Generator().manual_seed(6))
     spread = torch.linspace(3, 0.2, hidden)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from analyses.numerics.jackknife import FOLDS
+from analyses.numerics.prompt_groups import FOLDS
 from checks.bench.checkpoints import Size, write
 
 TOKENS, HIDDEN = 4096, 256  # of the states that the probe of writes is shown

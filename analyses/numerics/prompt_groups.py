@@ -1,19 +1,15 @@
-"""Standard errors of a text's statistics: the delete-group jackknife over runs of whole prompts.
+"""Groups of whole prompts, each left out once or predicted from the others.
 
-A statistic of a text is computed anew with each group of prompts left out; from the spread of these values,
-SE² = (G−1)/G · Σ_g (θ_g − θ̄)² over G groups. Where a text has fewer prompts than groups, as one long stream
+A statistic of a text is computed anew with each group left out; `intervals.jackknife_error` makes a standard error of
+the values. Where a text has fewer prompts than groups, as one long stream
 has, the groups are runs of neighbouring tokens: these depend on one another a little across their ends, and the
 standard error is too small by as much.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
-
-from analyses.numerics.intervals import LEVEL
 
 GROUPS = 10  # the standard error then has a relative standard error of 1/√(2·9), a quarter
 FOLDS = 5  # of a prediction that is tested on prompts it has not seen
@@ -51,26 +47,3 @@ def groups(lengths: Sequence[int], number: int = GROUPS) -> Groups:
         cuts.append(min(max(nearest, cuts[-1] + 1), len(ends) - 1 - (number - part)))  # none is empty
     edges = [int(ends[cut]) for cut in cuts] + [total]
     return Groups(slices=tuple(slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)), whole_prompts=whole)
-
-
-def standard_error(left_out: np.ndarray) -> float | None:
-    """From the values with one group left out each, (group,); None for fewer than two or where one is not finite."""
-    left_out = np.asarray(left_out, dtype=float)
-    count = len(left_out)
-    if count < 2 or not np.isfinite(left_out).all():
-        return None
-    return math.sqrt((count - 1) / count * float(np.square(left_out - left_out.mean()).sum()))
-
-
-def joined(
-    value: float, interval: tuple[float, float] | None, error: float | None, *, least: float = -math.inf
-) -> tuple[float, float] | None:
-    """An interval over layers widened by a text's standard error: each half-width in quadrature with 1.645·SE.
-
-    least : that the statistic can be.
-    """
-    if interval is None or error is None:
-        return interval
-    text = float(stats.norm.ppf((1 + LEVEL) / 2)) * error
-    low, high = interval
-    return max(value - math.hypot(value - low, text), least), value + math.hypot(high - value, text)
