@@ -1,41 +1,34 @@
-"""Logits of the library's own model classes to full float64: their norms and softmax compute in float32."""
+"""Logits of the library's own model classes to full float64: their norms, softmaxes and routers compute in float32."""
 
-from functools import partial
 from pathlib import Path
-from unittest import mock
 
 import torch
 import transformers
 
 from analyses.weights.checkpoint import Checkpoint, open_checkpoint
+from checks.maps.precision import NeverNarrowed
 
 TOKENS = torch.randint(256, (2, 24), generator=torch.Generator().manual_seed(1))  # (sequence, token)
 
 
 def float64_model(folder: Path, checkpoint: Checkpoint | None = None) -> transformers.PreTrainedModel:
-    """The model in a folder, or of a twin of it, float64 throughout, with the softmax of `logits`."""
+    """The model in a folder, or of a twin of it, float64 throughout, to be run by `logits`."""
     config = transformers.AutoConfig.from_pretrained(folder)
     checkpoint = checkpoint or open_checkpoint(str(folder))
+    encoder = checkpoint.architecture.encoder
+    classes = transformers.MODEL_FOR_MASKED_LM_MAPPING if encoder else transformers.MODEL_FOR_CAUSAL_LM_MAPPING
     # The library converts the names on disk to its own, whichever they are.
-    model, loading = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
+    model, loading = classes[type(config)].from_pretrained(
         None,
         config=config,
         state_dict={name: checkpoint.tensor(name) for name in checkpoint.files},
         dtype=torch.float64,
         attn_implementation="eager",
+        experts_implementation="eager",  # the other knows no float64
         output_loading_info=True,
     )
     assert not any(loading.values()), loading
-    for module in model.modules():
-        if type(module).__name__.endswith("RMSNorm"):
-            module.forward = partial(_rms_norm, module)
     return model.eval()
-
-
-def _rms_norm(norm: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
-    stored_less_one = type(norm).__name__.startswith("Gemma")
-    eps = norm.eps if stored_less_one else norm.variance_epsilon
-    return (norm.weight + stored_less_one) * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
 
 
 @torch.no_grad()
@@ -43,9 +36,8 @@ def logits(model: transformers.PreTrainedModel, checkpoint: Checkpoint | None = 
     """(sequence, token, vocabulary) on TOKENS, of the model or of a twin of its checkpoint."""
     if checkpoint is not None:
         model = float64_model(checkpoint.folder, checkpoint)
-    # The library's eager attention takes its softmax in float32 whatever the dtype.
-    with mock.patch("torch.nn.functional.softmax", lambda x, dim=-1, dtype=None: x.softmax(dim)):
-        return model(input_ids=TOKENS, use_cache=False).logits
+    with NeverNarrowed():
+        return model(input_ids=TOKENS).logits
 
 
 def moved(after: torch.Tensor, before: torch.Tensor) -> float:

@@ -13,7 +13,7 @@ import torch
 
 from analyses.numerics import spectra
 from analyses.weights.checkpoint import Checkpoint
-from checks.maps.names import MODEL_TYPES
+from checks.maps.facts import foreign
 from checks.twins.roles import Role, unknown_tensors
 from checks.twins.twins import TwinCheckpoint, make_twin
 
@@ -44,12 +44,19 @@ class CoordinateMap:
     lossless: bool  # in the stored dtype
     change: Callable[[TwinCheckpoint, Role, torch.Tensor], torch.Tensor]  # of each tensor, given in float64
     eps_limited: Callable[[Checkpoint], bool] = never  # whether the function is kept up to a norm's eps only
-    precondition: Callable[[Checkpoint], str | None] = always
+    fits: Callable[[Checkpoint], str | None] = always  # why the architecture has no such map; reads no tensor
+    precondition: Callable[[Checkpoint], str | None] = always  # why these weights have none
+
+    def undefined_for_kind(self, checkpoint: Checkpoint) -> str | None:
+        """Why no checkpoint of this architecture and shape has the map; reads no tensor."""
+        return foreign(checkpoint) or self.fits(checkpoint)
 
     def undefined(self, checkpoint: Checkpoint) -> str | None:
         """Why the map is not exact, or changes nothing, on this checkpoint; None where it is defined."""
-        if (reason := _foreign(checkpoint)) is not None:
+        if reason := self.undefined_for_kind(checkpoint):
             return reason
+        if unknown := unknown_tensors(checkpoint):
+            return f"no exact maps known here: the role of tensor {unknown[0]} is unknown"
         return self.precondition(checkpoint)
 
     def tolerance(self, checkpoint: Checkpoint) -> float:
@@ -84,25 +91,32 @@ class Composition:
     name: str
     sentence: str
     parts: tuple[CoordinateMap, ...]
-    partial: bool = False  # parts that are undefined are left out; otherwise they make it undefined
+    optional: tuple[CoordinateMap, ...] = ()  # parts that are left out where they are undefined
+    # Other undefined parts make the whole undefined.
 
     @property
     def lossless(self) -> bool:
         return all(part.lossless for part in self.parts)
 
+    def undefined_for_kind(self, checkpoint: Checkpoint) -> str | None:
+        """Why no checkpoint of this architecture and shape has the composition; reads no tensor."""
+        reasons = [part.undefined_for_kind(checkpoint) for part in self.parts]
+        needed = [r for part, r in zip(self.parts, reasons, strict=True) if part not in self.optional]
+        return next(filter(None, needed), None) or (reasons[0] if all(reasons) else None)
+
     def undefined(self, checkpoint: Checkpoint) -> str | None:
-        """The first reason of a part that is undefined where its turn comes; of all parts, if `partial`."""
-        applied = 0
+        """The first reason of a needed part that is undefined where its turn comes; of the first part, if all are."""
+        reasons = []
         for part in self.parts:
             if (reason := part.undefined(checkpoint)) is None:
                 checkpoint = part.apply(checkpoint, 0)
-                applied += 1
-            elif not self.partial:
+            elif part not in self.optional:
                 return reason
-        return None if applied else reason
+            reasons.append(reason)
+        return reasons[0] if all(reasons) else None
 
     def tolerance(self, checkpoint: Checkpoint) -> float:
-        return max(part.tolerance(checkpoint) for part in self.parts)
+        return max(part.tolerance(checkpoint) for part in self.parts if not part.undefined_for_kind(checkpoint))
 
     def apply(self, checkpoint: Checkpoint, seed: int) -> TwinCheckpoint:
         """The twin; raises ValueError where `undefined` gives a reason."""
@@ -110,23 +124,13 @@ class Composition:
             raise ValueError(f"{self.name}: {reason}")
         twin = checkpoint
         for part in self.parts:
-            if not (self.partial and part.undefined(twin)):
+            if not (part in self.optional and part.undefined(twin)):
                 twin = part.apply(twin, seed)
         return replace(twin, name=f"{checkpoint.name} ({self.name}, seed {seed})")
 
 
-def compose(name: str, sentence: str, *parts: CoordinateMap) -> Composition:
-    return Composition(name=name, sentence=sentence, parts=parts)
-
-
-def _foreign(checkpoint: Checkpoint) -> str | None:
-    if (model_type := checkpoint.config.get("model_type")) not in MODEL_TYPES:
-        return f"no exact maps known here for model_type {model_type}"
-    if checkpoint.architecture.post_norm:
-        return "no exact maps known here where the residual stream itself is normalised"
-    if unknown := unknown_tensors(checkpoint):
-        return f"no exact maps known here: the role of tensor {unknown[0]} is unknown"
-    return None
+def compose(name: str, sentence: str, *parts: CoordinateMap, optional: tuple[CoordinateMap, ...] = ()) -> Composition:
+    return Composition(name=name, sentence=sentence, parts=parts, optional=optional)
 
 
 # --- random parameters of maps ------------------------------------------------------------------

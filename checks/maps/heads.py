@@ -8,12 +8,13 @@ from collections.abc import Callable
 
 import torch
 
-from checks.maps import names
+from checks.maps import facts, names
 from checks.maps.exact import CoordinateMap, conditioned, permutation, powers_of_two, signs
 from checks.twins.roles import Role
 from checks.twins.twins import TwinCheckpoint
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj")
+HEAD_GAINS = ("q_norm", "k_norm")
 
 Draw = Callable[[int, torch.Generator], tuple[torch.Tensor, torch.Tensor]]  # side → a matrix and its inverse
 
@@ -66,6 +67,7 @@ MIX_VALUES = CoordinateMap(
     sentence="Each key/value head's values pass through a random invertible matrix, undone in the output matrix.",
     lossless=False,
     change=lambda twin, role, value: _mix_values(twin, role, value, conditioned),
+    fits=facts.clipped,
 )
 PERMUTE_VALUES = CoordinateMap(
     name=names.PERMUTE_VALUES,
@@ -73,26 +75,73 @@ PERMUTE_VALUES = CoordinateMap(
     "undone in the output matrix.",
     lossless=True,
     change=lambda twin, role, value: _mix_values(twin, role, value, monomial),
+    fits=facts.clipped,
+)
+
+
+def _shift_values(twin: TwinCheckpoint, role: Role, value: torch.Tensor) -> torch.Tensor:
+    """b_v → b_v + c, b_o → b_o − Σ_h W_o^h c: attention's rows sum to 1, so that every output gets c once."""
+    if not role.bias or role.part not in ("v_proj", "o_proj"):
+        return value
+    shift = torch.randn(twin.shape.kv_heads, 1, twin.shape.head_dim, generator=twin.draw(role.layer)).double()
+    if role.part == "v_proj":
+        return value + shift.flatten()
+    heads = shift.expand(-1, _groups(twin)[1], -1).flatten()  # (head · head_dim,)
+    return value - twin.base.weight("o_proj", role.layer) @ heads
+
+
+SHIFT_VALUES = CoordinateMap(
+    name=names.VALUE_SHIFT,
+    sentence="A constant vector is added to the bias of the values, and what the output matrix makes of it is taken "
+    "off its own.",
+    lossless=False,
+    change=_shift_values,
+    fits=facts.values_and_output_have_biases,
 )
 
 
 # --- order ------------------------------------------------------------------------------------------
 
 
+def _reorder(twin: TwinCheckpoint, role: Role, value: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    """Heads of a projection, an output matrix or a norm of queries or keys, in another order.
+
+    Parameters
+    ----------
+    order : (kv_head, head in group) of head numbers; (kv_head, 1) for keys and values.
+    """
+    if role.part not in HEAD_GAINS:
+        return from_heads(role, by_head(twin, role, value).flatten(0, 1)[order])
+    match twin.architecture.qk_norm:
+        case "own per head":
+            names = twin.base.names(role.part, role.layer, bias=role.bias)
+            return twin.base.tensor(names[order.flatten()[role.number]]).double()
+        case "whole projection":
+            return value.unflatten(0, (-1, twin.shape.head_dim))[order.flatten()].flatten()
+    return value  # one gain for all heads
+
+
 def _permute_in_group(twin: TwinCheckpoint, role: Role, value: torch.Tensor) -> torch.Tensor:
-    if role.part != "q_proj" and not _is_output(role):
+    if role.part not in ("q_proj", "q_norm") and not _is_output(role):
         return value
-    generator, shape = twin.draw(role.layer), twin.shape
-    orders = [permutation(shape.heads // shape.kv_heads, generator=generator) for _ in range(shape.kv_heads)]
-    blocks = by_head(twin, role, value)
-    return from_heads(role, torch.stack([block[order] for block, order in zip(blocks, orders, strict=True)]))
+    generator, (groups, size) = twin.draw(role.layer), _groups(twin)
+    orders = [permutation(size, generator=generator) + size * group for group in range(groups)]
+    return _reorder(twin, role, value, torch.stack(orders))
 
 
 def _permute_groups(twin: TwinCheckpoint, role: Role, value: torch.Tensor) -> torch.Tensor:
-    if role.part not in PROJECTIONS and not _is_output(role):
+    if role.part not in (*PROJECTIONS, *HEAD_GAINS) and not _is_output(role):
         return value
-    order = permutation(twin.shape.kv_heads, generator=twin.draw(role.layer))
-    return from_heads(role, by_head(twin, role, value)[order])
+    groups, size = _groups(twin)
+    order = permutation(groups, generator=twin.draw(role.layer))[:, None]  # (kv_head, 1)
+    if role.part in ("q_proj", "q_norm", "o_proj"):
+        order = order * size + torch.arange(size)  # (kv_head, head in group)
+    return _reorder(twin, role, value, order)
+
+
+def _groups(twin: TwinCheckpoint) -> tuple[int, int]:
+    """Number and size of the groups of query heads."""
+    return twin.shape.kv_heads, twin.shape.heads // twin.shape.kv_heads
 
 
 PERMUTE_HEADS = CoordinateMap(
@@ -100,12 +149,12 @@ PERMUTE_HEADS = CoordinateMap(
     sentence="Query heads change places within their group.",
     lossless=True,
     change=_permute_in_group,
-    precondition=lambda c: None if c.shape.heads > c.shape.kv_heads else "every group has one query head only",
+    fits=facts.several_in_a_group,
 )
 PERMUTE_GROUPS = CoordinateMap(
     name=names.GROUPS,
     sentence="Key/value heads change places, with the query heads that they serve.",
     lossless=True,
     change=_permute_groups,
-    precondition=lambda c: None if c.shape.kv_heads > 1 else "there is one key/value head only",
+    fits=facts.several_groups,
 )

@@ -4,7 +4,7 @@ A model's function does not fix its weights: gains can be moved into matrices, h
 rotary planes turned, the residual stream rotated. Every record says of its main statistics which of these maps leave
 them alone, so that a reader sees whether a number speaks of the model or of one way of writing it down.
 
-True is a promise, for every model of MODEL_TYPES on which the map is defined: the statistic stays, up to rounding and,
+True is a promise, for every model on which the map is defined: the statistic stays, up to rounding and,
 where the map passes through a norm that takes a scale off, up to its eps. False says that it moves, or loses its value,
 for some model. A statistic with heads or layers in it is compared as the list that it is, in its order. p-values by
 resampling are left out where they read what moves: those of `best_abs_r`, `within_r_signed` and the two-piece form.
@@ -14,15 +14,15 @@ Here the maps have their names only; the modules beside this one apply them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from checks.maps.names import (
     CONSTANT,
+    EXPERTS,
     FOLD,
     MAPS,
-    MODEL_TYPES,
     NEURONS,
     ORDER,
     PLANES,
@@ -33,8 +33,8 @@ from checks.maps.names import (
     RESCALE,
     ROTATION,
     SCALE,
-    SHIFT,
     SIGNS,
+    STREAM,
     TURNS,
     VALUES,
     WRITES,
@@ -43,74 +43,104 @@ from checks.maps.names import (
 if TYPE_CHECKING:  # the page reads the names of the maps, and reads them without torch
     from analyses.weights.checkpoint import Checkpoint
 
-ACTIVATIONS = ("hidden_act", "activation_function", "hidden_activation")  # keys of a config
-
-
-def _turned(checkpoint: Checkpoint) -> bool:
-    return checkpoint.rotary_dims(0) > 0
-
-
-def _free(checkpoint: Checkpoint) -> bool:
-    return checkpoint.rotary_dims(0) < checkpoint.shape.head_dim and not checkpoint.has_qk_norm
-
-
-def homogeneous(checkpoint: Checkpoint) -> bool:
-    """Whether the feed-forward takes factors of what its up matrix gives through to its down matrix."""
-    return checkpoint.architecture.gated or "relu" in map(checkpoint.config.get, ACTIVATIONS)
-
-
-NEEDS: Mapping[str, Callable[[Checkpoint], bool]] = {
-    QUERY_KEY: lambda c: c.has_qk_norm,
-    **dict.fromkeys((*TURNS, PLANES), _turned),
-    **dict.fromkeys(QUERIES, _free),
-    SHIFT: lambda c: _free(c) and bool(c.names("k_proj", 0, bias=True)),
-    SIGNS: homogeneous,
-    ROTATION: lambda c: not c.architecture.layer_norm and not c.architecture.further,
-    CONSTANT: lambda c: c.architecture.layer_norm,
-    WRITES: lambda c: "attn_out_ln" in c.architecture.further,
-}
-"""Map → whether it is defined for a kind of model; the others are for all of MODEL_TYPES."""
-
 
 def known_maps(checkpoint: Checkpoint) -> list[str]:
-    """Names of the exact maps of a checkpoint's kind of model, in the order of MAPS; none for an unknown kind."""
-    if checkpoint.config.get("model_type") not in MODEL_TYPES or checkpoint.architecture.post_norm:
-        return []
-    return [name for name in MAPS if name not in NEEDS or NEEDS[name](checkpoint)]
+    """Names of the exact maps that this architecture and shape have, in the order of MAPS; none for an unknown kind."""
+    from checks.maps import catalogue  # the page reads the table's names without it
+
+    defined = {change.name for change in catalogue.MAPS if change.undefined_for_kind(checkpoint) is None}
+    return [name for name in MAPS if name in defined]
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """The maps that move a statistic; all others leave it alone."""
+    """The maps that move a statistic, all others leave it alone; and why."""
 
+    why: str  # one reason, for both
     by: frozenset[str]  # without norms of queries and keys
     by_normalised: frozenset[str]  # with them
 
+    @property
+    def invariant(self) -> bool:
+        """Whether no exact map moves it: a number about the model."""
+        return not self.by | self.by_normalised
 
-def moved(*by: str, only_plain: tuple[str, ...] = (), only_normalised: tuple[str, ...] = ()) -> Moved:
-    return Moved(frozenset((*by, *only_plain)), frozenset((*by, *only_normalised)))
+
+def moved(why: str, *by: str, only_plain: tuple[str, ...] = (), only_normalised: tuple[str, ...] = ()) -> Moved:
+    return Moved(why, frozenset((*by, *only_plain)), frozenset((*by, *only_normalised)))
 
 
-NEVER = moved()
+def never(why: str) -> Moved:
+    return Moved(why, frozenset(), frozenset())
+
+
+def and_by(found: Moved, why: str, *more: str) -> Moved:
+    return Moved(f"{found.why}; {why}", found.by | {*more}, found.by_normalised | {*more})
+
+
 FOLDED = (RESCALE, FOLD, ROTATION)  # change matrices channel by channel: they take up a gain of many values
-# Entries of one layer against the same entries of the next: any reordering, turn or uneven factor tells. One factor
-# for a whole matrix does not, nor one order of channels for the whole model.
-ENTRIES = (*FOLDED, *VALUES, *TURNS, *QUERIES, SIGNS, NEURONS, *ORDER, CONSTANT)
-STORED = moved(*ENTRIES, only_plain=(PLANES,), only_normalised=(QUERY_KEY,))  # norms' gains take up the planes' scales
-# Under q/k norms their gains are families too, which quarter turns reorder and scales of planes stretch.
-GAIN_PATTERN = moved(*FOLDED, only_normalised=(QUARTER_TURNS, PLANES))
-# Frobenius norms: free wherever a factor is.
-NORMS = moved(*(*FOLDED, SCALE, RAMP, *VALUES, PLANES, *QUERIES, SIGNS, CONSTANT, WRITES), only_normalised=(QUERY_KEY,))
-GAIN_NORM = moved(*FOLDED, SCALE, RAMP)
-# g = W_kᵀW_q of the stored matrices knows nothing of turns and scales of planes, but a gain may hide in it.
-METRIC_SHAPE = moved(*FOLDED)
-METRIC_BY_HEAD = moved(*FOLDED, *ORDER)
-# Under q/k norms an input gain's scale stays out of the queries and keys, and each head has a scale of its own.
-METRIC_SIZE = moved(*FOLDED, *ORDER, only_plain=(SCALE, RAMP), only_normalised=(QUERY_KEY,))
-METRIC_AGAINST_ATTENTION = moved(*FOLDED, only_plain=(SCALE, RAMP), only_normalised=(QUERY_KEY,))
-# W_k W_qᵀ, as published, is no function of g: turns leave its spectrum, scales of planes do not.
-PUBLISHED_SPECTRUM = moved(*(*FOLDED, *ORDER, *QUERIES), only_plain=(SCALE, RAMP, PLANES), only_normalised=(QUERY_KEY,))
-BY_HEAD = moved(*ORDER)  # what the model does, listed head by head
+ENTRIES = (*FOLDED, *VALUES, *TURNS, *QUERIES, SIGNS, NEURONS, *ORDER, EXPERTS, CONSTANT)
+STORED = moved(
+    "it compares stored entries of one layer with the same entries of the next: any reordering, turn or uneven factor "
+    "tells, one factor for a matrix or one order of channels for the whole model does not",
+    *ENTRIES,
+    only_plain=(PLANES,),
+    only_normalised=(QUERY_KEY,),  # there the norms' gains take up the planes' scales
+)
+GAIN_PATTERN = moved(
+    "a gain's pattern over channels can as well stand in the matrices behind it; those of q/k norms go with the planes",
+    *FOLDED,
+    only_normalised=(QUARTER_TURNS, PLANES),
+)
+SCALES = (*FOLDED, SCALE, RAMP, *VALUES, PLANES, *QUERIES, SIGNS, CONSTANT, WRITES)
+MODE = moved(
+    "log Frobenius norms of stored matrices move wherever a layer has a factor that is free; one for all layers drops "
+    "out with the mean",
+    *SCALES,
+    only_normalised=(QUERY_KEY,),
+)
+NORMS = and_by(MODE, "of what writes, one for all layers is free", STREAM)
+GAIN_NORM = moved("a gain's size can as well stand in the matrices behind it", *FOLDED, SCALE, RAMP)
+METRIC_SHAPE = moved(
+    "W_kᵀW_q of stored matrices knows nothing of turns and scales of planes, but the gain in front is missing from it",
+    *FOLDED,
+)
+METRIC_BY_HEAD = and_by(METRIC_SHAPE, "heads are listed in their stored order", *ORDER)
+METRIC_SIZE = moved(
+    "W_kᵀW_q of stored matrices lacks the gain in front and its scale; under q/k norms each head has a free one. "
+    "Heads are listed in their stored order",
+    *(*FOLDED, *ORDER),
+    only_plain=(SCALE, RAMP),
+    only_normalised=(QUERY_KEY,),
+)
+METRIC_AGAINST_ATTENTION = moved(
+    "it holds sizes of W_kᵀW_q of stored matrices against what attention does: the former move with gains and free "
+    "scales, the latter stays",
+    *FOLDED,
+    only_plain=(SCALE, RAMP),
+    only_normalised=(QUERY_KEY,),
+)
+PUBLISHED_SPECTRUM = moved(
+    "W_k W_qᵀ is no function of W_kᵀW_q: turns leave its spectrum, scales of planes and mixed queries do not",
+    *(*FOLDED, *ORDER, *QUERIES),
+    only_plain=(SCALE, RAMP, PLANES),
+    only_normalised=(QUERY_KEY,),
+)
+BY_HEAD = moved("it is what the model computes; heads are listed in their stored order", *ORDER)
+COMPUTED = never("it is read off what the model computes, which no exact map changes, and sums over heads")
+WRITTEN = never(
+    "singular values, norms and inner products of what a layer writes are the same in every basis of the stream"
+)
+MATCHED = never("gains are folded in, every unit is scale-free, and each is matched with one of the other layer first")
+GAINED = never("spectra of heads with all gains folded in, scale-free under q/k norms, against what attention does")
+FOLDED_HEAD = never(
+    "g̃ has every gain folded in and, under q/k norms, unit size; sums over all distances know neither turns nor scales "
+    "of planes, and matched or counted heads no order"
+)
+FOLDED_BY_HEAD = moved("g̃ has every gain folded in; heads are listed in their stored order", *ORDER)
+GRAMS = never("traces and inner products of read and write Grams, unit by unit scale-free, are the same in every basis")
+SAME_STATES = never("it compares what layers compute on the same states, with the inner product of the stream")
+SHARED = never("least squares and singular values of what layers write and of their states are the same in every basis")
 FOLDED_HEADS = (
     "all_distance_similarity",
     "all_distance_symmetry",
@@ -119,25 +149,36 @@ FOLDED_HEADS = (
     "read_subspace_overlap_isotropic",
 )
 """Metrics of heads with all gains folded in."""
+FUNCTIONAL = ("functional_cos", "functional_cos_squared")
+ANNEALING = (
+    *("shared_map_r2_ratio", "shared_map_p", "remainder_top1", "phase_c_rank_ratio", "phase_e_rank_share"),
+    *("phase_difference", "phase_difference_p", "phase_cos_difference", "phase_cos_difference_p"),
+)
+"""Metrics of the published hypothesis as a whole."""
 
 STATISTICS: Mapping[str, Mapping[str, Moved]] = {
     "null_residual": {
         "metrics.worst_median_abs_cos.value": STORED,
         "metrics.worst_median_cos_sq.value": STORED,
-        "metrics.worst_median_abs_cos_matched.value": NEVER,
-        "pair_results.*.matched.*": NEVER,  # gains folded in, scale-free, each matched on the others
+        "metrics.worst_median_abs_cos_matched.value": MATCHED,
+        "pair_results.*.matched.*": MATCHED,
         "metrics.worst_eff_rank_ratio.value": STORED,
         "metrics.worst_gain_pearson.value": GAIN_PATTERN,
         "metrics.worst_gain_z.value": GAIN_PATTERN,
         "scales.*": NORMS,
-        "metrics.first_mode_standardised.value": NORMS,
-        "metrics.first_mode_above_parallel.value": NORMS,
+        "metrics.first_mode_standardised.value": MODE,
+        "metrics.first_mode_above_parallel.value": MODE,
         # What layers read and write, each quantity in a form that no exact map of the layer's weights changes.
-        "metrics.read_alignment.value": NEVER,
-        "metrics.read_channel_r.value": moved(ROTATION),  # read off channels
-        "metrics.read_write_rank_ratio.value": NEVER,
-        "invariant_scales.*": NEVER,
-        "metrics.invariant_first_mode.value": NEVER,
+        "metrics.read_alignment.value": GRAMS,
+        "metrics.read_channel_r.value": moved("it is read off channels, which a rotation mixes", ROTATION),
+        "metrics.read_write_rank_ratio.value": GRAMS,
+        "invariant_scales.*": moved(
+            "products of all factors that a layer could pass from matrix to matrix; what all write has a free scale",
+            STREAM,
+        ),
+        "metrics.invariant_first_mode.value": never(
+            "products of all factors that a layer could pass on, each track less its mean, which the stream's scale is"
+        ),
     },
     "head_grams": {
         "metrics.median_abs_similarity_matched.value": METRIC_SHAPE,
@@ -145,9 +186,9 @@ STATISTICS: Mapping[str, Mapping[str, Moved]] = {
         "metrics.median_overlap_ratio.value": METRIC_SHAPE,
         "metrics.median_overlap_ratio_index.value": METRIC_BY_HEAD,
         "metrics.mixed_sign_share.value": METRIC_SHAPE,
-        **dict.fromkeys((f"metrics.{name}.value" for name in FOLDED_HEADS), NEVER),
-        "folded.symmetry": BY_HEAD,
-        "folded.negative": BY_HEAD,
+        **dict.fromkeys((f"metrics.{name}.value" for name in FOLDED_HEADS), FOLDED_HEAD),
+        "folded.symmetry": FOLDED_BY_HEAD,
+        "folded.negative": FOLDED_BY_HEAD,
         "curvature": METRIC_BY_HEAD,
         "singvals": METRIC_SIZE,
     },
@@ -158,45 +199,46 @@ STATISTICS: Mapping[str, Mapping[str, Moved]] = {
         "dynamic.*.mean_attention_entropy_per_head": BY_HEAD,
         "dynamic.*.mean_logit_std_per_head": BY_HEAD,
         "dynamic.*.sink_share_per_head": BY_HEAD,
-        "temperature": NEVER,
+        "temperature": COMPUTED,
     },
     "schedule_fit": {
         "families.input_ln.track": GAIN_NORM,
         "metrics.input_gain_one_piece_r2.value": GAIN_NORM,
         "metrics.published_kirkpatrick_r2.value": GAIN_NORM,
         "metrics.published_kirkpatrick_alpha.value": GAIN_NORM,
-        "temperature.measured.track": NEVER,
-        "metrics.measured_temperature_spearman.value": NEVER,
-        "metrics.measured_kirkpatrick_alpha.value": NEVER,
-        "metrics.measured_kirkpatrick_weight.value": NEVER,
+        "temperature.measured.track": COMPUTED,
+        "metrics.measured_temperature_spearman.value": COMPUTED,
+        "metrics.measured_kirkpatrick_alpha.value": COMPUTED,
+        "metrics.measured_kirkpatrick_weight.value": COMPUTED,
     },
     "head_geometry": {
         "metrics.best_abs_r.value": METRIC_AGAINST_ATTENTION,
         "metrics.within_r_signed.value": METRIC_AGAINST_ATTENTION,
         "metrics.r2_out_of_sample.value": METRIC_AGAINST_ATTENTION,
-        "tables.gained.entropy.best_abs_r": NEVER,
-        "tables.gained.logit_std.best_abs_r": NEVER,
+        "tables.gained.entropy.best_abs_r": GAINED,
+        "tables.gained.logit_std.best_abs_r": GAINED,
     },
     "delta_svd": {
-        "metrics.median_top1_frac.value": NEVER,
-        "metrics.median_top1_frac_unit_rows.value": NEVER,
-        "metrics.median_top1_frac_centred.value": NEVER,
-        "metrics.median_top1_frac_without_outliers.value": moved(ROTATION),  # a feature dimension is a coordinate
-        "metrics.median_adjacent_abs_cos_centred.value": NEVER,
-        "metrics.phase_p.value": NEVER,
-        "metrics.rel_step_spearman.value": NEVER,
-        "published_last.top1_frac": moved(*FOLDED),  # it holds the final norm's gain
-        # What layers do on the same states, and what they write to the stream, up to its rotation
-        "pairs": NEVER,
-        **{
-            f"metrics.{name}.value": NEVER
-            for name in (
-                *("functional_cos", "functional_cos_squared", "write_alignment", "write_overlap"),
-                *("shared_map_r2_ratio", "shared_map_p", "remainder_top1", "phase_c_rank_ratio", "phase_e_rank_share"),
-                *("phase_difference", "phase_difference_p", "phase_cos_difference", "phase_cos_difference_p"),
-            )
-        },
-        **{f"annealing.{name}": NEVER for name in ("own_r2", "shared_r2", "remainder_top1", "remainder_top_singular")},
+        "metrics.median_top1_frac.value": WRITTEN,
+        "metrics.median_top1_frac_unit_rows.value": WRITTEN,
+        "metrics.median_top1_frac_centred.value": WRITTEN,
+        "metrics.median_top1_frac_without_outliers.value": moved(
+            "a feature dimension is a coordinate of the stream, which a rotation mixes", ROTATION
+        ),
+        "metrics.median_adjacent_abs_cos_centred.value": WRITTEN,
+        "metrics.phase_p.value": WRITTEN,
+        "metrics.rel_step_spearman.value": WRITTEN,
+        "published_last.top1_frac": moved(
+            "it holds the final norm's gain, which the head can take up, and a norm's output less the stream",
+            *FOLDED,
+            STREAM,
+        ),
+        "pairs": SAME_STATES,
+        **dict.fromkeys((f"metrics.{name}.value" for name in FUNCTIONAL), SAME_STATES),
+        **dict.fromkeys((f"metrics.{name}.value" for name in ("write_alignment", "write_overlap")), WRITTEN),
+        **dict.fromkeys((f"metrics.{name}.value" for name in ANNEALING), SHARED),
+        **dict.fromkeys((f"annealing.{name}" for name in ("own_r2", "shared_r2", "remainder_top1")), SHARED),
+        "annealing.remainder_top_singular": and_by(SHARED, "but not of every scale", STREAM),
     },
 }
 """Analysis → dotted path in its record (`*` stands for every key or index) → the maps that move it."""
@@ -211,3 +253,12 @@ def table(analysis: str, checkpoint: Checkpoint) -> dict[str, dict[str, bool]]:
         statistic: {m: m not in (found.by_normalised if checkpoint.has_qk_norm else found.by) for m in maps}
         for statistic, found in STATISTICS.get(analysis, {}).items()
     }
+
+
+def invariant_under(analysis: str, path: str, checkpoint: Checkpoint) -> set[str]:
+    """Names of the maps of a checkpoint's kind that leave a statistic alone; the path may lack its last word, `value`.
+
+    Raises KeyError for a statistic that is not in STATISTICS.
+    """
+    found = STATISTICS[analysis].get(path) or STATISTICS[analysis][f"{path}.value"]
+    return set(known_maps(checkpoint)) - (found.by_normalised if checkpoint.has_qk_norm else found.by)

@@ -6,10 +6,8 @@ down(gelu(up x)) none.
 
 import torch
 
-from analyses.weights.checkpoint import Checkpoint
-from checks.maps import names
+from checks.maps import facts, names
 from checks.maps.exact import CoordinateMap, permutation, powers_of_two, signs
-from checks.maps.invariance import ACTIVATIONS, homogeneous
 from checks.twins.roles import Role
 from checks.twins.twins import TwinCheckpoint
 
@@ -17,7 +15,7 @@ from checks.twins.twins import TwinCheckpoint
 def _scale(twin: TwinCheckpoint, role: Role, value: torch.Tensor) -> torch.Tensor:
     if role.part not in ("up_proj", "down_proj"):
         return value
-    generator, neurons = twin.draw(role.layer), twin.shape.feed_forward
+    generator, neurons = twin.draw(*_branch(role)), twin.shape.feed_forward
     factors = powers_of_two(neurons, generator=generator)
     if twin.architecture.gated:
         factors = factors * signs(neurons, generator=generator)
@@ -29,17 +27,15 @@ def _scale(twin: TwinCheckpoint, role: Role, value: torch.Tensor) -> torch.Tenso
 def _permute(twin: TwinCheckpoint, role: Role, value: torch.Tensor) -> torch.Tensor:
     if role.part not in ("gate_proj", "up_proj", "down_proj"):
         return value
-    order = permutation(twin.shape.feed_forward, generator=twin.draw(role.layer))
+    order = permutation(twin.shape.feed_forward, generator=twin.draw(*_branch(role)))
     if role.part == "down_proj":
         return value if role.bias else value[:, order]
     return value[order]
 
 
-def _up_is_homogeneous(checkpoint: Checkpoint) -> str | None:
-    if homogeneous(checkpoint):
-        return None
-    activation = next((checkpoint.config[key] for key in ACTIVATIONS if key in checkpoint.config), None)
-    return f"the feed-forward has no gate and its activation, {activation}, takes no factor through"
+def _branch(role: Role) -> tuple[int | None, ...]:
+    """What tells a layer's feed-forward, or one of its experts, from others."""
+    return (role.layer,) if role.number is None else (role.layer, role.number)
 
 
 SCALE_NEURONS = CoordinateMap(
@@ -48,7 +44,7 @@ SCALE_NEURONS = CoordinateMap(
     "gate, by one of either sign.",
     lossless=True,
     change=_scale,
-    precondition=_up_is_homogeneous,
+    fits=facts.up_is_homogeneous,
 )
 PERMUTE_NEURONS = CoordinateMap(
     name=names.NEURONS,

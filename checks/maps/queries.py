@@ -2,16 +2,16 @@
 
 There q·k knows nothing of the basis: queries may pass through any invertible matrix whose inverse the
 keys take. All dimensions of a head are free where positions are added to the stream (GPT-2, OPT), those
-beyond the rotated ones where positions turn a part of the head (GPT-NeoX). A constant vector added to
-every key adds one number to all of a query's logits, which the softmax does not see.
+beyond the rotated ones where positions turn a part of the head (GPT-NeoX), and all again in a layer without
+positions (SmolLM3). A constant vector added to every key adds one number to all of a query's logits, which
+the softmax does not see.
 """
 
 from collections.abc import Callable
 
 import torch
 
-from analyses.weights.checkpoint import Checkpoint
-from checks.maps import names
+from checks.maps import facts, names
 from checks.maps.exact import CoordinateMap, conditioned
 from checks.maps.heads import by_head, from_heads, monomial
 from checks.twins.roles import Role
@@ -20,21 +20,13 @@ from checks.twins.twins import TwinCheckpoint
 Draw = Callable[[int, torch.Generator], tuple[torch.Tensor, torch.Tensor]]  # side → a matrix and its inverse
 
 
-def _free(checkpoint: Checkpoint) -> int:
-    return checkpoint.shape.head_dim - checkpoint.rotary_dims(0)
-
-
-def _some_dimension_is_free(checkpoint: Checkpoint) -> str | None:
-    if checkpoint.has_qk_norm:
-        return "queries and keys are normalised, which only turns and signs pass through"
-    return None if _free(checkpoint) > 1 else "positions turn every dimension of queries and keys"
-
-
 def _mix(twin: TwinCheckpoint, role: Role, value: torch.Tensor, draw: Draw) -> torch.Tensor:
     """W_q → M_k W_q and W_k → M_k⁻ᵀ W_k in the free dimensions of each key/value head's group, biases along."""
     if role.part not in ("q_proj", "k_proj"):
         return value
-    generator, free = twin.draw(role.layer), _free(twin)
+    generator, free = twin.draw(role.layer), facts.free_dimensions(twin, role.layer)
+    if free < 2:
+        return value
     pairs = [draw(free, generator) for _ in range(twin.shape.kv_heads)]
     mixed = []
     for (matrix, inverse), block in zip(pairs, by_head(twin, role, value), strict=True):
@@ -48,15 +40,9 @@ def _shift_keys(twin: TwinCheckpoint, role: Role, value: torch.Tensor) -> torch.
     if role.part != "k_proj" or not role.bias:
         return value
     blocks = by_head(twin, role, value).clone()  # (kv_head, 1, head_dim)
-    free = blocks[..., twin.shape.head_dim - _free(twin) :]
+    free = blocks[..., twin.rotary_dims(role.layer) :]
     free += torch.randn(free.shape, generator=twin.draw(role.layer), dtype=torch.float64)
     return from_heads(role, blocks)
-
-
-def _keys_have_a_free_bias(checkpoint: Checkpoint) -> str | None:
-    if not checkpoint.names("k_proj", 0, bias=True):
-        return "keys carry no bias"
-    return _some_dimension_is_free(checkpoint)
 
 
 PERMUTE_QUERIES = CoordinateMap(
@@ -65,7 +51,7 @@ PERMUTE_QUERIES = CoordinateMap(
     "two, undone in the keys.",
     lossless=True,
     change=lambda twin, role, value: _mix(twin, role, value, monomial),
-    precondition=_some_dimension_is_free,
+    fits=facts.some_free_dimensions,
 )
 MIX_QUERIES = CoordinateMap(
     name=names.MIX_QUERIES,
@@ -73,12 +59,12 @@ MIX_QUERIES = CoordinateMap(
     "through its inverse.",
     lossless=False,
     change=lambda twin, role, value: _mix(twin, role, value, conditioned),
-    precondition=_some_dimension_is_free,
+    fits=facts.some_free_dimensions,
 )
 SHIFT_KEYS = CoordinateMap(
     name=names.SHIFT,
     sentence="A constant vector is added to the bias of the keys, in the dimensions that no position turns.",
     lossless=False,
     change=_shift_keys,
-    precondition=_keys_have_a_free_bias,
+    fits=facts.keys_have_a_free_bias,
 )

@@ -1,0 +1,122 @@
+"""The orbit of a statistic: the range of values that it takes on exact copies of one model.
+
+A number that some exact map moves is a fact about stored coordinates as much as about the model. How far it can be
+driven without a trace in the model's function is shown by scrambles, by the ramp of the input gains and by one channel
+of every norm gain made 2^12 times larger or smaller; the map that moves it furthest is the witness.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from analyses import registry
+from analyses.forward.calibration import Calibration
+from analyses.forward.inputs import Settings
+from analyses.run import suite
+from analyses.weights.checkpoint import Checkpoint
+from checks.maps.catalogue import LOSSLESS, SCRAMBLE
+from checks.maps.exact import Composition, CoordinateMap
+from checks.maps.gains import NORMS, RAMP_INPUT_GAIN, readers, single_channel
+from checks.maps.heads import PERMUTE_GROUPS, PERMUTE_HEADS
+from checks.maps.remeasured import Records, analyses_of, lean, read, records
+
+EXPONENT = 12  # of the channel's factor: 4096 outweighs the other channels of every model's gains together
+SCRAMBLES = 2
+ATTENTION = frozenset({"attention_stats", "head_geometry", "schedule_fit"})
+"""Analyses that read of a forward pass what each head does, and nothing of the stream's basis."""
+
+_ORDER = (PERMUTE_HEADS, PERMUTE_GROUPS)
+_ORDERED = Composition(
+    name=SCRAMBLE.name,
+    sentence="The scramble, with heads left in their places.",
+    parts=tuple(part for part in LOSSLESS if part not in _ORDER),
+    optional=LOSSLESS,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orbit:
+    """What exact maps make of one statistic."""
+
+    value: float  # as stored
+    low: float  # least of the values that the maps reach, and of the stored one
+    high: float
+    witness: str  # the map that moves it furthest
+    at_witness: float  # its value there
+
+
+def orbit(
+    checkpoint: Checkpoint,
+    text: Calibration,
+    settings: Settings,
+    paths: Sequence[str],
+    *,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Orbit]:
+    """Statistic → its orbit; without those that have no number, or that no map was tried on.
+
+    What attention does is the same on every twin, so that one pass on the model serves all of them; a statistic of
+    the stream is measured in a pass of each twin's own.
+
+    Parameters
+    ----------
+    paths : like "head_geometry.metrics.within_r_signed".
+    """
+    weights = [path for path in paths if not registry.reads_text(_analysis(path))]
+    heads = [path for path in paths if _analysis(path) in ATTENTION]
+    stream = [path for path in paths if path not in weights and path not in heads]
+    found: dict[str, Orbit] = {}
+    for asked, order, shared in ((weights, True, True), (heads, False, True), (stream, True, False)):
+        if asked:
+            found |= _orbit(checkpoint, text, lean(settings, asked), asked, order=order, shared=shared, say=say)
+    return found
+
+
+def _orbit(
+    checkpoint: Checkpoint,
+    text: Calibration,
+    settings: Settings,
+    paths: Sequence[str],
+    *,
+    order: bool,  # whether heads may change places
+    shared: bool,  # whether one pass serves all
+    say: Callable[[str], None],
+) -> dict[str, Orbit]:
+    wanted = analyses_of(paths)
+    passes = suite.forward_pass(checkpoint, text, settings, wanted)
+    before = records(checkpoint, passes, settings, wanted)
+    reached: dict[str, dict[str, float]] = {path: {} for path in paths}
+    for name, change, seed in _changes(checkpoint, settings.seed, order=order):
+        say(f"{checkpoint.name}: orbit, {name}")
+        twin = change.apply(checkpoint, seed)
+        own = passes if shared else suite.forward_pass(twin, text, settings, wanted)
+        after: Records = records(twin, own, settings, wanted)
+        for path in paths:
+            if (value := read(after, path)) is not None:
+                reached[path][name] = value
+    values = {path: read(before, path) for path in paths}
+    return {path: _of(values[path], reached[path]) for path in paths if values[path] is not None and reached[path]}
+
+
+def _of(value: float, reached: dict[str, float]) -> Orbit:
+    witness = max(reached, key=lambda name: abs(reached[name] - value))
+    every = (value, *reached.values())
+    return Orbit(value=value, low=min(every), high=max(every), witness=witness, at_witness=reached[witness])
+
+
+def _changes(checkpoint: Checkpoint, seed: int, *, order: bool) -> list[tuple[str, CoordinateMap | Composition, int]]:
+    """(name, map, seed) of the maps that this model has."""
+    scramble = SCRAMBLE if order else _ORDERED
+    tried: list[tuple[str, CoordinateMap | Composition, int]] = [
+        (f"{scramble.name} {number + 1}", scramble, seed + number) for number in range(SCRAMBLES)
+    ]
+    tried.append((RAMP_INPUT_GAIN.name, RAMP_INPUT_GAIN, seed))
+    for exponent in (EXPONENT, -EXPONENT):
+        channels = tuple(single_channel(norm, exponent=exponent) for norm in NORMS if readers(checkpoint, norm))
+        if channels:
+            name = f"one channel of each gain by 2^{exponent}"
+            tried.append((name, Composition(name=name, sentence=f"{name}.", parts=channels), seed))
+    return [(name, change, seed) for name, change, seed in tried if change.undefined(checkpoint) is None]
+
+
+def _analysis(path: str) -> str:
+    return path.partition(".")[0]
