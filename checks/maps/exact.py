@@ -46,6 +46,12 @@ class CoordinateMap:
     eps_limited: Callable[[Checkpoint], bool] = never  # whether the function is kept up to a norm's eps only
     fits: Callable[[Checkpoint], str | None] = always  # why the architecture has no such map; reads no tensor
     precondition: Callable[[Checkpoint], str | None] = always  # why these weights have none
+    case_of: tuple[str, ...] = ()  # names of the table's maps of which it is a case; () where it is one of them
+
+    @property
+    def listed(self) -> frozenset[str]:
+        """Names of the table's maps that together move what this one moves."""
+        return frozenset(self.case_of or (self.name,))
 
     def undefined_for_kind(self, checkpoint: Checkpoint) -> str | None:
         """Why no checkpoint of this architecture and shape has the map; reads no tensor."""
@@ -93,6 +99,10 @@ class Composition:
     parts: tuple[CoordinateMap, ...]
     optional: tuple[CoordinateMap, ...] = ()  # parts that are left out where they are undefined
     # Other undefined parts make the whole undefined.
+
+    @property
+    def listed(self) -> frozenset[str]:
+        return frozenset().union(*(part.listed for part in self.parts))
 
     @property
     def lossless(self) -> bool:

@@ -147,6 +147,7 @@ def single_channel(norm: str, *, exponent: int) -> CoordinateMap:
         lossless=True,
         change=change,
         fits=lambda c: None if readers(c, norm) else f"no gain {norm} that the matrices behind it could take up",
+        case_of=(names.RESCALE,),
     )
 
 

@@ -255,10 +255,16 @@ def table(analysis: str, checkpoint: Checkpoint) -> dict[str, dict[str, bool]]:
     }
 
 
-def invariant_under(analysis: str, path: str, checkpoint: Checkpoint) -> set[str]:
-    """Names of the maps of a checkpoint's kind that leave a statistic alone; the path may lack its last word, `value`.
+def moved_by(path: str, checkpoint: Checkpoint) -> frozenset[str] | None:
+    """Names of the maps that move a statistic of this kind of model; None for one that is not in the table.
 
-    Raises KeyError for a statistic that is not in STATISTICS.
+    Parameters
+    ----------
+    path : "analysis.word.word", without the last word `value` of a metric.
     """
-    found = STATISTICS[analysis].get(path) or STATISTICS[analysis][f"{path}.value"]
-    return set(known_maps(checkpoint)) - (found.by_normalised if checkpoint.has_qk_norm else found.by)
+    analysis, _, rest = path.partition(".")
+    listed = STATISTICS.get(analysis, {})
+    found = listed.get(rest) or listed.get(f"{rest}.value")
+    if found is None:
+        return None
+    return found.by_normalised if checkpoint.has_qk_norm else found.by

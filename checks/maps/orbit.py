@@ -1,8 +1,9 @@
 """The orbit of a statistic: the range of values that it takes on exact copies of one model.
 
 A number that some exact map moves is a fact about stored coordinates as much as about the model. How far it can be
-driven without a trace in the model's function is shown by scrambles, by the ramp of the input gains and by one channel
-of every norm gain made 2^12 times larger or smaller; the map that moves it furthest is the witness.
+driven without a trace in the model's function is shown by scrambles, by ramps of the input gains and of all scales, by
+one channel of every norm gain made 2^12 times larger or smaller, and by a rotation of the stream; the map that moves it
+furthest is the witness.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,11 +14,15 @@ from analyses.forward.calibration import Calibration
 from analyses.forward.inputs import Settings
 from analyses.run import suite
 from analyses.weights.checkpoint import Checkpoint
+from checks.maps import invariance
 from checks.maps.catalogue import LOSSLESS, SCRAMBLE
 from checks.maps.exact import Composition, CoordinateMap
 from checks.maps.gains import NORMS, RAMP_INPUT_GAIN, readers, single_channel
 from checks.maps.heads import PERMUTE_GROUPS, PERMUTE_HEADS
+from checks.maps.ramps import RAMP_ALL
 from checks.maps.remeasured import Records, analyses_of, lean, read, records
+from checks.maps.stream import ROTATE_STREAM
+from checks.maps.untied import untied
 
 EXPONENT = 12  # of the channel's factor: 4096 outweighs the other channels of every model's gains together
 SCRAMBLES = 2
@@ -52,7 +57,7 @@ def orbit(
     *,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Orbit]:
-    """Statistic → its orbit; without those that have no number, or that no map was tried on.
+    """Statistic → its orbit; without those that have no number, or that no map moves.
 
     What attention does is the same on every twin, so that one pass on the model serves all of them; a statistic of
     the stream is measured in a pass of each twin's own.
@@ -86,11 +91,15 @@ def _orbit(
     before = records(checkpoint, passes, settings, wanted)
     reached: dict[str, dict[str, float]] = {path: {} for path in paths}
     for name, change, seed in _changes(checkpoint, settings.seed, order=order):
+        source = untied(checkpoint) if change is ROTATE_STREAM else checkpoint
+        asked = [path for path in paths if _moves(path, change, source)]
+        if not asked or change.undefined(source):
+            continue
         say(f"{checkpoint.name}: orbit, {name}")
-        twin = change.apply(checkpoint, seed)
+        twin = change.apply(source, seed)
         own = passes if shared else suite.forward_pass(twin, text, settings, wanted)
         after: Records = records(twin, own, settings, wanted)
-        for path in paths:
+        for path in asked:
             if (value := read(after, path)) is not None:
                 reached[path][name] = value
     values = {path: read(before, path) for path in paths}
@@ -104,18 +113,24 @@ def _of(value: float, reached: dict[str, float]) -> Orbit:
 
 
 def _changes(checkpoint: Checkpoint, seed: int, *, order: bool) -> list[tuple[str, CoordinateMap | Composition, int]]:
-    """(name, map, seed) of the maps that this model has."""
+    """(name, map, seed)."""
     scramble = SCRAMBLE if order else _ORDERED
     tried: list[tuple[str, CoordinateMap | Composition, int]] = [
         (f"{scramble.name} {number + 1}", scramble, seed + number) for number in range(SCRAMBLES)
     ]
-    tried.append((RAMP_INPUT_GAIN.name, RAMP_INPUT_GAIN, seed))
+    tried += [(ramp.name, ramp, seed) for ramp in (RAMP_INPUT_GAIN, RAMP_ALL)]
     for exponent in (EXPONENT, -EXPONENT):
         channels = tuple(single_channel(norm, exponent=exponent) for norm in NORMS if readers(checkpoint, norm))
         if channels:
             name = f"one channel of each gain by 2^{exponent}"
             tried.append((name, Composition(name=name, sentence=f"{name}.", parts=channels), seed))
-    return [(name, change, seed) for name, change, seed in tried if change.undefined(checkpoint) is None]
+    return [*tried, (ROTATE_STREAM.name, ROTATE_STREAM, seed)]
+
+
+def _moves(path: str, change: CoordinateMap | Composition, checkpoint: Checkpoint) -> bool:
+    """Whether the map may move the statistic, by the table; one that is not in it may move by any."""
+    moving = invariance.moved_by(path, checkpoint)
+    return moving is None or bool(moving & change.listed & set(invariance.known_maps(checkpoint)))
 
 
 def _analysis(path: str) -> str:

@@ -13,9 +13,6 @@ from checks.maps.gains import RAMP, readers, scaled
 from checks.twins.roles import Role
 from checks.twins.twins import TwinCheckpoint
 
-MADE_OF = (names.RESCALE, names.SCALE, names.RAMP, *names.VALUES, names.SIGNS, names.PLANES, names.QUERY_KEY)
-"""The maps of the table whose factors it uses."""
-
 GAINS = ("input_ln", "post_attn_ln")
 VALUES = {"v_proj": -1, "o_proj": 1}
 NEURONS = {"up_proj": -1, "down_proj": 1}
@@ -58,4 +55,5 @@ RAMP_ALL = CoordinateMap(
     eps_limited=under_qk_norm,
     change=_ramp,
     fits=_enough,
+    case_of=(names.RESCALE, names.SCALE, names.RAMP, *names.VALUES, names.SIGNS, names.PLANES, names.QUERY_KEY),
 )

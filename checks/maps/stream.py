@@ -139,6 +139,7 @@ ROTATE_FOLDED_STREAM = CoordinateMap(
     change=_rotate,
     fits=facts.stream_turns,
     precondition=_uniform_gains,
+    case_of=(names.ROTATION,),
 )
 ROTATE_STREAM = compose(
     names.ROTATION,
