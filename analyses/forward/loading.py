@@ -54,6 +54,8 @@ def load(
                 attn_implementation=runnable(attention, checkpoint, kind)[0],
                 output_loading_info=True,
                 **({"add_pooling_layer": False} if checkpoint.architecture.encoder else {}),
+                # The library's faster sum over experts knows no float64.
+                **({"experts_implementation": "eager"} if checkpoint.shape.experts and dtype == "float64" else {}),
                 **({"device_map": "auto"} if spread else {}),
             )
     except InputError:

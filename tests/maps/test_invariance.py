@@ -52,7 +52,7 @@ DEEPER = tuple(f"metrics.{x}" for x in ("phase_e_rank_share", "phase_difference"
 LEAN = {3: 0.12, 1: 0.03}  # of keys towards queries, a layer: more than half of the heads are then of mixed sign
 """Query heads per key/value head → the share that a layer more adds."""
 PLANTED = {"value permutation": "o_proj", "value mixing": "o_proj", "neuron scaling": "up_proj"}
-PLANTED |= {"neuron permutation": "up_proj", "constant writes": "o_proj"}
+PLANTED |= {"neuron permutation": "up_proj", "constant writes": "o_proj", "expert permutation": "up_proj"}
 """A worst family moves only if the map touches that one: map → the family made the worst, q_proj for others."""
 
 
