@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from analyses import registry
 from analyses.forward.calibration import load_calibration
 from analyses.forward.inputs import Settings
-from analyses.head_geometry import correlation
+from analyses.head_geometry import correlation, gained
 from analyses.numerics import intervals
 from analyses.run import suite
+from analyses.schedule_fit import two_pieces
 from analyses.weights.checkpoint import Checkpoint, open_checkpoint
 from checks.claims import CLAIMS
 from checks.maps import invariance, names
@@ -97,8 +98,9 @@ def few_draws():
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(intervals.bootstrap.__kwdefaults__, "resamples", 10)
         patch.setitem(correlation.permutation_null.__kwdefaults__, "count", 9)
-        patch.setattr(correlation, "RESAMPLES", 10)
-        patch.setattr("analyses.schedule_fit.analysis.RESAMPLES", 10)
+        patch.setitem(gained.within_test.__kwdefaults__, "draws", 9)
+        patch.setattr("analyses.schedule_fit.chance.DRAWS", 9)
+        patch.setitem(two_pieces.calibrate.__kwdefaults__, "resamples", 10)
         yield
 
 
