@@ -21,7 +21,7 @@ OPTIONS := --seed $(SEED) $(if $(DEVICE),--device $(DEVICE)) $(if $(DTYPE),--dty
            $(if $(ATTENTION),--attention $(ATTENTION)) $(if $(CALIBRATION),--calibration "$(CALIBRATION)") $(ARGS)
 
 .DELETE_ON_ERROR:
-.PHONY: engines help report sweep verify test browser bench reference-model clean
+.PHONY: engines help report sweep verify test browser bench calibrate reference-model clean
 
 help:
 	@echo 'make report                     measure the reference model, render $(OUT)/reference/report.html and $(OUT)/index.html'
@@ -35,6 +35,7 @@ help:
 	@echo 'make verify RESULT=… MODEL=…    the same for a received page or folder, and the model it is of'
 	@echo 'make test                       run the tests'
 	@echo 'make bench                      time and memory of each stage against what this machine can do; SIZE=0.6b|4b|tiny'
+	@echo 'make calibrate                  simulate the coverage of every interval, size and power of every test: docs/calibration.md'
 	@echo 'make browser                    install what the tests in a browser need (54 MB; also a Chromium on the path)'
 	@echo 'make engines                    install what sweeps on Slurm and on Dask need'
 	@echo 'make reference-model            train the reference model again, into $(OUT)/reference-model, with a checkpoint every KEEP=400 steps'
@@ -97,6 +98,9 @@ test: $(READY)
 
 bench: $(READY)
 	$(FATHOM) bench --size $(SIZE) --out "$(OUT)" $(ARGS)
+
+calibrate: $(READY)
+	$(VENV)/bin/python -m checks.calibration.run --seed $(SEED) $(ARGS)
 
 reference-model: $(READY)
 	$(VENV)/bin/python -m checks.reference.train --out "$(OUT)/reference-model" --keep $(KEEP) $(ARGS)

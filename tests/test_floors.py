@@ -28,6 +28,7 @@ FLOORS = (
     "checks/maps",
     "checks/machine",
     "checks/controls",
+    "checks/calibration",
     "checks/figures",
     "checks/sections",
     "checks/sections/null_residual",

@@ -1,0 +1,1 @@
+"""Simulated coverage of every interval, size and power of every test."""
