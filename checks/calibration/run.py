@@ -35,8 +35,8 @@ def page(trials: int, seed: int) -> str:
     errors = [f"{math.sqrt(s * (1 - s) / n):.3f}" for s, n in ((0.9, trials), (0.9, few), (0.05, few))]
     parts = [
         "# Calibration of intervals and tests",
-        f"{made} Shares of {trials} simulated cases, of {few} where the interval or the test itself resamples. Standard "
-        f"errors: {errors[0]} and {errors[1]} at 0.90, {errors[2]} at 0.05. Bold: outside what is asked.",
+        f"{made} Shares of {trials} simulated cases, of {few} where the interval or the test itself resamples. "
+        f"Standard errors: {errors[0]} and {errors[1]} at 0.90, {errors[2]} at 0.05. Bold: outside what is asked.",
         "## Coverage of nominal 90 % intervals",
         f"Asked: {COVERED[0]} to {COVERED[1]} for φ up to 0.8 at 24 layers or more. What is bold at 12 layers, or at "
         "φ = 0.9, is no promise: a claim there needs 24 layers, or 48.",
