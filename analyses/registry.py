@@ -41,7 +41,7 @@ class Analysis:
 
 ROWS = (
     Analysis(name="null_residual", version=1, by_family=True),
-    Analysis(name="schedule_fit", version=1, reads=("null_residual", "attention_stats")),
+    Analysis(name="schedule_fit", version=1, reads=("null_residual", "attention_stats", "delta_svd")),
     Analysis(name="head_grams", version=1, from_heads=True),
     Analysis(name="attention_stats", version=1, forward=True, from_heads=True),
     Analysis(name="head_geometry", version=1, reads=("attention_stats",)),

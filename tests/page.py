@@ -29,6 +29,9 @@ def finding(
         "n": {"pairs": 4},
         "where": None,
         "reason": None,
+        "members": {},
+        "test": False,
+        "p": None,
     } | given
 
 
@@ -41,16 +44,26 @@ def outcome(id: str, verdict: str = "holds", **given: Any) -> dict[str, Any]:
         "kind": "absence",
         "analysis": "attention_stats",
         "claim": f"claim number {id} is a sentence",
+        "row": "model",
         "status": status,
         "reason": None,
+        "p": None,
         "findings": [finding(status=status)],
         "minimum": {"pairs": 4},
         "why": "a tenth of full alignment",
         "errata": "",
         "verdict": verdict,
         "verdict_reason": None,
+        "raw": {"verdict": verdict, "reason": None},
+        "p_adjusted": None,
         "controls": None,
     } | given
+
+
+def stored(id: str, meets: str = "yes", **given: Any) -> dict[str, Any]:
+    """A row about the stored coordinates."""
+    row = outcome(id, "coordinate-dependent", row="stored", meets=meets, orbits=[None], **given)
+    return {name: value for name, value in row.items() if name not in ("raw", "p_adjusted", "controls")}
 
 
 def attention_record(layers: int = COUNT, heads: int = 2, **given: Any) -> dict[str, Any]:
@@ -107,9 +120,15 @@ def manifest(model: str = "m", **given: Any) -> dict[str, Any]:
     } | given
 
 
-def gates(claims: list[dict[str, Any]], integrity: list[dict[str, Any]] = (), model: str = "m") -> dict[str, Any]:
+def gates(
+    claims: list[dict[str, Any]],
+    integrity: list[dict[str, Any]] = (),
+    model: str = "m",
+    stored: list[dict[str, Any]] = (),
+) -> dict[str, Any]:
     return {
-        "schema_version": 1,
+        "schema_version": 2,
+        "reading": "how to read it",
         "model": model,
         "counts": {
             "claims": Counter(claim["verdict"] for claim in claims),
@@ -118,6 +137,7 @@ def gates(claims: list[dict[str, Any]], integrity: list[dict[str, Any]] = (), mo
         "verdicts": {"holds": "The number meets its threshold."},
         "integrity": list(integrity),
         "claims": claims,
+        "stored": list(stored),
     }
 
 

@@ -35,7 +35,7 @@ class Settings:
     layers: range | None = None  # of the weight analyses' and probes' statistics; None: all
     families: tuple[str, ...] | None = None  # that null_residual compares; None: all
     spectra: str = "exact"  # exact | sampled | none, of the residuals between layers
-    claimed_only: bool = False  # of head_geometry's tables, those that claims read: for twins
+    claimed: frozenset[str] | None = None  # paths of the metrics that are asked for, for twins; None: everything
     trust_remote_code: bool = False
 
 
@@ -72,6 +72,11 @@ class Inputs:
     @property
     def device(self) -> str:
         return arithmetic_device(self.settings)
+
+    def asks(self, *metrics: str) -> bool:
+        """Whether any of these metrics of the analysis is asked for, or all of them (`*`)."""
+        claimed = self.settings.claimed
+        return claimed is None or any(f"{self.name}.metrics.{metric}" in claimed for metric in (*metrics, "*"))
 
     @property
     def seed(self) -> int:

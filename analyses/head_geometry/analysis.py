@@ -274,4 +274,4 @@ def _split_error(association: Association) -> float:
 def analyse(inputs: Inputs) -> tuple[HeadGeometry, dict[str, Any]]:
     """`measure` as the suite calls it; no arrays."""
     attention = inputs.record_of("attention_stats")
-    return measure(attention, seed=inputs.seed, claimed_only=inputs.settings.claimed_only), {}
+    return measure(attention, seed=inputs.seed, claimed_only=inputs.settings.claimed is not None), {}

@@ -12,7 +12,7 @@ Its keys are kept with their meaning, and the corrected numbers stand beside the
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,7 +33,7 @@ from analyses.null_residual.family import (
 )
 from analyses.null_residual.matching import FLOAT32_HIDDEN, NEURONS, MatchedPair
 from analyses.null_residual.pairs import SAMPLED_SIDE, FamilyPair
-from analyses.null_residual.shards import Shard, ShardOf, join, layer_shards, measure_shard
+from analyses.null_residual.shards import PARTS, Shard, ShardOf, join, layer_shards, measure_shard
 from analyses.progress import Count, Tick, silent
 from analyses.records import SCHEMA_VERSION, Metric
 from analyses.weights.architectures import FAMILIES, GAINS, MATRICES
@@ -102,6 +102,7 @@ def measure(
     seed: int,
     device: str,
     spectra: str = "exact",
+    parts: Collection[str] = PARTS,
     shard_of: ShardOf | None = None,
     tick: Tick = silent,
 ) -> NullResidual:
@@ -112,6 +113,7 @@ def measure(
     checkpoint : weights by family and layer.
     seed : of the entry shuffles, Haar draws, null tracks and bootstraps.
     spectra : of the residuals: exact; sampled, for large matrices; none.
+    parts : what is compared, of `shards.PARTS`; the metrics of the rest are without a value.
     shard_of : gives the shards that were measured elsewhere; None to measure them all here.
     device : torch device of the arithmetic; random draws are made on the CPU, so do not depend on it.
     tick : told how many matrices and pairs of layers are done.
@@ -124,8 +126,10 @@ def measure(
     ----------
     Page, Phys. Rev. Lett. 71, 1291 (1993). Horn, Psychometrika 30, 179 (1965). Mezzadri, Notices AMS 54 (2007).
     """
-    compared = _all_layers(checkpoint, seed=seed, device=device, spectra=spectra, shard_of=shard_of, tick=tick)
-    families = {f: compared.tracks.get(f) or combine(compared.experts[f]) for f in checkpoint.families}
+    options = dict(seed=seed, device=device, spectra=spectra, parts=parts)
+    compared = _all_layers(checkpoint, options, shard_of=shard_of, tick=tick)
+    singles = {f: combine(tracks) for f, tracks in compared.experts.items()}
+    families = {f: track for f in checkpoint.families if (track := compared.tracks.get(f) or singles.get(f))}
     norms = {f: families[f].norms if f in families else None for f in FAMILIES}
     tracks, no_track = scales.log_tracks(norms)
     raw = scales.scale_pca(tracks, seed=seed, standardise=False)
@@ -160,7 +164,7 @@ def measure(
 
 
 def _all_layers(
-    checkpoint: Checkpoint, *, seed: int, device: str, spectra: str, shard_of: ShardOf | None, tick: Tick
+    checkpoint: Checkpoint, options: Mapping[str, Any], *, shard_of: ShardOf | None, tick: Tick
 ) -> Shard:
     """The comparisons of all layers, shard by shard; those that `shard_of` does not give are made here."""
     shards = layer_shards(checkpoint)
@@ -169,7 +173,7 @@ def _all_layers(
     steps = Count(tick, sum(len(layers) * walks - 1 for layers in shards))
 
     def measured(layers: range) -> Shard:
-        return measure_shard(checkpoint, layers, seed=seed, device=device, spectra=spectra, each=steps.over)
+        return measure_shard(checkpoint, layers, **options, each=steps.over)
 
     return join([(shard_of(layers) if shard_of else None) or measured(layers) for layers in shards])
 
@@ -292,13 +296,31 @@ def _notes(
     return notes
 
 
+METRICS = {
+    "matching": ("worst_median_abs_cos_matched",),
+    "grams": (
+        *("read_alignment", "read_channel_r", "read_write_rank_ratio"),
+        *("invariant_first_mode", "invariant_first_mode_walk_p"),
+    ),
+    "entries": (
+        *("worst_median_abs_cos", "worst_median_cos_sq", "worst_eff_rank_ratio", "worst_gain_pearson", "worst_gain_z"),
+        *("first_mode_standardised", "first_mode_above_parallel"),
+    ),
+}
+"""Part of the comparison → the metrics that need it; scales of stored families come with the entries."""
+
+RANKS = ("worst_eff_rank_ratio", "read_write_rank_ratio")  # metrics that need spectra
+
+
 def analyse(inputs: Inputs) -> tuple[NullResidual, dict[str, Any]]:
-    """`measure` as the suite calls it; no arrays."""
+    """`measure` as the suite calls it; no arrays. A twin is spared what none of its claims reads."""
+    parts = [part for part in PARTS if inputs.asks(*METRICS[part])]
     record = measure(
         inputs.checkpoint,
         seed=inputs.seed,
         device=inputs.device,
-        spectra=inputs.settings.spectra,
+        spectra=inputs.settings.spectra if inputs.asks(*RANKS) else "none",
+        parts=parts,
         shard_of=inputs.shard_of,
         tick=inputs.tick,
     )

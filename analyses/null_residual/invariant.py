@@ -22,6 +22,7 @@ from analyses.records import Metric
 from analyses.weights.checkpoint import Checkpoint
 
 IDENTICAL = "the two layers are identical up to a factor and the rounding of their storage"
+NOT_ASKED = "it was not asked for"
 NO_DIRECTION = "one of the two layers reads nothing, or all directions alike"
 NO_CHANNELS = "a channel is not read at all, or all channels are read alike"
 FEW_TRACKS = "fewer than two invariant scales vary over depth"
@@ -67,7 +68,7 @@ def pair_metrics(tracks: GramTracks, lacking: Mapping[str, str], *, spectra: str
     def column(names: Sequence[str], field: str) -> dict[str, list[float | None]]:
         return {name: [getattr(pair, field) for pair in tracks.pairs[name]] for name in names if name in tracks.pairs}
 
-    absent = "; ".join(sorted(set(lacking.values())))
+    absent = "; ".join(sorted(set(lacking.values()))) or NOT_ASKED
     return {
         "read_alignment": worst(
             column(READS, "align"),

@@ -68,7 +68,7 @@ def metrics(
         return {f: [getattr(pair, field) for pair in families[f].pairs] for f in names}
 
     matrices, gains = (list(filter(families.__contains__, names)) for names in (MATRICES, GAINS))
-    by_role = {role: [pair.cos[role] for pair in matched] for role in matched[0].cos}
+    by_role = {role: [pair.cos[role] for pair in matched] for role in (matched[0].cos if matched else ())}
     no_matrix, no_gain = "no matrix family was measured", "the model's norms have no gains"
     cases = {
         "worst_median_abs_cos": (

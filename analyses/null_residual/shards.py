@@ -5,7 +5,7 @@ of layers, the shards give to the last bit what one pass over all layers gives, 
 on the pair of layers alone, or on none. The list of shards follows from the headers alone, so every run has the same.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,11 @@ class Shard:
     grams: GramTracks
 
 
+PARTS = ("entries", "matching", "grams")
+"""What is compared: matrices entry by entry, their matched neurons and heads, what layers read and write."""
+
+NO_GRAMS = GramTracks(pairs={}, scales={}, side=0)
+
 ShardOf = Callable[[range], Shard | None]
 """Layers, the last of which begins the next shard → their comparison, where it was made elsewhere."""
 
@@ -52,11 +57,13 @@ def measure_shard(
     seed: int,
     device: str,
     spectra: str,
+    parts: Collection[str] = PARTS,
     each: Callable[[Iterable], Iterable] = iter,
 ) -> Shard:
     """Compare these layers of a checkpoint, each with the next; families one after the other.
 
-    `each` passes a family's or branch's layers, and the pairs of layers that are matched, through, to count them.
+    `each` passes a family's or branch's layers, and the pairs of layers that are matched, through, to count them. What
+    is not in `parts` is left empty.
     """
     view = checkpoint.restricted(layers=layers)
 
@@ -64,18 +71,19 @@ def measure_shard(
         return (view.stored(family, layer, device=device, **expert) for layer in each(range(len(layers))))
 
     tracks, experts = {}, {}
-    for family in view.families:
+    for family in view.families if "entries" in parts else ():
         options = dict(seed=(seed, FAMILIES.index(family)), spectra=spectra, first=view.first_layer)
         if count := view.experts(family):
             of_expert = lambda expert, family=family: matrices(family, expert=expert)  # noqa: E731
             experts[family] = follow_experts(of_expert, count, **options)
         else:
             tracks[family] = follow(matrices(family), **options)
+    options = dict(seed=seed, device=device, each=each)
     return Shard(
         tracks=tracks,
         experts=experts,
-        matched=matched_cosines(view, seed=seed, device=device, each=each),
-        grams=follow_grams(view, seed=seed, device=device, spectra=spectra, each=each),
+        matched=matched_cosines(view, **options) if "matching" in parts else [],
+        grams=follow_grams(view, **options, spectra=spectra) if "grams" in parts else NO_GRAMS,
     )
 
 

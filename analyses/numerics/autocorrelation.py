@@ -19,7 +19,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import stats
 
-CAUTION = 1.0  # standard errors √((1−φ²)/n); chosen by `make calibrate`: 85 to 97 % covered for φ up to 0.8, n ≥ 24
+CAUTION = 1.2  # standard errors √((1−φ²)/n); chosen by `make calibrate`: 85 to 97 % covered for φ up to 0.8, n ≥ 24
 HIGHEST = 0.98  # φ beyond which a track is a walk, of whose level it says nothing
 GRID = np.linspace(0, HIGHEST, 99)
 
@@ -36,11 +36,14 @@ class Precision:
 
 @lru_cache(maxsize=64)
 def precision(n: int, *, trend: bool) -> Precision:
-    """Of the slope over depth (`trend`) or of the mean of n ≥ 3 layers."""
+    """Of the slope over depth (`trend`) or of the mean of n ≥ 4 layers; residuals are about a line in both cases.
+
+    A line is no noise: about the mean, a track that drifts looks like a walk, of whose mean nothing is known.
+    """
     depth = np.arange(n) - (n - 1) / 2
-    design = np.stack([np.ones(n), depth], 1) if trend else np.ones((n, 1))
+    design = np.stack([np.ones(n), depth], 1)
     residual = np.eye(n) - design @ np.linalg.pinv(design)
-    weights = np.linalg.pinv(design)[-1]
+    weights = np.linalg.pinv(design)[int(trend)]
     shift = (np.eye(n, k=1) + np.eye(n, k=-1)) / 2
     apart = np.abs(np.arange(n)[:, None] - np.arange(n))
     lag_one, variance, freedom = np.empty((3, len(GRID)))
@@ -66,7 +69,7 @@ def persistence(raw: np.ndarray | float, n: int, *, trend: bool, caution: float 
 
     Parameters
     ----------
-    trend : whether a line over depth was removed, or the mean alone.
+    trend : whether it is for a slope over depth, or for a mean; the residuals are about a line either way.
     caution : standard errors by which the estimate is raised; 0 for the estimate itself.
     """
     phi = np.interp(raw, precision(n, trend=trend).lag_one, GRID)
@@ -74,7 +77,7 @@ def persistence(raw: np.ndarray | float, n: int, *, trend: bool, caution: float 
 
 
 def estimate(track: np.ndarray, *, trend: bool, caution: float = CAUTION) -> np.ndarray:
-    """φ of (..., layer) tracks about their mean, or about their line over depth."""
+    """φ of (..., layer) tracks about their line over depth."""
     n = track.shape[-1]
     return persistence(lag_one(track @ precision(n, trend=trend).residual), n, trend=trend, caution=caution)
 

@@ -15,7 +15,7 @@ from analyses.numerics import autocorrelation
 LEVEL = 0.90  # two-sided; each end alone is a 95 % bound
 RESAMPLES = 2000  # percentile ends then have a Monte Carlo error of about 0.5 percentage points
 RANK_CAUTION = 0.75  # as `autocorrelation.CAUTION`, of ranks, whose interval is wider by itself
-LEAST = 3  # units: fewer say nothing of their spread and their persistence at once
+LEAST = 4  # units: fewer say nothing of their spread and their persistence at once
 LEAST_TREND = 5  # layers: the same about a line over depth
 
 Interval = tuple[float, float]
@@ -35,8 +35,9 @@ def bootstrap(
 
     Units are resampled one by one, and each end's distance from the median of the resampled values is laid off from
     the estimate, times a factor for the units' persistence φ: the half-width of Student's interval of a mean under
-    noise of correlation φ^|i−j| over that of this bootstrap. φ is that of the influence of each unit on the statistic,
-    the covariance of how often it was drawn with the resampled values (the infinitesimal jackknife).
+    noise of correlation φ^|i−j| about a line over depth, over that of this bootstrap. φ is that of the influence of
+    each unit on the statistic, the covariance of how often it was drawn with the resampled values (the infinitesimal
+    jackknife), about its own line.
 
     Parameters
     ----------
@@ -57,28 +58,36 @@ def bootstrap(
     estimate = float(np.asarray(statistic(np.arange(n)[None]), dtype=float)[0])
     if not (np.isfinite(values).all() and math.isfinite(estimate)):
         return None
-    phi = 0.0 if exchangeable else float(_persistence(drawn, values))
-    # Of a mean, this bootstrap reaches z·√RSS/n.
-    factor = n * float(_reach(phi, n, level)) / float(stats.norm.ppf((1 + level) / 2))
+    factor = _exchangeable(n, level) if exchangeable else _persistent(drawn, values, level)
     low, middle, high = np.quantile(values, [(1 - level) / 2, 0.5, (1 + level) / 2])
     below, above = estimate - factor * (middle - low), estimate + factor * (high - middle)
     return min(estimate, max(float(below), within[0])), max(estimate, min(float(above), within[1]))
 
 
-def _persistence(drawn: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """φ of the units' influence on the statistic. Monte Carlo noise adds n/resamples of its variance: taken off."""
+def _exchangeable(n: int, level: float) -> float:
+    """Student's half-width of a mean over this bootstrap's, which is z·√RSS/n."""
+    return float(n * stats.t.ppf((1 + level) / 2, n - 1) / np.sqrt(n * (n - 1)) / stats.norm.ppf((1 + level) / 2))
+
+
+def _persistent(drawn: np.ndarray, values: np.ndarray, level: float) -> float:
+    """The same under noise of persistence φ about a line over depth, from the units' influence on the statistic.
+
+    The line counts in the bootstrap's width and not in Student's: layers are not drawn at random from it.
+    """
     resamples, n = drawn.shape
     counts = np.zeros((resamples, n))
     np.add.at(counts, (np.arange(resamples)[:, None], drawn), 1)
     influence = counts.T @ (values - values.mean())
-    raw = autocorrelation.lag_one(influence - influence.mean())
-    return autocorrelation.persistence(raw / max(1 - n / resamples, 0.5), n, trend=False)
-
-
-def _reach(phi: float, n: int, level: float) -> np.ndarray:
-    if n < LEAST:  # exchangeable: Student's own
-        return stats.t.ppf((1 + level) / 2, n - 1) / np.sqrt(n * (n - 1))
-    return autocorrelation.reach(phi, n, trend=False, level=level)
+    influence -= influence.mean()
+    residual = influence @ autocorrelation.precision(n, trend=False).residual
+    total = float(np.linalg.norm(influence))
+    if total == 0:
+        return 1.0
+    # Monte Carlo noise adds n/resamples of the influence's variance to the lag-one products: taken off.
+    raw = autocorrelation.lag_one(residual) / max(1 - n / resamples, 0.5)
+    phi = float(autocorrelation.persistence(raw, n, trend=False))
+    reach = float(autocorrelation.reach(phi, n, trend=False, level=level))
+    return n * reach * float(np.linalg.norm(residual)) / total / float(stats.norm.ppf((1 + level) / 2))
 
 
 def spearman(x: np.ndarray, y: np.ndarray, *, level: float = LEVEL) -> tuple[float | None, Interval | None]:

@@ -59,8 +59,17 @@ def sequential(
         exceedances += value >= observed - TIE * abs(observed)
     if not draws:
         raise ValueError("no draw from the null has a value")
-    p = exceedances / draws if exceedances == stop else (exceedances + 1) / (draws + 1)
+    p = sequential_p(exceedances, draws, stop=stop)
     return Sequential(p=p, draws=draws, exceedances=exceedances, undefined=undefined)
+
+
+def sequential_p(exceedances: int, draws: int, *, stop: int = STOP) -> float:
+    """The p-value of draws that ended at `stop` exceedances, or at a number of draws chosen beforehand.
+
+    >>> sequential_p(0, 19), sequential_p(5, 8)
+    (0.05, 0.625)
+    """
+    return exceedances / draws if exceedances >= stop else (exceedances + 1) / (draws + 1)
 
 
 def holm(p: Sequence[float]) -> list[float]:

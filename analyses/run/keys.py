@@ -137,7 +137,7 @@ def _imports(module: str) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return {name for name in names if name.partition(".")[0] == "analyses" and _path(name).exists()}
+    return {name for name in names if name.partition(".")[0] in ("analyses", "checks") and _path(name).exists()}
 
 
 def _path(module: str) -> Path:

@@ -278,8 +278,12 @@ def _identities(tracks: Sequence[Track]) -> dict[str, Metric]:
 
 
 def analyse(inputs: Inputs) -> tuple[ScheduleFit, dict[str, Any]]:
-    """`measure` on the records that it reads; no arrays. The gains need no forward pass."""
+    """`measure` on the records that it reads; no arrays. The gains need no forward pass.
+
+    A twin is spared the tracks that none of its claims reads.
+    """
     weights = inputs.record_of("null_residual")
+    whole = inputs.settings.claimed is None
     try:
         attention = inputs.record_of("attention_stats")
         temperature, reason = attention["temperature"], attention["absent"].get("temperature", "")
@@ -287,12 +291,26 @@ def analyse(inputs: Inputs) -> tuple[ScheduleFit, dict[str, Any]]:
     except (Skipped, NotMeasured) as missing:
         temperature, reason, dtype = None, str(missing), weights["dtype"]
     record = measure(
-        weights["scales"],
+        weights["scales"] if whole else {GAIN: weights["scales"].get(GAIN)},
         temperature,
         model=weights["model"],
         dtype=dtype,
         seed=inputs.seed,
         no_temperature=reason,
-        invariant_scales=weights.get("invariant_scales"),
+        invariant_scales=weights.get("invariant_scales") if inputs.asks(*_law("invariant_scale")) else None,
+        sigma1=_write_sizes(inputs) if inputs.asks(*_law("write_sigma1")) else None,
     )
     return record, {}
+
+
+def _law(track: str) -> tuple[str, ...]:
+    """Names of the metrics of a track's law."""
+    return tuple(f"{track}_{name}" for name in ("r2", "walk_p", "power"))
+
+
+def _write_sizes(inputs: Inputs) -> list[float | None] | None:
+    """First singular value of every layer's centred write, (layer,); None where writes were not measured."""
+    try:
+        return [layer["centred"]["singvals"][0] for layer in inputs.record_of("delta_svd")["layers"]]
+    except (Skipped, NotMeasured):
+        return None

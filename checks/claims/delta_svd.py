@@ -59,6 +59,10 @@ INTEGRITY = (
 
 _ENOUGH_TOKENS = {"tokens_per_dimension": 2.0}
 _MEAN = "The top direction of an uncentred write is mostly the mean write, the same for every token."
+_HYPOTHESIS = (
+    "The scripts' own text predicts this (an update shared by the layers of phase C, one direction a layer, phase E "
+    "specialised), and no published number tests it."
+)
 
 CLAIMS = (
     Gate(
@@ -106,7 +110,8 @@ CLAIMS = (
     Gate(
         id="DS3",
         kind="absence",
-        claim="Adjacent layers write different directions: top directions of centred writes are nearly orthogonal",
+        claim="Adjacent layers write different directions: top directions of centred writes are nearly orthogonal, and "
+        "so are their covariances",
         conditions=(
             Condition(
                 path="delta_svd.metrics.median_adjacent_abs_cos_centred",
@@ -115,8 +120,16 @@ CLAIMS = (
                 unit="",
                 quantity="median over adjacent layers of |cos| between top directions of centred writes",
             ),
+            Condition(
+                path="delta_svd.metrics.write_alignment",
+                comparator="<=",
+                threshold=0.1,
+                unit="",
+                quantity="median over adjacent layers of the alignment of their write covariances, less their mean",
+            ),
         ),
-        reason="|cos| = 0.3 is 9 % of shared energy; two random directions in 128 dimensions have 0.07",
+        reason="|cos| = 0.3 is 9 % of shared energy; two random directions in 128 dimensions have 0.07. Several common "
+        "dimensions pass a test of one direction, so that the whole covariances must differ too",
         minimum=_ENOUGH_TOKENS,
         errata=_MEAN,
     ),
@@ -132,12 +145,13 @@ CLAIMS = (
                 threshold=0.05,
                 unit="",
                 quantity="share of random contiguous segmentations that separate at least as well",
+                test=True,
             ),
         ),
         reason="the usual 5 % level; neighbours are alike in any drifting stack, so pairs are matched on distance",
         minimum={"segmentations": 100},
         errata="The published capture scored a layer against a basis that contains it: its chance level is about 1/N "
-        "for a phase of N layers, not 8/D, and a single-layer phase got 1.0 by fiat.",
+        "for a phase of N layers, not 8/D, and a single-layer phase got 1.0 whatever it wrote.",
     ),
     Gate(
         id="DS5",
@@ -153,8 +167,110 @@ CLAIMS = (
                 interval_bound=0.0,
             ),
         ),
-        reason="a falling trend that at least half of the rank variation follows, and that sampling cannot have made",
+        reason="half of a perfect ranking (a quarter of the rank variation), and a trend that sampling has not made",
         minimum={"layers": 12},
         errata="The published last step was taken after the final norm and is no layer's.",
+    ),
+    Gate(
+        id="AN1",
+        kind="presence",
+        claim="The layers of phase C write by one shared linear map of their states",
+        conditions=(
+            Condition(
+                path="delta_svd.metrics.shared_map_r2_ratio",
+                comparator=">=",
+                threshold=0.5,
+                unit="",
+                quantity="R² of one map for all layers of phase C / R² of a map for each, of held-out prompts",
+            ),
+            Condition(
+                path="delta_svd.metrics.shared_map_p",
+                comparator="<=",
+                threshold=0.05,
+                unit="",
+                quantity="share of random contiguous segmentations with as large a ratio",
+                test=True,
+            ),
+        ),
+        reason="half of what separate maps explain; neighbours share maps in any drifting stack, so that other "
+        "stretches of layers must share less",
+        minimum={"layers": 3, "runs": 10},
+        errata=_HYPOTHESIS,
+    ),
+    Gate(
+        id="AN2",
+        kind="presence",
+        claim="What the shared map of phase C leaves over is one direction a layer",
+        conditions=(
+            Condition(
+                path="delta_svd.metrics.remainder_top1",
+                comparator=">=",
+                threshold=0.5,
+                unit="",
+                quantity="median over the phase's layers of the remainder's top-1 energy share",
+            ),
+        ),
+        reason="as DS1: one direction that outweighs all others together",
+        minimum={"layers": 3},
+        errata=_HYPOTHESIS,
+    ),
+    Gate(
+        id="AN3",
+        kind="presence",
+        claim="The top directions that the layers of phase C write span few dimensions",
+        conditions=(
+            Condition(
+                path="delta_svd.metrics.phase_c_rank_ratio",
+                comparator="<=",
+                threshold=0.7,
+                unit="",
+                quantity="effective rank of the stacked top directions of phase C / that of random ones",
+            ),
+        ),
+        reason="seven tenths of chance leaves three tenths of the dimensions shared",
+        minimum={"layers": 3},
+        errata=_HYPOTHESIS,
+    ),
+    Gate(
+        id="AN4",
+        kind="absence",
+        claim="The layers of phase E each write a direction of their own",
+        conditions=(
+            Condition(
+                path="delta_svd.metrics.phase_e_rank_share",
+                comparator=">=",
+                threshold=0.8,
+                unit="",
+                quantity="effective rank of the centred top directions of phase E / number of its layers",
+            ),
+        ),
+        reason="1 is all orthogonal; at 0.8 a fifth of the directions repeat others",
+        minimum={"layers": 3},
+        errata=_HYPOTHESIS,
+    ),
+    Gate(
+        id="AN5",
+        kind="presence",
+        claim="The layers of phase C share more of their directions than those of phase E do",
+        conditions=(
+            Condition(
+                path="delta_svd.metrics.phase_difference",
+                comparator=">",
+                threshold=0.0,
+                unit="",
+                quantity="rank ratio of phase E less that of phase C",
+            ),
+            Condition(
+                path="delta_svd.metrics.phase_difference_p",
+                comparator="<=",
+                threshold=0.05,
+                unit="",
+                quantity="share of random contiguous segmentations with as large a difference",
+                test=True,
+            ),
+        ),
+        reason="the sign that the hypothesis predicts, at the usual 5 % level",
+        minimum={"segmentations": 20},
+        errata=_HYPOTHESIS,
     ),
 )

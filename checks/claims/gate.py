@@ -1,19 +1,33 @@
-"""Gates are data, and this is the one place that compares.
+"""Gates as data, and the one place that compares.
 
 A gate names numbers in the records and says between which bounds they must lie; `evaluate` looks
 them up and returns an Outcome. Two kinds, never mixed: an *integrity* gate is an identity that
 the mathematics promises, so a failure means that the software or its input is wrong; a *claim*
 gate asks whether a published finding holds on this model.
+
+A claim has up to two rows. The *model* row asks it of a statistic that no exact change of parameters
+moves. The *stored* row asks it of the published number, in the coordinates in which the weights happen
+to be stored; where that number is itself invariant, the two rows are one.
+
+The decision is one of equivalence: a number passes if its one-sided 95 % bound clears the limit, fails if
+the opposite bound misses it, and is inconclusive otherwise. Of the worst of several families, every family's
+bound must clear it, or some family's bound, widened for their number, must miss it. A p-value alone never
+fails: that needs a test which would have seen an effect of the stated size in 80 % of trials.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Status = Literal["pass", "fail", "inconclusive", "skip", "error"]
 Comparator = Literal["<=", "<", ">=", ">"]
 Kind = Literal["integrity", "absence", "presence", "schedule", "association"]
+Row = Literal["model", "stored"]
+Interval = tuple[float, float]
+
+POWER = 0.8  # share of planted effects that a test must see before its silence means anything
+STORED = ".stored"  # ends the id of a row about the stored coordinates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +42,11 @@ class Condition:
     # The limit that the interval must respect to pass; the threshold itself unless given. Spearman
     # claims ask for ρ ≤ −0.5 with an interval below 0.
     interval_bound: float | None = None
+    # The number is a p-value. Above its limit it fails only if the metric named here, the share of planted
+    # effects that the test sees, is at least POWER; `effect` is what was planted.
+    test: bool = False
+    power: str | None = None
+    effect: str = "the planted effect"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +62,18 @@ class Gate:
     errata: str = ""  # what a reader of the published scripts must know
     families: tuple[str, ...] | None = None  # that its numbers need: a twin is spared the others; None: all
     spectra: bool = False  # whether its numbers need the residuals' spectra: a twin is spared them otherwise
+    row: Row = "model"
+    section: str = ""  # the analysis in whose section it stands, where that is not the one that its number is from
 
     @property
     def analysis(self) -> str:
-        return self.conditions[0].path.partition(".")[0]
+        """The analysis to whose section it belongs."""
+        return self.section or self.conditions[0].path.partition(".")[0]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The analyses in whose records its numbers are."""
+        return tuple(dict.fromkeys(condition.path.partition(".")[0] for condition in self.conditions))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +93,9 @@ class Finding:
     n: Mapping[str, float]
     where: str | None
     reason: str | None  # why it is not a plain pass or fail
+    members: Mapping[str, Mapping[str, Any]]  # of a worst: each family's value and intervals
+    test: bool
+    p: float | None  # of this answer: how often it would be given if the opposite just held; None where undecided
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,10 +106,12 @@ class Outcome:
     kind: Kind
     analysis: str
     claim: str
+    row: Row
     status: Status
     reason: str | None
     findings: tuple[Finding, ...]
     minimum: Mapping[str, float]
+    p: float | None  # of the whole answer
     why: str  # the gate's reason for its threshold
     errata: str
 
@@ -99,25 +131,62 @@ def satisfies(value: float, comparator: Comparator, threshold: float) -> bool:
 
 def compare(
     observed: float | None,
-    interval: tuple[float, float] | None,
+    interval: Interval | None,
     comparator: Comparator,
     threshold: float,
     interval_bound: float,
+    wide: Interval | None = None,
 ) -> Status:
     """Pass inside the limit with the whole interval inside `interval_bound`; fail outside it with
     the whole interval outside; inconclusive otherwise, and for a number that is not finite.
 
+    Parameters
+    ----------
+    interval : 90 %, so that each end is a one-sided 95 % bound; None for a number without sampling error.
+    wide : the interval that a failure must clear, where it is one of several of which the worst was picked.
+
     >>> compare(0.04, (0.03, 0.05), "<=", 0.1, 0.1), compare(0.09, (0.07, 0.12), "<=", 0.1, 0.1)
     ('pass', 'inconclusive')
+    >>> compare(0.12, (0.11, 0.13), "<=", 0.1, 0.1), compare(0.12, (0.11, 0.13), "<=", 0.1, 0.1, (0.09, 0.15))
+    ('fail', 'inconclusive')
     """
-    ends = interval or (observed, observed)
-    if any(x is None or not math.isfinite(x) for x in (observed, *ends, threshold, interval_bound)):
+    ends, outer = interval or (observed, observed), wide or interval or (observed, observed)
+    if any(x is None or not math.isfinite(x) for x in (observed, *ends, *outer, threshold, interval_bound)):
         return "inconclusive"
     if satisfies(observed, comparator, threshold) and all(satisfies(e, comparator, interval_bound) for e in ends):
         return "pass"
-    if not satisfies(observed, comparator, threshold) and not any(satisfies(e, comparator, threshold) for e in ends):
+    if not satisfies(observed, comparator, threshold) and not any(satisfies(e, comparator, threshold) for e in outer):
         return "fail"
     return "inconclusive"
+
+
+def worst_of(
+    members: Mapping[str, Mapping[str, Any]], comparator: Comparator, threshold: float, interval_bound: float
+) -> Status:
+    """The answer for the worst of several: pass if each passes, fail if one does by its Bonferroni interval."""
+    answers = {
+        compare(m["value"], m["interval"], comparator, threshold, interval_bound, m["bonferroni"])
+        for m in members.values()
+    }
+    return "fail" if "fail" in answers else "pass" if answers == {"pass"} else "inconclusive"
+
+
+def p_value(value: float, interval: Interval | None, limit: float) -> float:
+    """How often a number so far beyond `limit` would be seen if the truth lay on it.
+
+    By the normal law whose one-sided 95 % point is the interval's end on the limit's side; 0 where there is no
+    sampling error.
+
+    >>> round(p_value(0.2, (0.1, 0.3), 0.1), 3), p_value(0.2, None, 0.1)
+    (0.05, 0.0)
+    """
+    reach = abs(value - interval[0 if limit < value else 1]) if interval else 0.0
+    if reach == 0:
+        return 0.0 if value != limit else 1.0
+    return 0.5 * math.erfc(ONE_SIDED_95 * abs(value - limit) / reach / math.sqrt(2))
+
+
+ONE_SIDED_95 = 1.6448536269514722  # standard deviations
 
 
 def evaluate(gate: Gate, records: Mapping[str, Mapping[str, Any]]) -> Outcome:
@@ -129,8 +198,7 @@ def evaluate(gate: Gate, records: Mapping[str, Mapping[str, Any]]) -> Outcome:
     error, skip, fail, inconclusive, pass; too small a sample is inconclusive whatever the numbers.
     """
     findings = tuple(_find(condition, records) for condition in gate.conditions)
-    decisive = min(findings, key=lambda f: _DECISIVE.index(f.status))
-    status, reason = decisive.status, decisive.reason
+    status, reason = deciding(findings).status, deciding(findings).reason
     if status in ("fail", "inconclusive", "pass") and (count := _count(gate, findings)):
         status, reason = count
     return Outcome(
@@ -138,16 +206,34 @@ def evaluate(gate: Gate, records: Mapping[str, Mapping[str, Any]]) -> Outcome:
         kind=gate.kind,
         analysis=gate.analysis,
         claim=gate.claim,
+        row=gate.row,
         status=status,
         reason=reason,
         findings=findings,
         minimum=dict(gate.minimum),
+        p=_p_of_all(status, findings),
         why=gate.reason,
         errata=gate.errata,
     )
 
 
-_DECISIVE: tuple[Status, ...] = ("error", "skip", "fail", "inconclusive", "pass")
+DECISIVE: tuple[Status, ...] = ("error", "skip", "fail", "inconclusive", "pass")
+"""Of several conditions, the worst decides."""
+
+
+def deciding(findings: Sequence[Finding]) -> Finding:
+    """The condition that gives a gate its answer: of those of the worst status, the first."""
+    return min(findings, key=lambda finding: DECISIVE.index(finding.status))
+
+
+def _p_of_all(status: Status, findings: Sequence[Finding]) -> float | None:
+    """Of a pass the largest p of its conditions, all of which must hold; of a failure the least, times their number."""
+    if status == "pass":
+        return max((f.p for f in findings if f.p is not None), default=None)
+    if status == "fail":
+        failed = [f.p for f in findings if f.status == "fail" and f.p is not None]
+        return min(1.0, len(findings) * min(failed)) if failed else None
+    return None
 
 
 def _count(gate: Gate, findings: tuple[Finding, ...]) -> tuple[Status, str] | None:
@@ -181,13 +267,14 @@ def _find(condition: Condition, records: Mapping[str, Mapping[str, Any]]) -> Fin
         threshold = condition.threshold
         if isinstance(threshold, Mapping):
             threshold = threshold[record["dtype"]]
-        status, reason = _judge(condition, metric, threshold)
-    observed, interval = metric.get("value"), metric.get("interval")
+        power = record["metrics"].get(condition.power.rpartition(".")[2]) if condition.power else None
+        status, reason = _judge(condition, metric, threshold, power)
+    observed, interval, members = metric.get("value"), metric.get("interval"), metric.get("members") or {}
     bound = condition.interval_bound
     margin = None
     if observed is not None and threshold is not None:
         margin = threshold - observed if condition.comparator.startswith("<") else observed - threshold
-    return Finding(
+    finding = Finding(
         path=condition.path,
         quantity=condition.quantity,
         status=status,
@@ -201,17 +288,59 @@ def _find(condition: Condition, records: Mapping[str, Mapping[str, Any]]) -> Fin
         n=dict(metric.get("n", {})),
         where=metric.get("where"),
         reason=reason,
+        members=members,
+        test=condition.test,
+        p=None,
     )
+    return replace(finding, p=_p_of(finding)) if status in ("pass", "fail") else finding
 
 
-def _judge(condition: Condition, metric: Mapping[str, Any], threshold: float) -> tuple[Status, str | None]:
+def _p_of(finding: Finding) -> float | None:
+    """Of a decided condition; None for a test that fails by its power, which is no chance of this answer."""
+    if finding.test:
+        return finding.observed if finding.status == "pass" else None
+    bound = finding.interval_bound if finding.status == "pass" and finding.interval_bound is not None else None
+    limit = finding.threshold if bound is None else bound
+    known = [m for m in finding.members.values() if m["value"] is not None]
+    values = [(m["value"], m["interval"]) for m in known] or [(finding.observed, finding.interval)]
+    if finding.status == "pass":
+        return max(p_value(value, interval, limit) for value, interval in values)
+    outside = [v for v in values if not satisfies(v[0], finding.comparator, limit)]
+    return min(1.0, len(values) * min(p_value(value, interval, limit) for value, interval in outside))
+
+
+def _judge(
+    condition: Condition, metric: Mapping[str, Any], threshold: float, power: Mapping[str, Any] | None
+) -> tuple[Status, str | None]:
     if metric["value"] is None:
         return ("inconclusive" if metric["applies"] else "skip"), metric["reason"]
+    if condition.test:
+        return _tested(condition, metric["value"], threshold, power)
     bound = threshold if condition.interval_bound is None else condition.interval_bound
-    interval = metric["interval"]
-    status = compare(metric["value"], interval, condition.comparator, threshold, bound)
+    interval, members = metric["interval"], metric.get("members")
+    if members:
+        status = worst_of(members, condition.comparator, threshold, bound)
+    else:
+        status = compare(metric["value"], interval, condition.comparator, threshold, bound)
     if status != "inconclusive":
         return status, None
+    if members:
+        return status, "some of the families' intervals do not decide it"
     if interval:
         return status, f"the interval from {interval[0]:.3g} to {interval[1]:.3g} does not decide it"
     return status, "the number is not finite"
+
+
+def _tested(
+    condition: Condition, p: float, threshold: float, power: Mapping[str, Any] | None
+) -> tuple[Status, str | None]:
+    """A p-value: a small one passes; a large one fails only where the test would have seen what was planted."""
+    if satisfies(p, condition.comparator, threshold):
+        return "pass", None
+    if not math.isfinite(p):
+        return "inconclusive", "the number is not finite"
+    seen = power["value"] if power else None
+    if seen is not None and seen >= POWER:
+        return "fail", f"p = {p:.2g}, and {condition.effect} would have been seen in {seen:.0%} of trials"
+    known = f"{condition.effect} would have been seen in {seen:.0%} of trials only" if seen is not None else None
+    return "inconclusive", f"not shown: p = {p:.2g}" + (f", and {known}" if known else "")

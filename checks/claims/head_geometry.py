@@ -1,4 +1,4 @@
-"""What must hold of every correlation, and the claims that a head's spectrum predicts its attention."""
+"""Gates of head_geometry: what must hold of every correlation, and that a head's spectrum predicts its attention."""
 
 from checks.claims.gate import Condition, Gate
 
@@ -47,9 +47,86 @@ INTEGRITY: tuple[Gate, ...] = (
     ),
 )
 
+_MECHANICAL = (
+    "Gains are folded in and scales that cancel are taken off. Even so a head with a larger metric attends more "
+    "sharply by arithmetic, whatever its weights: models with shuffled weights say how much of the association that is."
+)
+
 CLAIMS: tuple[Gate, ...] = (
     Gate(
         id="HE1",
+        kind="association",
+        claim="A descriptor of the head's spectrum, gains folded in, predicts the head's attention entropy",
+        conditions=(
+            Condition(
+                path="head_geometry.metrics.gained_best_abs_r",
+                comparator=">=",
+                threshold=0.5,
+                unit="",
+                quantity="|r| of the best of seven descriptors with entropy, over all heads",
+            ),
+            Condition(
+                path="head_geometry.metrics.gained_best_shift_p",
+                comparator="<=",
+                threshold=0.05,
+                unit="",
+                quantity="probability that tracks with the same trends over depth give as large a best of seven",
+                test=True,
+                power="head_geometry.metrics.gained_best_power",
+                effect="a planted correlation of 0.5",
+            ),
+        ),
+        reason="0.5 is a quarter of the variance explained.",
+        minimum={"layers": 10},
+        errata=_DEPTH + _MECHANICAL,
+    ),
+    Gate(
+        id="HE2",
+        kind="association",
+        claim="That descriptor, gains folded in, predicts entropy also among the heads of a layer",
+        conditions=(
+            Condition(
+                path="head_geometry.metrics.gained_within_r",
+                comparator=">=",
+                threshold=0.3,
+                unit="",
+                quantity="within-layer r, positive where its sign is that of the pooled r",
+            ),
+            Condition(
+                path="head_geometry.metrics.gained_within_p",
+                comparator="<=",
+                threshold=0.05,
+                unit="",
+                quantity="probability that key/value groups permuted inside layers give as large a within-layer |r|",
+                test=True,
+                power="head_geometry.metrics.gained_within_power",
+                effect="a planted correlation of 0.5",
+            ),
+        ),
+        reason="0.3 is a tenth of the variance inside layers; with 60 degrees of freedom chance gives 0.25 once in 20.",
+        minimum={"degrees_of_freedom_within_layers": 60},
+        errata=_DEPTH + _MECHANICAL,
+    ),
+    Gate(
+        id="HE3",
+        kind="association",
+        claim="A regression on the head's spectrum, gains folded in, explains entropy in layers that it has not seen",
+        conditions=(
+            Condition(
+                path="head_geometry.metrics.gained_regression_r2",
+                comparator=">=",
+                threshold=0.25,
+                unit="",
+                quantity="R² of entropy on σmax, spectral entropy and effective rank, with whole layers as folds",
+            ),
+        ),
+        reason="The share of variance that |r| of 0.5 explains, now for layers left out of the fit.",
+        minimum={"layers": 10, "heads": 50},
+        errata=_MECHANICAL,
+    ),
+    Gate(
+        id="HE1.stored",
+        row="stored",
         kind="association",
         claim="A descriptor of the stored head metric's spectrum predicts a head's attention entropy",
         conditions=(
@@ -73,7 +150,8 @@ CLAIMS: tuple[Gate, ...] = (
         errata=_DEPTH + _COORDINATES,
     ),
     Gate(
-        id="HE2",
+        id="HE2.stored",
+        row="stored",
         kind="association",
         claim="That descriptor of the stored head metric's spectrum predicts entropy also among the heads of a layer",
         conditions=(
@@ -97,7 +175,8 @@ CLAIMS: tuple[Gate, ...] = (
         errata=_DEPTH + _COORDINATES,
     ),
     Gate(
-        id="HE3",
+        id="HE3.stored",
+        row="stored",
         kind="association",
         claim="A regression on the stored head metric's spectrum explains entropy in layers that it has not seen",
         conditions=(

@@ -75,9 +75,64 @@ INTEGRITY = (
     ),
 )
 
+FOLDED = "Gains are folded in and every head is scaled to norm one, so that no exact change of coordinates moves it"
+
 CLAIMS = (
     Gate(
         id="HG1",
+        kind="absence",
+        claim="Head metrics of adjacent layers are unrelated at every distance between tokens, in any order of heads",
+        conditions=(
+            Condition(
+                path="head_grams.metrics.all_distance_similarity",
+                comparator="<=",
+                threshold=0.05,
+                unit="",
+                quantity="median |similarity| over all distances of heads in adjacent layers, at the best matching",
+            ),
+        ),
+        reason="a similarity of 0.05 is 0.25 % of shared energy; the best matching of unrelated heads stays below it",
+        minimum={"pairs": 4},
+        errata=f"{FOLDED}. {HEAD_ORDER}",
+    ),
+    Gate(
+        id="HG2",
+        kind="presence",
+        claim="Heads of adjacent layers look for the same directions, beyond what their layers read anyway",
+        conditions=(
+            Condition(
+                path="head_grams.metrics.read_subspace_overlap",
+                comparator=">=",
+                threshold=3.0,
+                unit="× chance",
+                quantity="median overlap of adjacent layers' top subspaces, over that of subspaces drawn from what "
+                "the layers read",
+            ),
+        ),
+        reason="three times what two subspaces share that are drawn from the layers' own read covariance",
+        minimum={"pairs": 4},
+        errata=f"{PUBLISHED_DIRECTIONS}. {HEAD_ORDER}",
+    ),
+    Gate(
+        id="HG3",
+        kind="absence",
+        claim="Heads both attract and repel like directions: the symmetric part of most heads has both signs",
+        conditions=(
+            Condition(
+                path="head_grams.metrics.folded_sign_mixed",
+                comparator=">=",
+                threshold=0.8,
+                unit="",
+                quantity="share of heads with 0.2 to 0.8 of the energy of the folded g + gᵀ in negative eigenvalues",
+            ),
+        ),
+        reason="a fifth of the energy at least on either sign, for four heads in five; unrelated W_q, W_k give a half",
+        minimum={"heads": 32},
+        errata=f"{FOLDED}. {UNSYMMETRIC}",
+    ),
+    Gate(
+        id="HG1.stored",
+        row="stored",
         kind="absence",
         claim="Head metrics W_kᵀW_q of adjacent layers are unrelated in the stored coordinates, in any order of heads",
         conditions=(
@@ -95,7 +150,8 @@ CLAIMS = (
         errata=HEAD_ORDER,
     ),
     Gate(
-        id="HG2",
+        id="HG2.stored",
+        row="stored",
         kind="presence",
         claim="Heads of adjacent layers share the top subspaces of W_kᵀW_q, spanned by right singular vectors",
         conditions=(
@@ -112,7 +168,8 @@ CLAIMS = (
         errata=f"{PUBLISHED_DIRECTIONS}. {HEAD_ORDER}",
     ),
     Gate(
-        id="HG3",
+        id="HG3.stored",
+        row="stored",
         kind="absence",
         claim="Heads' curvature is of mixed sign: g + gᵀ is neither positive nor negative for most heads",
         conditions=(

@@ -13,7 +13,15 @@ from analyses import records, registry
 from analyses.errors import InputError
 from checks.claims import CLAIMS, INTEGRITY
 from checks.claims.gate import Outcome, evaluate
-from checks.claims.verdicts import VERDICTS, verdict
+from checks.claims.invariance import invariance_outcomes
+from checks.claims.verdicts import MEETS, VERDICTS, adjusted, stored_verdict, verdict
+
+SCHEMA_VERSION = 2
+READING = (
+    "Version 2 has two rows for a published claim. `claims` are asked of statistics that no exact change of parameters "
+    "moves. The numbers of version 1 that such a change moves are in `stored`, with the same paths, under the id of "
+    "version 1 and `.stored`; what was `claims` in version 1 is the row of that id in `stored`, or else in `claims`."
+)
 
 
 def read_records(folder: Path) -> dict[str, dict[str, Any]]:
@@ -47,12 +55,12 @@ def _of_another_run(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_controls(folder: Path, found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """What `controls.json` says of each claim, by claim id; empty where none were run on these records."""
+    """The content of `controls.json`; empty where none were run on these records."""
     path = folder / "controls.json"
     if not path.exists():
         return {}
     evidence = records.read_json(path)
-    return evidence["claims"] if evidence.get("records") == checksums(found) else {}
+    return evidence if evidence.get("records") == checksums(found) else {}
 
 
 def checksums(found: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
@@ -63,16 +71,22 @@ def checksums(found: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 def judge(found: Mapping[str, Mapping[str, Any]], controls: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The content of `gates.json` from a model's records.
 
-    Keys: `model`; `integrity` and `claims`, lists of outcomes; `counts`, how many claims have each
-    verdict and how many integrity gates each status; `verdicts`, the meaning of each word.
+    Keys: `model`; `integrity`, `claims` (rows about the model) and `stored` (rows about the stored coordinates),
+    lists of outcomes; `counts`, how many claims have each verdict and how many integrity gates each status;
+    `verdicts`, the meaning of each word; `reading`, how this version differs from the one before.
     """
+    controls = controls or {}
     integrity = [records.plain(evaluate(gate, found)) for gate in INTEGRITY]
-    claims = [_verdict(evaluate(gate, found), (controls or {}).get(gate.id)) for gate in CLAIMS]
+    integrity += [records.plain(outcome) for outcome in invariance_outcomes(controls.get("invariance") or {})]
+    evidence, orbits = controls.get("claims") or {}, controls.get("orbits") or {}
+    claims = adjusted([_model_row(evaluate(g, found), evidence.get(g.id)) for g in CLAIMS if g.row == "model"])
     return {
-        "schema_version": records.SCHEMA_VERSION,
+        "schema_version": SCHEMA_VERSION,
+        "reading": READING,
         "model": next(iter(found.values()))["model"],
         "integrity": integrity,
         "claims": claims,
+        "stored": [_stored_row(evaluate(g, found), orbits) for g in CLAIMS if g.row == "stored"],
         "counts": {
             "claims": Counter(claim["verdict"] for claim in claims),
             "integrity": Counter(outcome["status"] for outcome in integrity),
@@ -81,9 +95,21 @@ def judge(found: Mapping[str, Mapping[str, Any]], controls: Mapping[str, Any] | 
     }
 
 
-def _verdict(outcome: Outcome, controls: Mapping[str, Any] | None) -> dict[str, Any]:
+def _model_row(outcome: Outcome, controls: Mapping[str, Any] | None) -> dict[str, Any]:
     word, reason = verdict(outcome.status, outcome.reason, controls)
     return records.plain(outcome) | {"verdict": word, "verdict_reason": reason, "controls": controls}
+
+
+def _stored_row(outcome: Outcome, orbits: Mapping[str, Any]) -> dict[str, Any]:
+    """With the range that exact changes of parameters reach for each of its numbers, where that was measured."""
+    word, reason = stored_verdict(outcome.status, outcome.reason)
+    ranges = [orbits.get(finding.path) for finding in outcome.findings]
+    return records.plain(outcome) | {
+        "verdict": word,
+        "verdict_reason": reason,
+        "meets": MEETS[outcome.status],
+        "orbits": ranges,
+    }
 
 
 def exit_code(judged: Mapping[str, Any], *, strict: bool) -> int:

@@ -1,4 +1,4 @@
-"""How alike are adjacent layers, and what would chance give?"""
+"""Gates of null_residual: what adjacent layers share."""
 
 from analyses.weights.architectures import GAINS
 from checks.claims.gate import Condition, Gate
@@ -87,9 +87,102 @@ INTEGRITY = (
     ),
 )
 
-CLAIMS = (
+_WRITES = (
+    "The published cosines compare stored entries, whose rows and columns are in an arbitrary order. What two layers "
+    "do can be compared: both are given the same states, and what they write on them is held against each other."
+)
+_READS = (
+    "A common pattern of gains can be moved into the matrices that read them. What is left of it when gains are folded "
+    "in is which directions of the stream a layer reads most."
+)
+
+MODEL = (
     Gate(
         id="NR1",
+        kind="absence",
+        section="null_residual",
+        claim="Adjacent layers do unrelated things: what they write on the same states is nearly orthogonal",
+        conditions=(
+            Condition(
+                path="delta_svd.metrics.functional_cos",
+                comparator="<=",
+                threshold=0.1,
+                unit="",
+                quantity="median over layer pairs of |cos| of what both write on the first one's states, worst branch",
+            ),
+        ),
+        minimum={"pairs": 4},
+        reason="A cosine of 0.1 is one percent of explained variance, as for the stored entries",
+        errata=_WRITES,
+    ),
+    Gate(
+        id="NR3",
+        kind="absence",
+        claim="Adjacent layers read and write in different directions, as far as their own spectra allow",
+        conditions=(
+            Condition(
+                path="null_residual.metrics.read_write_rank_ratio",
+                comparator=">=",
+                threshold=0.8,
+                unit="",
+                quantity="median over layer pairs of the summed Grams' effective rank / its Haar null, worst Gram",
+            ),
+        ),
+        minimum={"pairs": 4},
+        reason=(
+            "Unrelated eigenvectors give 1; a sum that fills less than four fifths of what the two spectra allow has "
+            "shared directions"
+        ),
+        errata=_SPECTRA,
+    ),
+    Gate(
+        id="NR4",
+        kind="schedule",
+        claim="The invariant scales of a layer's parts move along one mode over depth",
+        conditions=(
+            Condition(
+                path="null_residual.metrics.invariant_first_mode",
+                comparator=">=",
+                threshold=0.8,
+                unit="",
+                quantity="share of the first mode of the standardised logarithms of the invariant scales",
+            ),
+            Condition(
+                path="null_residual.metrics.invariant_first_mode_walk_p",
+                comparator="<=",
+                threshold=0.05,
+                unit="",
+                quantity="share of random walks of the tracks' own steps with as large a first mode",
+                test=True,
+            ),
+        ),
+        minimum={"layers": 12},
+        reason="Four fifths of the variance in one mode leaves no room for a second; wandering tracks share modes too",
+        errata=_MISSING,
+    ),
+    Gate(
+        id="NR5",
+        kind="presence",
+        claim="Adjacent layers read the same directions of the residual stream most",
+        conditions=(
+            Condition(
+                path="null_residual.metrics.read_alignment",
+                comparator=">=",
+                threshold=0.3,
+                unit="",
+                quantity="median over layer pairs of the alignment of their read Grams less their mean, worst reader",
+            ),
+        ),
+        minimum={"pairs": 4},
+        reason="0.3 is nine percent of the shared variance, the usual 'medium' association; unrelated layers have 0",
+        errata=_READS + " " + _GAINS,
+    ),
+)
+
+STORED = (
+    Gate(
+        id="NR1.stored",
+        row="stored",
         kind="absence",
         claim="Adjacent layers' projections are unrelated in their stored coordinates",
         conditions=(
@@ -129,7 +222,8 @@ CLAIMS = (
         errata=_STORED,
     ),
     Gate(
-        id="NR2",
+        id="NR2.stored",
+        row="stored",
         kind="absence",
         claim="A scalar multiple of one layer explains almost nothing of the next, in the stored coordinates",
         conditions=(
@@ -146,7 +240,8 @@ CLAIMS = (
         errata=_IMPROVE,
     ),
     Gate(
-        id="NR3",
+        id="NR3.stored",
+        row="stored",
         kind="absence",
         claim="The residual between adjacent layers is as full-rank as the two matrices' own spectra allow",
         conditions=(
@@ -167,7 +262,8 @@ CLAIMS = (
         spectra=True,
     ),
     Gate(
-        id="NR4",
+        id="NR4.stored",
+        row="stored",
         kind="schedule",
         claim="The scales of all families move along one mode over depth",
         conditions=(
@@ -194,7 +290,8 @@ CLAIMS = (
         errata=_MISSING,
     ),
     Gate(
-        id="NR5",
+        id="NR5.stored",
+        row="stored",
         kind="presence",
         claim="The norm gains of adjacent layers share a pattern over features",
         conditions=(
@@ -222,3 +319,5 @@ CLAIMS = (
         families=GAINS,
     ),
 )
+
+CLAIMS = (*MODEL, *STORED)

@@ -1,4 +1,4 @@
-"""What must hold of every fit, and the claims that gains and temperatures follow a schedule."""
+"""Gates of schedule_fit: what must hold of every fit, and the claims that something follows a schedule over depth."""
 
 from checks.claims.gate import Condition, Gate
 
@@ -62,6 +62,59 @@ CLAIMS: tuple[Gate, ...] = (
     Gate(
         id="SF1",
         kind="schedule",
+        claim="The invariant scales of a layer's parts follow a smooth schedule over depth",
+        conditions=(
+            Condition(
+                path="schedule_fit.metrics.invariant_scale_r2",
+                comparator=">=",
+                threshold=0.9,
+                unit="",
+                quantity="R² of the best one-piece form of the scale's logarithm, worst scale",
+            ),
+            Condition(
+                path="schedule_fit.metrics.invariant_scale_walk_p",
+                comparator="<=",
+                threshold=0.05,
+                unit="",
+                quantity="share of surrogates of the worst track (walks, autoregressions, orders) that fit as well",
+                test=True,
+                power="schedule_fit.metrics.invariant_scale_power",
+                effect="the fitted law",
+            ),
+        ),
+        reason="A schedule should leave at most a tenth of the variance of the log track unexplained, and a track that "
+        "merely wanders should seldom look as smooth.",
+        minimum={"layers": 12},
+        errata="The published track is the stored gain, whose size can be moved into the matrices that read it.",
+    ),
+    Gate(
+        id="SF2",
+        kind="schedule",
+        claim="The measured attention temperature follows an exponential cooling law",
+        conditions=(
+            Condition(
+                path="schedule_fit.metrics.measured_exponential_r2",
+                comparator=">=",
+                threshold=0.9,
+                unit="",
+                quantity="R² of T₀·α^ℓ, of the measured temperature's logarithm",
+            ),
+            Condition(
+                path="schedule_fit.metrics.measured_kirkpatrick_alpha",
+                comparator="<",
+                threshold=1.0,
+                unit="per layer",
+                quantity="cooling rate α of the measured temperature",
+            ),
+        ),
+        reason="As published, of a temperature that is one: R² of at least 0.9, and a factor below 1.",
+        minimum={"layers": 12},
+        errata=_NOT_A_TEMPERATURE,
+    ),
+    Gate(
+        id="SF1.stored",
+        row="stored",
+        kind="schedule",
         claim="The norm of the input gain, as stored, follows a smooth schedule over depth",
         conditions=(
             Condition(
@@ -87,7 +140,8 @@ CLAIMS: tuple[Gate, ...] = (
         "beat what white noise and random walks give them.",
     ),
     Gate(
-        id="SF2",
+        id="SF2.stored",
+        row="stored",
         kind="schedule",
         claim="The published attention temperature, the inverse norm of the input gain, cools exponentially",
         conditions=(
@@ -151,5 +205,32 @@ CLAIMS: tuple[Gate, ...] = (
         reason="A weight of 0.9 is odds of nine to one against all other laws together, the constant among them.",
         minimum={"layers": 12},
         errata=_NOT_A_TEMPERATURE,
+    ),
+    Gate(
+        id="SF5",
+        kind="schedule",
+        claim="The size of a layer's main write cools or grows exponentially with depth",
+        conditions=(
+            Condition(
+                path="schedule_fit.metrics.write_sigma1_r2",
+                comparator=">=",
+                threshold=0.9,
+                unit="",
+                quantity="R² of an exponential through the first singular value of the centred write, of its logarithm",
+            ),
+            Condition(
+                path="schedule_fit.metrics.write_sigma1_walk_p",
+                comparator="<=",
+                threshold=0.05,
+                unit="",
+                quantity="share of its surrogates (walks, autoregressions, orders) that fit as well",
+                test=True,
+                power="schedule_fit.metrics.write_sigma1_power",
+                effect="the fitted law",
+            ),
+        ),
+        reason="The published text calls this number γ_L, and what Kirkpatrick's law was fitted to.",
+        minimum={"layers": 12},
+        errata="The scripts announce this schedule and never fit it: they fit the stored input gain instead.",
     ),
 )

@@ -1,156 +1,198 @@
-"""The controls of each class of claim: the models on which its gate ought to fail.
+"""Controls by class of claim: models on which the answer ought to be another.
 
-*Presence* must be missing from shuffled and from freshly initialised models; *absence* must be
-missed where the opposite was planted, also when the plant is seen in other coordinates; a
-*schedule* must be rarer among surrogates of its track; an *association* must not survive shuffled
-weights.
+A *presence* or an *association* that holds must be rare among shuffled twins, a presence among freshly initialised
+ones too: p is the share of them that show as much (drawn one after the other, and no further than needed). An *absence*
+that holds must fail where the opposite was planted. A *presence* or a *schedule* that does not hold must hold where it
+was planted, or its absence was never to be seen. How rare a schedule is among random walks stands in its own record, as
+does the power of every test.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from analyses import registry
-from checks.claims.gate import Gate
-from checks.claims.verdicts import BLIND
+from analyses.numerics.pvalues import STOP, sequential_p
+from checks.claims.gate import POWER, Gate, Outcome
 from checks.controls.subject import Evidence, Run, Subject, run_of
-from checks.controls.surrogates import TRACKS, surrogate_records
-from checks.maps.catalogue import SCRAMBLE
-from checks.twins.planted import adjacent_mixture, common_direction, query_key_mixture, truncated_residual
+from checks.controls.surrogates import TRACKS, planted_records
+from checks.twins.planted import (
+    adjacent_mixture,
+    common_direction,
+    common_subspace,
+    own_direction,
+    query_key_mixture,
+    repeated_layers,
+)
 from checks.twins.twins import INITIALISED, SHUFFLED, Twin
 
-TWINS = 19  # of each kind: two passes are then more than one in twenty
-COSTLY_TWINS = 3  # for claims that need a forward pass
-VACUOUS = 2  # passes of one kind that make a presence worthless
-DRIFT = 0.05  # share of surrogates that may pass
+TWINS = 19  # of each kind at most: none of them as extreme is then p = 0.05
+LEVEL = 0.05
 
 _ADJACENT = tuple(adjacent_mixture(cos=cos) for cos in (0.5, 0.25, 0.125))
 PLANTS: Mapping[str, tuple[Twin, ...]] = {
-    "NR1": _ADJACENT,
+    "NR1": tuple(repeated_layers(share=share) for share in (0.5, 0.25, 0.125)),
     "NR1m": _ADJACENT,
-    "NR2": _ADJACENT,
-    "NR3": tuple(truncated_residual(keep=keep) for keep in (0.5, 0.75, 0.875)),
+    "NR3": tuple(common_subspace(keep=keep) for keep in (0.5, 0.75)),
     "HG1": _ADJACENT,
     "HG3": tuple(query_key_mixture(cos=cos) for cos in (0.4, 0.2, 0.1)),
     "DS3": tuple(common_direction(size=size) for size in (1.0, 0.5, 0.25)),
+    "AN4": tuple(common_direction(size=size) for size in (1.0, 0.5)),
 }
-"""Claim of absence → planted twins: the first, of the stated size, must fail it; the others find how little it sees."""
+"""Absence → planted twins: the first, of the stated size, must fail it; weaker ones find how little it sees."""
+
+POSITIVES: Mapping[str, Twin] = {
+    "NR5": adjacent_mixture(cos=0.8),
+    "HG2": adjacent_mixture(cos=0.9),
+    "DS1": own_direction(size=3.0),
+    "DS2": own_direction(size=3.0),
+    "AN2": own_direction(size=3.0),
+    "AN1": repeated_layers(share=1.0),
+    "AN3": repeated_layers(share=1.0),
+}
+"""Presence → the planted twin on which it must hold."""
 
 
-def twinned(subject: Subject) -> dict[str, Evidence]:
-    """Claims of presence and of association, on shuffled twins and, for a presence, on initialised ones."""
-    present, associated = subject.gates("presence"), subject.gates("association")
-    runs = _twins(subject, present + associated, SHUFFLED)
-    for claim, initialised in _twins(subject, present, INITIALISED).items():
-        runs[claim] = runs.get(claim, []) + initialised
-    judges = {gate.id: _presence for gate in present} | {gate.id: _association for gate in associated}
-    return {claim: judges[claim](own) for claim, own in runs.items()}
+def controlled(subject: Subject) -> dict[str, Evidence]:
+    """Every row about the model whose class has a control for its answer; claim id → evidence."""
+    return nulls(subject) | absences(subject) | positives(subject) | schedules(subject)
 
 
-def _presence(runs: Sequence[Run]) -> Evidence:
-    """Two or more passes among shuffled, or among initialised twins: vacuous."""
-    counts = _pass_counts(runs)
-    worst = max(counts, key=lambda kind: counts[kind][0] / counts[kind][1])
-    told = "; ".join(f"{passed} of {total} {kind} models pass" for kind, (passed, total) in counts.items())
-    answer = "vacuous" if any(passed >= VACUOUS for passed, _ in counts.values()) else "informative"
-    detail = f"{told}; the {worst} ones show it too" if answer == "vacuous" else told
-    return Evidence(answer=answer, detail=detail, runs=tuple(runs))
+# --- what holds must be rare among models that have nothing to show --------------------------------
 
 
-def absence(subject: Subject) -> dict[str, Evidence]:
-    """The plant must fail the claim, in scrambled coordinates too; weaker plants find the detection limit."""
-    evidence = {}
-    for plants in dict.fromkeys(PLANTS.values()):
-        gates = [gate for gate in subject.gates("absence") if PLANTS[gate.id] is plants]
-        if reason := plants[0].undefined(subject.checkpoint):
-            evidence |= {gate.id: Evidence(answer="not defined", detail=reason) for gate in gates}
+def nulls(subject: Subject) -> dict[str, Evidence]:
+    present, associated = subject.gates("presence", status="pass"), subject.gates("association", status="pass")
+    shuffled = _drawn(subject, [*present, *associated], SHUFFLED)
+    initialised = _drawn(subject, present, INITIALISED)
+    words = {gate.id: "vacuous" for gate in present} | {gate.id: "mechanical" for gate in associated}
+    return {
+        claim: _rare(subject.outcomes[claim], words[claim], {**kinds, **initialised.get(claim, {})})
+        for claim, kinds in shuffled.items()
+    }
+
+
+def _drawn(subject: Subject, gates: Sequence[Gate], kind: Twin) -> dict[str, dict[str, list[Run]]]:
+    """Twins of a kind until each claim has seen STOP that are at least as extreme, or TWINS of them."""
+    runs: dict[str, dict[str, list[Run]]] = {}
+    asked = [] if kind.undefined(subject.checkpoint) else list(gates)
+    for i in range(TWINS):
+        if not asked:
+            break
+        twin = kind.apply(subject.checkpoint, subject.settings.seed + i)
+        for claim, run in subject.judge(kind.name, asked, number=i, checkpoint=twin).items():
+            runs.setdefault(claim, {}).setdefault(kind.name, []).append(run)
+        asked = [g for g in asked if _exceeding(subject.outcomes[g.id], runs[g.id][kind.name]) < STOP]
+    return runs
+
+
+def _exceeding(outcome: Outcome, runs: Sequence[Run]) -> int:
+    return sum(as_extreme(outcome, run) for run in runs)
+
+
+def as_extreme(outcome: Outcome, run: Run) -> bool:
+    """Whether each number with a limit is at least as far on the limit's passing side as the model's own.
+
+    False where one of them is undefined; numbers that are p-values are not asked.
+    """
+    pairs = [(f, x) for f, x in zip(outcome.findings, run.observed, strict=True) if not f.test]
+    if any(value is None or finding.observed is None for finding, value in pairs):
+        return False
+    return all(v <= f.observed if f.comparator.startswith("<") else v >= f.observed for f, v in pairs)
+
+
+def _defined(runs: Sequence[Run]) -> list[Run]:
+    return [run for run in runs if all(value is not None for value in run.observed)]
+
+
+def _rare(outcome: Outcome, worthless: str, kinds: Mapping[str, Sequence[Run]]) -> Evidence:
+    told, p = [], {}
+    for kind, drawn in kinds.items():
+        defined = _defined(drawn)
+        without = f" ({len(drawn) - len(defined)} more have no such number)" if len(defined) < len(drawn) else ""
+        if not defined:
+            told.append(f"none of {len(drawn)} {kind} models has such a number")
             continue
-        hidden: dict[str, Run] = {}
-        if not SCRAMBLE.undefined(subject.checkpoint):
-            twin = SCRAMBLE.apply(plants[0].apply(subject.checkpoint, subject.settings.seed), subject.settings.seed)
-            hidden = subject.judge(f"{plants[0].name}, scrambled", gates, checkpoint=twin)
-        seen = _weaker_and_weaker(subject, gates, plants)
-        evidence |= {g.id: _absence(plants, seen[g.id], hidden.get(g.id)) for g in gates}
+        exceeding = _exceeding(outcome, defined)
+        p[kind] = sequential_p(exceeding, len(defined))
+        told.append(f"{exceeding} of {len(defined)} {kind} models show as much{without} (p = {p[kind]:.2g})")
+    runs = tuple(run for drawn in kinds.values() for run in drawn)
+    if not p:
+        return Evidence(answer="not defined", detail="; ".join(told), runs=runs)
+    common = max(p.values()) > LEVEL
+    return Evidence(answer=worthless if common else "informative", detail="; ".join(told), runs=runs, p=p)
+
+
+# --- what is absent must be seen where it was planted ----------------------------------------------
+
+
+def absences(subject: Subject) -> dict[str, Evidence]:
+    """The strongest plant must fail the claim; weaker ones find the least that it sees."""
+    evidence = {}
+    gates = [gate for gate in subject.gates("absence", status="pass") if gate.id in PLANTS]
+    for plants in dict.fromkeys(PLANTS[gate.id] for gate in gates):
+        asked = [gate for gate in gates if PLANTS[gate.id] is plants]
+        if reason := plants[0].undefined(subject.checkpoint):
+            evidence |= {gate.id: Evidence(answer="not defined", detail=reason) for gate in asked}
+            continue
+        runs: dict[str, list[Run]] = {gate.id: [] for gate in asked}
+        seeing = asked
+        for plant in plants:
+            twin = plant.apply(subject.checkpoint, subject.settings.seed)
+            for claim, run in subject.judge(f"{plant.name} {plant.size:g}", seeing, checkpoint=twin).items():
+                runs[claim].append(run)
+            seeing = [gate for gate in seeing if runs[gate.id][-1].status == "fail"]
+        evidence |= {gate.id: _absence(plants, runs[gate.id]) for gate in asked}
     return evidence
 
 
-def _weaker_and_weaker(subject: Subject, gates: Sequence[Gate], plants: Sequence[Twin]) -> dict[str, list[Run]]:
-    """Claim → its runs on the plants, strongest first, up to the first that it does not see.
-
-    A claim that fails on the model itself has no detection limit, and is asked of the first plant alone.
-    """
-    runs: dict[str, list[Run]] = {gate.id: [] for gate in gates}
-    asked = list(gates)
-    for plant in plants:
-        twin = plant.apply(subject.checkpoint, subject.settings.seed)
-        for claim, run in subject.judge(f"{plant.name} {plant.size:g}", asked, checkpoint=twin).items():
-            runs[claim].append(run)
-        asked = [g for g in asked if runs[g.id][-1].status == "fail" and subject.outcomes[g.id].status == "pass"]
-    return runs
-
-
-def _absence(plants: Sequence[Twin], seen: Sequence[Run], hidden: Run | None) -> Evidence:
-    runs = (*seen, hidden) if hidden else tuple(seen)
+def _absence(plants: Sequence[Twin], runs: Sequence[Run]) -> Evidence:
     planted = f"a planted {plants[0].name} of size {plants[0].size:g}"
-    if seen[0].status != "fail":
-        return Evidence(answer="insensitive", detail=f"it does not fail on {planted} ({seen[0].status})", runs=runs)
-    if hidden is not None and hidden.status != "fail":
-        told = f"it sees {planted}, but not in scrambled coordinates ({hidden.status})"
-        return Evidence(answer=BLIND, detail=told, runs=runs)
-    least = [plant.size for plant, run in zip(plants, seen, strict=False) if run.status == "fail"]
-    told = f"it sees {planted}" + (", scrambled too" if hidden else "")
-    told += f"; detection limit: it still fails at size {least[-1]:g}"
-    told += f" and no longer at {plants[len(least)].size:g}" if len(seen) > len(least) else ""
-    return Evidence(answer="informative", detail=told, runs=runs)
+    if runs[0].status != "fail":
+        missed = f"it does not fail on {planted} ({runs[0].status})"
+        return Evidence(answer="insensitive", detail=missed, runs=tuple(runs))
+    least = [plant.size for plant, run in zip(plants, runs, strict=False) if run.status == "fail"]
+    told = f"it sees {planted}; detection limit: it still fails at size {least[-1]:g}"
+    told += f" and no longer at {plants[len(least)].size:g}" if len(runs) > len(least) else ""
+    return Evidence(answer="informative", detail=told, runs=tuple(runs))
 
 
-def _association(runs: Sequence[Run]) -> Evidence:
-    """Shuffled weights that pass too: mechanical. The broken pairing is in the claim's own p-value."""
-    ((passed, total),) = _pass_counts(runs).values()
-    answer = "mechanical" if passed >= VACUOUS else "informative"
-    return Evidence(answer=answer, detail=f"{passed} of {total} models with shuffled weights pass", runs=tuple(runs))
+# --- what does not hold must hold where it was planted ---------------------------------------------
 
 
-def schedule(subject: Subject) -> dict[str, Evidence]:
-    """More than one in twenty surrogates passes: generic drift."""
-    asked = {gate.id: gate for gate in subject.gates("schedule")}
-    runs: dict[str, list[Run]] = {claim: [] for claim in asked}
-    for claims in TRACKS:
+def positives(subject: Subject) -> dict[str, Evidence]:
+    evidence = {}
+    gates = [gate for gate in subject.gates("presence", status="fail") if gate.id in POSITIVES]
+    for plant in dict.fromkeys(POSITIVES[gate.id] for gate in gates):
+        asked = [gate for gate in gates if POSITIVES[gate.id] is plant]
+        if reason := plant.undefined(subject.checkpoint):
+            evidence |= {gate.id: Evidence(answer="not defined", detail=reason) for gate in asked}
+            continue
+        twin = plant.apply(subject.checkpoint, subject.settings.seed)
+        found = subject.judge(f"{plant.name} {plant.size:g}", asked, checkpoint=twin)
+        planted = f"a planted {plant.name} of size {plant.size:g}"
+        evidence |= {claim: _positive(planted, [run]) for claim, run in found.items()}
+    return evidence
+
+
+def schedules(subject: Subject) -> dict[str, Evidence]:
+    """A schedule that does not hold, on tracks that follow the planted law and wander about it as the model's do."""
+    evidence = {}
+    asked = {gate.id: gate for gate in subject.gates("schedule", status="fail")}
+    for claims, track in TRACKS.items():
         gates = [asked[claim] for claim in claims if claim in asked]
         if not gates:
             continue
-        subject.say(f"{subject.checkpoint.name}: control surrogates of {', '.join(gate.id for gate in gates)}")
-        for kind, found in surrogate_records(claims, subject.found, seed=subject.settings.seed):
+        subject.say(f"{subject.checkpoint.name}: control planted schedules of {', '.join(gate.id for gate in gates)}")
+        runs: dict[str, list[Run]] = {gate.id: [] for gate in gates}
+        for number, found in enumerate(planted_records(claims, subject.found, seed=subject.settings.seed)):
             for gate in gates:
-                runs[gate.id].append(run_of(gate, found, name=kind))
-    return {claim: _schedule(own) for claim, own in runs.items()}
+                runs[gate.id].append(run_of(gate, found, name="planted schedule", seed=number))
+        evidence |= {claim: _positive(track.law, own) for claim, own in runs.items()}
+    return evidence
 
 
-def _schedule(runs: Sequence[Run]) -> Evidence:
-    counts = _pass_counts(runs)
-    told = " and ".join(
-        f"{passed} of {total} {'tracks in random order' if kind == 'order' else 'random walks'}"
-        for kind, (passed, total) in counts.items()
-    )
-    drift = any(passed > DRIFT * total for passed, total in counts.values())
-    return Evidence(answer="generic drift" if drift else "informative", detail=f"{told} pass", runs=tuple(runs))
-
-
-def _twins(subject: Subject, gates: Sequence[Gate], kind: Twin) -> dict[str, list[Run]]:
-    """Every gate on TWINS twins, or on COSTLY_TWINS where it needs a forward pass; none where the kind is undefined."""
-    runs: dict[str, list[Run]] = {}
-    for i in range(0 if kind.undefined(subject.checkpoint) else TWINS):
-        asked = [gate for gate in gates if i < COSTLY_TWINS or not needs_forward(gate)]
-        twin = kind.apply(subject.checkpoint, subject.settings.seed + i)
-        for claim, run in subject.judge(kind.name, asked, number=i, checkpoint=twin).items():
-            runs.setdefault(claim, []).append(run)
-    return runs
-
-
-def needs_forward(gate: Gate) -> bool:
-    return registry.reads_text(gate.analysis)
-
-
-def _pass_counts(runs: Sequence[Run]) -> dict[str, tuple[int, int]]:
-    """Kind → (passes, runs)."""
-    total, passed = Counter(run.name for run in runs), Counter(run.name for run in runs if run.status == "pass")
-    return {kind: (passed[kind], count) for kind, count in total.items()}
+def _positive(planted: str, runs: Sequence[Run]) -> Evidence:
+    """Seen in at least POWER of the draws, or insensitive."""
+    seen = sum(run.status == "pass" for run in runs)
+    share = f"in {seen} of {len(runs)} draws" if len(runs) > 1 else f"({runs[0].status})"
+    if seen >= POWER * len(runs):
+        return Evidence(answer="informative", detail=f"it holds on {planted} {share}", runs=tuple(runs))
+    return Evidence(answer="insensitive", detail=f"it does not hold on {planted} either {share}", runs=tuple(runs))

@@ -1,10 +1,11 @@
-"""The controls of every claim: the same gates on models that ought to answer otherwise, or the same.
+"""What each verdict is worth: the same gates on models that ought to answer otherwise, or the same.
 
-Every claim gets three answers beside its own: its class's control (`class_controls`), exact changes
-of coordinates and numerical noise (`stability`).
+Every row about the model gets its class's control (`by_class`) and the band of numerical rounding (`stability`). That
+its number is the same under every exact change of coordinates is an identity, measured here and judged with the other
+identities; how far such changes move the published numbers of the stored rows is their orbit.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from analyses.forward.calibration import Calibration
@@ -13,9 +14,11 @@ from analyses.records import SCHEMA_VERSION
 from analyses.weights.checkpoint import Checkpoint
 from checks.claims import CLAIMS
 from checks.claims.gate import evaluate
-from checks.controls.by_class import absence, schedule, twinned
-from checks.controls.stability import coordinates, noise
+from checks.controls.by_class import controlled
+from checks.controls.stability import rounding
 from checks.controls.subject import Records, Subject
+from checks.maps.identities import invariance_identities, limits
+from checks.maps.orbit import orbit
 
 PARTS = ("class", "coordinates", "noise")
 
@@ -29,28 +32,48 @@ def controls(
     parts: Sequence[str] = PARTS,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """The content of `controls.json`: claim id → {control, coordinates, noise}, each an Evidence or None.
+    """The content of `controls.json`.
+
+    Keys: `claims`, claim id → {control, noise}, each an Evidence or None; `invariance`, map → how far each statistic of
+    a model row moved under it; `orbits`, path of a stored number → the range that exact maps reach.
 
     Parameters
     ----------
     found : the records of the model itself, made with the same text and settings.
-    parts : which of PARTS to run. Without "noise", coordinates are allowed rounding alone.
+    parts : which of PARTS to run.
     """
-    outcomes = {gate.id: evaluate(gate, found) for gate in CLAIMS if gate.analysis in found}
+    outcomes = {gate.id: evaluate(gate, found) for gate in CLAIMS if all(name in found for name in gate.reads)}
     outcomes = {claim: o for claim, o in outcomes.items() if o.status in ("pass", "fail", "inconclusive")}
-    subject = Subject(checkpoint, text, settings, found, outcomes, say)
-    control, moved, band = {}, {}, {}
+    rows = {claim: o for claim, o in outcomes.items() if o.row == "model"}
+    subject = Subject(checkpoint, text, settings, found, rows, say)
+    control, band, same, reached = {}, {}, {}, {}
     if "class" in parts:
-        control = twinned(subject) | absence(subject) | schedule(subject)
+        control = controlled(subject)
     if "noise" in parts:
-        band = noise(subject)
+        band = rounding(subject)
     if "coordinates" in parts:
-        moved = coordinates(subject, band)
+        paths = {row: _paths(outcomes[id] for id in outcomes if outcomes[id].row == row) for row in ("model", "stored")}
+        same = _by_map(checkpoint, invariance_identities(checkpoint, text, settings, found, paths["model"], say=say))
+        reached = orbit(checkpoint, text, settings, paths["stored"], say=say)
     return {
         "schema_version": SCHEMA_VERSION,
         "model": checkpoint.name,
-        "claims": {
-            claim: {"control": control.get(claim), "coordinates": moved.get(claim), "noise": band.get(claim)}
-            for claim in outcomes
-        },
+        "claims": {claim: {"control": control.get(claim), "noise": band.get(claim)} for claim in rows},
+        "invariance": same,
+        "orbits": reached,
     }
+
+
+def _by_map(checkpoint: Checkpoint, differences: Mapping[str, Mapping[str, float | None]]) -> dict[str, list[dict]]:
+    """Map → its comparisons: `path`, `difference` (relative; None where a number came or went) and `tolerance`."""
+    allowed = limits(checkpoint, list(differences))
+    found: dict[str, list[dict]] = {}
+    for path, by_map in differences.items():
+        for name, value in by_map.items():
+            found.setdefault(name, []).append({"path": path, "difference": value, "tolerance": allowed[path][name]})
+    return found
+
+
+def _paths(outcomes: Any) -> list[str]:
+    """Paths of the numbers that have a limit of their own, p-values left out, in the order of the claims."""
+    return list(dict.fromkeys(f.path for o in outcomes for f in o.findings if f.observed is not None and not f.test))

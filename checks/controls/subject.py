@@ -1,4 +1,4 @@
-"""A claim judged again on something that is not the model: on a twin, under other settings, on a surrogate.
+"""A claim judged again on something that is not the model: a twin, other settings, a surrogate track.
 
 A twin is measured by the very same analyses, in memory, and judged by the very same gates.
 """
@@ -14,6 +14,7 @@ from analyses.run.suite import records_of
 from analyses.weights.checkpoint import Checkpoint
 from checks.claims import CLAIMS
 from checks.claims.gate import Gate, Outcome, Status, evaluate
+from checks.maps import remeasured
 
 WEIGHTS = tuple(name for name in registry.NAMES if name not in registry.FORWARD and not registry.reads(name))
 """Analyses that read nothing but weights, so that no setting of the forward pass moves them."""
@@ -34,11 +35,12 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """One of a claim's three answers, with what it rests on."""
+    """One of a claim's answers, with what it rests on."""
 
     answer: str
     detail: str
     runs: tuple[Run, ...] = ()
+    p: Mapping[str, float] | None = None  # kind of twin → share of them at least as extreme as the model
     bands: tuple[float | None, ...] = ()  # noise only: how far each number of the gate moved at most
 
 
@@ -50,11 +52,18 @@ class Subject:
     text: Calibration
     settings: Settings
     found: Records
-    outcomes: Mapping[str, Outcome]  # of the claims that could be judged
+    outcomes: Mapping[str, Outcome]  # of the rows about the model that could be judged
     say: Callable[[str], None]
 
-    def gates(self, *kinds: str) -> list[Gate]:
-        return [gate for gate in CLAIMS if gate.id in self.outcomes and (not kinds or gate.kind in kinds)]
+    def gates(self, *kinds: str, status: Status | None = None) -> list[Gate]:
+        """The rows about the model, of these kinds and with this answer; of all where none is given."""
+        return [
+            gate
+            for gate in CLAIMS
+            if gate.id in self.outcomes
+            and (not kinds or gate.kind in kinds)
+            and (status is None or self.outcomes[gate.id].status == status)
+        ]
 
     def judge(
         self,
@@ -66,25 +75,34 @@ class Subject:
         text: Calibration | None = None,
         **settings: Any,
     ) -> dict[str, Run]:
-        """These gates on a twin, or on the model with other settings; claim id → run."""
+        """These gates on a twin, or on the model with other settings; claim id → run.
+
+        Only what these gates read is measured: the analyses of their conditions, the families and the spectra.
+        """
         if not gates:
             return {}
         if not number:
             self.say(f"{self.checkpoint.name}: control {name}")
         checkpoint, text = checkpoint or self.checkpoint, text or self.text
-        changed = replace(self.settings, claimed_only=True, **settings)
-        if not any(gate.spectra for gate in gates):
-            changed = replace(changed, spectra="none")
-        only = sorted({gate.analysis for gate in gates})
-        reading = [gate.families for gate in gates if "null_residual" in (gate.analysis, *registry.reads(gate.analysis))]
+        changed = replace(self.settings, claimed=claimed(gates), **settings)
+        only = sorted({analysis for gate in gates for analysis in gate.reads})
         known: Records = {}
-        if checkpoint is self.checkpoint and changed.seed == self.settings.seed:
+        if checkpoint is self.checkpoint:
             known = {name: self.found[name] for name in WEIGHTS if name in self.found}
-        elif reading and all(reading):  # the costly analysis is spared the families that no claim here reads
-            spared = replace(changed, families=tuple(sorted(set().union(*reading))))
-            known = records_of(checkpoint, text, spared, ["null_residual"])
         found = records_of(checkpoint, text, changed, only, known=known)
         return {gate.id: run_of(gate, found, name=name, seed=number) for gate in gates}
+
+
+def claimed(gates: Sequence[Gate]) -> frozenset[str]:
+    """Paths of the metrics that these gates read, the powers of their tests included.
+
+    Of an analysis whose record another one reads, everything.
+    """
+    return remeasured.claimed([path for gate in gates for c in gate.conditions for path in (c.path, c.power) if path])
+
+
+def needs_forward(gate: Gate) -> bool:
+    return any(registry.reads_text(analysis) for analysis in gate.reads)
 
 
 def run_of(gate: Gate, found: Records, *, name: str, seed: int = 0) -> Run:

@@ -1,76 +1,99 @@
-"""Tracks without a schedule, on which a claim about a schedule ought to fail.
+"""Tracks with a planted schedule: what a claim about a schedule must find.
 
-Two kinds of surrogate per track: its layers in random order, and random walks of the track's own
-steps with random signs. A track that merely wanders passes many a test for a trend. No model is
-needed, only the tracks in the records.
+The planted law is a geometric cooling by a tenth a layer, 0.9^ℓ; about it each draw wanders as the model's own track
+does about its trend: the residuals of the logarithm's straight line, shifted round and with a random sign, and no larger
+than 3 % of the law's variance, since the claims ask for a law that leaves less than a tenth. No model is needed, only the
+tracks in the records.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from analyses import delta_svd, records, schedule_fit
-from analyses.null_residual import metrics, scales
+from analyses.null_residual import invariant, scales
 
 Records = Mapping[str, Mapping[str, Any]]
+Plant = Callable[[Sequence[float]], list[float]]  # a track → the planted one
 
-SURROGATES = 99  # of each kind; the share that passes is then known to about 2 percentage points at 5 %
-
-
-def _input_gain(found: Records, surrogate: Callable, seed: int) -> Records:
-    return _fit({schedule_fit.GAIN: surrogate(found["null_residual"]["scales"][schedule_fit.GAIN])}, None, seed)
-
-
-def _temperature(found: Records, surrogate: Callable, seed: int) -> Records:
-    return _fit({}, surrogate(found["attention_stats"]["temperature"]), seed)
+DRAWS = 10  # four in five must be seen
+LEFT = 0.03  # of the law's variance at most, in wandering
+COOLING = 0.9  # per layer
+LAW = f"a planted cooling by {1 - COOLING:.0%} a layer that wanders by {LEFT:.0%} of its variance, as the model's track does"
 
 
-def _fit(gains: Mapping[str, Any], temperature: Any, seed: int) -> Records:
-    fit = schedule_fit.measure(gains, temperature, model="surrogate", dtype="float64", seed=seed)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlantedTrack:
+    """How some claims are judged on a planted track."""
+
+    records: Callable[[Records, Plant, int], Records]  # (the model's records, plant, seed) → records to judge by
+    law: str = LAW
+
+
+def planted(track: Sequence[float], rng: np.random.Generator) -> list[float]:
+    """0.9^ℓ times the track's own deviations from its trend, (layer,), positive.
+
+    >>> rng = np.random.default_rng(0)
+    >>> [round(x, 3) for x in planted([2.0, 1.0, 0.5, 0.25], rng)]
+    [2.0, 1.8, 1.62, 1.458]
+    """
+    depth, logs = np.arange(len(track)), np.log(track)
+    line = np.polynomial.Polynomial.fit(depth, logs, 1)
+    law = np.log(COOLING) * depth
+    wandering = np.roll(logs - line(depth), rng.integers(len(track))) * rng.choice([-1.0, 1.0])
+    if wandering.var() > LEFT * law.var():
+        wandering *= np.sqrt(LEFT * law.var() / wandering.var())
+    return (track[0] * np.exp(law + wandering)).tolist()
+
+
+def _fit(seed: int, **tracks: Any) -> Records:
+    temperature = tracks.pop("temperature", None)
+    fit = schedule_fit.measure({}, temperature, model="planted", dtype="float64", seed=seed, **tracks)
     return {"schedule_fit": records.plain(fit)}
 
 
-def _all_scales(found: Records, surrogate: Callable, seed: int) -> Records:
-    """Every family's track on its own: shuffling all by one order would leave their modes as they are."""
-    tracks = {f: surrogate(t) for f, t in found["null_residual"]["scales"].items() if t and min(t) > 0}
-    logs, _ = scales.log_tracks(tracks)
+def _temperature(found: Records, plant: Plant, seed: int) -> Records:
+    return _fit(seed, temperature=plant(found["attention_stats"]["temperature"]))
+
+
+def _invariant_scales(found: Records, plant: Plant, seed: int) -> Records:
+    return _fit(seed, invariant_scales=_planted_scales(found, plant))
+
+
+def _first_mode(found: Records, plant: Plant, seed: int) -> Records:
+    logs, _ = scales.log_tracks(_planted_scales(found, plant))
     pca = scales.scale_pca(logs, seed=seed, standardise=True)
-    return {"null_residual": {"metrics": records.plain(metrics.mode_metrics(logs, pca, seed))}}
+    return {"null_residual": {"metrics": records.plain(invariant.mode_metrics(logs, pca, seed))}}
 
 
-def _relative_steps(found: Records, surrogate: Callable, seed: int) -> Records:
-    steps = [layer["rel_step_mean"] for layer in found["delta_svd"]["layers"]]
-    return {"delta_svd": {"metrics": {"rel_step_spearman": records.plain(delta_svd.trend(surrogate(steps)))}}}
+def _planted_scales(found: Records, plant: Plant) -> dict[str, list[float]]:
+    tracks = found["null_residual"]["invariant_scales"]
+    return {name: plant(track) for name, track in tracks.items() if track and min(track) > 0}
 
 
-TRACKS: Mapping[tuple[str, ...], Callable[[Records, Callable, int], Records]] = {
-    ("NR4",): _all_scales,
-    ("SF1", "SF2"): _input_gain,
-    ("SF3", "SF4"): _temperature,
-    ("DS5",): _relative_steps,
+def _write_sizes(found: Records, plant: Plant, seed: int) -> Records:
+    return _fit(seed, sigma1=plant([layer["centred"]["singvals"][0] for layer in found["delta_svd"]["layers"]]))
+
+
+def _relative_steps(found: Records, plant: Plant, seed: int) -> Records:
+    steps = plant([layer["rel_step_mean"] for layer in found["delta_svd"]["layers"]])
+    return {"delta_svd": {"metrics": {"rel_step_spearman": records.plain(delta_svd.trend(steps))}}}
+
+
+TRACKS: Mapping[tuple[str, ...], PlantedTrack] = {
+    ("NR4",): PlantedTrack(records=_first_mode, law=f"{LAW}, the same law for every scale"),
+    ("SF1",): PlantedTrack(records=_invariant_scales),
+    ("SF2", "SF3", "SF4"): PlantedTrack(records=_temperature),
+    ("SF5",): PlantedTrack(records=_write_sizes),
+    ("DS5",): PlantedTrack(records=_relative_steps),
 }
-"""Claims → how to judge them on a surrogate of their track: (records, track → track, seed) → records."""
+"""Claims → how they are judged on a planted track."""
 
 
-def shuffled(track: list[float], rng: np.random.Generator) -> list[float]:
-    return rng.permutation(track).tolist()
-
-
-def walk(track: list[float], rng: np.random.Generator) -> list[float]:
-    """A positive random walk from the track's first value: its own steps of the logarithm, signs and order random."""
-    steps = rng.permutation(np.diff(np.log(track))) * rng.choice([-1.0, 1.0], size=len(track) - 1)
-    return np.exp(np.log(track[0]) + np.concatenate([[0.0], np.cumsum(steps)])).tolist()
-
-
-KINDS = {"order": shuffled, "walk": walk}
-
-
-def surrogate_records(
-    claims: tuple[str, ...], found: Records, *, seed: int, count: int = SURROGATES
-) -> Iterator[tuple[str, Records]]:
-    """(kind, records to judge these claims by) for `count` surrogates of each kind; `claims` is a key of TRACKS."""
-    for number, (kind, make) in enumerate(KINDS.items()):
-        for i in range(count):
-            rng = np.random.default_rng([seed, number, i])
-            yield kind, TRACKS[claims](found, lambda track, rng=rng, make=make: make(track, rng), seed)
+def planted_records(claims: tuple[str, ...], found: Records, *, seed: int, count: int = DRAWS) -> Iterator[Records]:
+    """Records to judge these claims by, for `count` draws; `claims` is a key of TRACKS."""
+    for i in range(count):
+        rng = np.random.default_rng([seed, i])
+        yield TRACKS[claims].records(found, lambda track, rng=rng: planted(track, rng), seed)

@@ -49,7 +49,13 @@ def sampled(text: Calibration) -> Calibration:
 def lean(settings: Settings, paths: Sequence[str]) -> Settings:
     """The settings without what these statistics do not need."""
     spectra = settings.spectra if any(word in path for path in paths for word in SPECTRAL) else "none"
-    return replace(settings, claimed_only=True, spectra=spectra)
+    return replace(settings, claimed=claimed(paths), spectra=spectra)
+
+
+def claimed(paths: Sequence[str]) -> frozenset[str]:
+    """These statistics, and everything of an analysis whose record another one of them reads."""
+    read = {other for path in paths for other in registry.reads(path.partition(".")[0])}
+    return frozenset([*paths, *(f"{name}.metrics.*" for name in read)])
 
 
 def analyses_of(paths: Sequence[str]) -> tuple[str, ...]:

@@ -26,17 +26,39 @@ def card(claim: Mapping[str, Any], command: str) -> dict[str, Any]:
         "why": words.sentence(claim["why"]),
         "counted": words.counted(claim["findings"], claim["minimum"]),
         "controlled": any(controls.get(name) for name in words.CONTROLS),
-        "controls": [_control(name, controls.get(name)) for name in words.CONTROLS],
+        "controls": [_control(title, controls.get(name)) for name, title in words.CONTROLS.items()],
         "command": command,
+    }
+
+
+def stored_row(claim: Mapping[str, Any]) -> dict[str, Any]:
+    """A published number in stored coordinates: a line of a table, without a verdict of its own."""
+    ranges = claim["orbits"] or [None] * len(claim["findings"])
+    return {
+        "id": claim["id"],
+        "claim": words.sentence(claim["claim"]),
+        "meets": claim["meets"],
+        "tone": words.tone(claim["meets"]),
+        "findings": [_stored_number(f, found) for f, found in zip(claim["findings"], ranges, strict=True)],
+    }
+
+
+def _stored_number(finding: Mapping[str, Any], found: Mapping[str, Any] | None) -> dict[str, str]:
+    observed, limit = apart(finding["observed"], finding["threshold"])
+    return {
+        "quantity": finding["quantity"],
+        "observed": observed,
+        "limit": MISSING if finding["threshold"] is None else f"{SYMBOLS[finding['comparator']]} {limit}",
+        "orbit": words.orbit(found),
     }
 
 
 def _control(name: str, evidence: Mapping[str, Any] | None) -> dict[str, str]:
     if not evidence:
-        return {"name": name.capitalize(), "answer": words.NOT_RUN, "tone": words.tone(words.NOT_RUN), "detail": ""}
+        return {"name": name, "answer": words.NOT_RUN, "tone": words.tone(words.NOT_RUN), "detail": ""}
     answer = evidence["answer"]
     return {
-        "name": name.capitalize(),
+        "name": name,
         "answer": answer,
         "tone": words.tone(answer),
         "detail": typeset(evidence["detail"]),

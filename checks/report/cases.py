@@ -38,8 +38,10 @@ class Case:
 
 
 def cases(judged: Mapping[str, Any]) -> list[Case]:
-    """Every gate of `gates.json`: first the identities, then the claims by analysis."""
-    return [_identity(outcome) for outcome in judged["integrity"]] + [_claim(claim) for claim in judged["claims"]]
+    """Every gate of `gates.json`: first the identities, then by analysis the claims and their stored rows."""
+    rows = [*map(_claim, judged["claims"]), *map(_stored, judged["stored"])]
+    order = list(dict.fromkeys(case.suite for case in rows))
+    return [*map(_identity, judged["integrity"]), *sorted(rows, key=lambda case: order.index(case.suite))]
 
 
 def _identity(outcome: Mapping[str, Any]) -> Case:
@@ -60,6 +62,18 @@ def _claim(claim: Mapping[str, Any]) -> Case:
         status="skip" if status == "pass" and verdict != "holds" else status,
         message=_message(claim, claim["verdict_reason"]),
         word=verdict,
+    )
+
+
+def _stored(claim: Mapping[str, Any]) -> Case:
+    """A number in stored coordinates: neither a success nor a failure of the model."""
+    status = CLAIM[claim["status"]]
+    return Case(
+        suite=claim["analysis"],
+        name=f"{claim['id']}: {claim['claim']}",
+        status="error" if status == "error" else "skip",
+        message=_message(claim, f"meets its limit as stored: {claim['meets']}"),
+        word=claim["verdict"],
     )
 
 

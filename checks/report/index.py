@@ -11,6 +11,8 @@ from typing import Any
 
 from analyses import records, registry
 from analyses.errors import InputError
+from checks.claims.gate import DECISIVE
+from checks.claims.verdicts import across
 from checks.figures.numbers import apart, number
 from checks.figures.strips import SYMBOLS
 from checks.report import provenance, words
@@ -81,7 +83,7 @@ def summarise(models: Sequence[Readable], unreadable: Sequence[Mapping[str, str]
             {
                 "question": section.question,
                 "rows": [
-                    _row(id, claim["claim"], [_cell(id, model) for model in models])
+                    _row(id, claim["claim"], _cells(id, models))
                     for id, claim in claims.items()
                     if claim["analysis"] == section.name
                 ],
@@ -119,18 +121,23 @@ def _row(id: str, claim: str, cells: Sequence[Mapping[str, Any]]) -> dict[str, A
     return {"id": id, "claim": words.sentence(claim), "cells": cells, "verdicts": verdicts}
 
 
-def _cell(id: str, model: Readable) -> dict[str, Any]:
-    """A claim's verdict on a model, and the number that decided it: of the first condition that failed, if one did."""
-    claim = next((claim for claim in model.judged["claims"] if claim["id"] == id), None)
-    if claim is None:
+def _cells(id: str, models: Sequence[Readable]) -> list[dict[str, Any]]:
+    """A claim on every model, its words corrected for the number of models."""
+    claims = [next((claim for claim in model.judged["claims"] if claim["id"] == id), None) for model in models]
+    return [_cell(id, *cell) for cell in zip(models, claims, across(claims), strict=True)]
+
+
+def _cell(id: str, model: Readable, claim: Mapping[str, Any] | None, verdict: str | None) -> dict[str, Any]:
+    """A claim's verdict on a model, and the number that decided it."""
+    if claim is None or verdict is None:
         return {"model": model.name, "verdict": None, "rank": "", "observed": "", "href": ""}
-    decided = next((f for f in claim["findings"] if f["status"] != "pass"), claim["findings"][0])
+    decided = min(claim["findings"], key=lambda finding: DECISIVE.index(finding["status"]))
     observed, limit = apart(decided["observed"], decided["threshold"])
     stated = f"limit {SYMBOLS[decided['comparator']]} {limit}"
     return {
         "model": model.name,
-        "verdict": claim["verdict"],
-        "rank": words.VERDICTS.index(claim["verdict"]),
+        "verdict": verdict,
+        "rank": words.VERDICTS.index(verdict),
         "observed": "" if decided["observed"] is None else f"{observed}, {stated}",
         "href": f"{model.href}#claim-{id}",
     }

@@ -12,7 +12,7 @@ from analyses import records, registry
 from checks.claims.judge import current_records
 from checks.figures.numbers import number
 from checks.report import provenance, words
-from checks.report.cards import BROKEN, card, identity
+from checks.report.cards import BROKEN, card, identity, stored_row
 from checks.report.rendering import render
 from checks.sections.section import Section, invariance
 from checks.verify.embedded import NAMES, Carried, carry
@@ -51,13 +51,12 @@ def summarise(
         "origin": provenance.origin(manifest),
         "answer": words.answer([claim["verdict"] for claim in claims]),
         "caution": words.caution(claims),
+        "multiplicity": words.multiplicity(claims),
         "verdicts": [(word, meanings[word]) for word in words.VERDICTS if word in meanings],
         "choices": words.choices([claim["verdict"] for claim in claims]),
         "integrity": {"sentence": words.integrity(judged["integrity"]), "rows": integrity},
         "broken": [row for row in integrity if row["status"] in BROKEN],
-        "sections": [
-            _section(section, measured.get(section.name), claims, manifest) for section in registry.sections()
-        ],
+        "sections": [_section(section, measured.get(section.name), judged, manifest) for section in registry.sections()],
         "anchors": ["matrix", "integrity", *(section.name for section in registry.sections()), "provenance"],
         "command": manifest["command"],
         "provenance": provenance.tables(manifest),
@@ -87,11 +86,12 @@ def _bytes(count: int) -> str:
 def _section(
     section: Section,
     record: Mapping[str, Any] | None,
-    claims: Sequence[Mapping[str, Any]],
+    judged: Mapping[str, Any],
     manifest: Mapping[str, Any],
 ) -> dict[str, Any]:
     """One analysis' part of the page; a crashed or missing one still shows its claims."""
-    mine = [claim for claim in claims if claim["analysis"] == section.name]
+    mine = [claim for claim in judged["claims"] if claim["analysis"] == section.name]
+    stored = [claim for claim in judged["stored"] if claim["analysis"] == section.name]
     mine.sort(key=lambda claim: words.VERDICTS.index(claim["verdict"]))  # stable: the gates' order within a verdict
     error = record.get("error") if record else None
     skipped = "this analysis was not run" if record is None else record.get("skipped")
@@ -103,6 +103,7 @@ def _section(
         "error": error,
         "skipped": skipped,
         "cards": [card(claim, provenance.again(manifest, section.name)) for claim in mine],
+        "stored": [stored_row(claim) for claim in stored],
     }
     if error or skipped:
         return summary
@@ -110,7 +111,7 @@ def _section(
         "figures": section.figures(record),
         "facts": section.facts(record),
         "published": section.published(record),
-        "errata": _errata(mine),
+        "errata": _errata([*mine, *stored]),
         "invariance": invariance(manifest.get("invariance", {}).get(section.name, {})),
         "limits": section.limits,
         "notes": [words.sentence(note) for note in record["notes"]],

@@ -8,37 +8,35 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from checks.claims.verdicts import WITHIN_ROUNDING
 from checks.figures.numbers import number, percent, stated, typeset
 
-VERDICTS = ("error", "does not hold", "coordinate-dependent", "uninformative", "undecided", "holds", "not applicable")
+VERDICTS = ("error", "does not hold", "uninformative", "undecided", "holds", "not applicable", "coordinate-dependent")
 """In the order in which a reader should see them: what went wrong first."""
 
-CONTROLS = ("control", "coordinates", "noise")
+CONTROLS = {"control": "Control", "noise": "Rounding"}
 NOT_RUN = "not\u00a0run"  # never broken over two lines
 CAUTION = (
     "No controls have been run on these claims. Until they are, “holds” means only that the number meets its "
-    "threshold: "
-    "an untrained model may pass too, and another choice of coordinates may give another answer."
+    "limit: an untrained model may meet it too, and rounding may carry the number across."
 )
 PARTLY = (
     "Some controls have not been run. Where the table says “not run”, “holds” means only that the number "
-    "meets its threshold."
+    "meets its limit."
 )
 ANSWERS = {"pass": "yes", "fail": "no", "inconclusive": "undecided", "skip": "not asked", "error": "failed"}
 
 TONES = {
     **dict.fromkeys(("yes", "informative", "stable"), "holds"),
-    **dict.fromkeys(("coordinate-blind", "changes"), "coordinate-dependent"),
-    **dict.fromkeys(("vacuous", "insensitive", "generic drift", "mechanical"), "uninformative"),
-    **dict.fromkeys(("undecided", "within noise"), "undecided"),
+    **dict.fromkeys(("vacuous", "insensitive", "mechanical"), "uninformative"),
+    **dict.fromkeys(("undecided", WITHIN_ROUNDING), "undecided"),
     "no": "does not hold",
     "failed": "error",
 }
-"""The verdict towards which each of the four answers speaks; any other word speaks towards none."""
+"""The verdict towards which each of a row's answers speaks; any other word speaks towards none."""
 
 _PHRASES = {
     "does not hold": ("1 does not", "{} do not"),
-    "coordinate-dependent": ("1 depends on the choice of coordinates", "{} depend on the choice of coordinates"),
     "uninformative": (
         "1 says nothing, because its control shows the same",
         "{} say nothing, because their controls show the same",
@@ -67,6 +65,24 @@ def answer(verdicts: Sequence[str]) -> str:
     return "; ".join(parts) + "."
 
 
+def multiplicity(claims: Sequence[Mapping[str, Any]]) -> str:
+    """How many claims were asked at once and what that changed; "" where none was decided."""
+    asked = [claim for claim in claims if claim.get("p_adjusted") is not None]
+    if not asked:
+        return ""
+    turned = [claim["id"] for claim in asked if claim["verdict"] != claim["raw"]["verdict"]]
+    changed = f"it leaves {', '.join(turned)} undecided" if turned else "it changes none of them"
+    return f"{len(asked)} answers were corrected for being asked at once (Holm, 5 %); {changed}."
+
+
+def orbit(found: Mapping[str, Any] | None) -> str:
+    """How far exact changes of coordinates move a stored number, in one sentence; "" where that was not measured."""
+    if not found:
+        return ""
+    reach = f"Exact changes of coordinates give {number(found['low'])} to {number(found['high'])}"
+    return f"{reach}; {found['witness']} moves it furthest."
+
+
 def caution(claims: Sequence[Mapping[str, Any]]) -> str:
     """What a reader must know about controls that were not run; "" where all were."""
     run = [bool(claim["controls"] and claim["controls"].get(name)) for claim in claims for name in CONTROLS]
@@ -89,10 +105,10 @@ def margin(finding: Mapping[str, Any], noise: float | None = None) -> str:
     side = "inside" if finding["margin"] > 0 else "outside"
     said = f"{number(distance)}{unit} {side} the limit{where}"
     if noise:
-        said += f", {number(float(f'{distance / noise:.2g}'), 2)} × the noise"
+        said += f"; rounding moves it by {number(float(f'{noise:.2g}'), 2)}"
     if finding["status"] == "inconclusive" and finding["reason"]:
         return f"{said}; {finding['reason']}."
-    if not finding["threshold"] or finding["status"] not in ("pass", "fail"):
+    if not finding["threshold"] or finding["status"] not in ("pass", "fail") or finding["members"] or finding["test"]:
         return f"{said}."
     at = flips_at(finding)
     away = abs(at - finding["threshold"]) / abs(finding["threshold"])
@@ -102,11 +118,12 @@ def margin(finding: Mapping[str, Any], noise: float | None = None) -> str:
 def flips_at(finding: Mapping[str, Any]) -> float:
     """The limit nearest to the one given at which the answer is no longer what it is.
 
-    It is the nearest end of the interval, or the number itself where the interval is held against
-    another bound or there is none.
+    It is the nearest end of the interval, or the number itself where there is none. A pass whose interval is held
+    against another bound rests, as to this limit, on the number alone.
     """
     ends = [finding["observed"]]
-    if finding["interval"] and finding["interval_bound"] in (None, finding["threshold"]):
+    by_interval = finding["interval_bound"] in (None, finding["threshold"])
+    if finding["interval"] and (finding["status"] == "fail" or by_interval):
         ends += finding["interval"]
     return min(ends, key=lambda end: abs(finding["threshold"] - end))
 

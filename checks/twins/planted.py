@@ -13,7 +13,7 @@ from functools import partial
 
 import torch
 
-from analyses.weights.architectures import MATRICES
+from analyses.weights.architectures import GAINS, MATRICES
 from checks.twins.roles import Role
 from checks.twins.twins import Twin, TwinCheckpoint
 
@@ -54,21 +54,61 @@ def query_key_mixture(*, cos: float = 0.4) -> Twin:
     )
 
 
-def common_direction(*, size: float = 1.0) -> Twin:
-    """One direction of the residual stream added to all that every layer writes.
+def common_direction(*, size: float = 1.0, rank: int = 1) -> Twin:
+    """One direction, or one subspace of a few, of the residual stream added to all that every layer writes.
 
-    W' = W + u wᵀ for each o_proj and down_proj: u is one random unit vector for the whole model, w
-    a random vector of its own per matrix, ‖u wᵀ‖_F = ‖w‖ = size·‖W‖_F. On isotropic inputs x
-    the planted write has `size` times the root mean square length of the matrix's own, and w·x makes
+    W' = W + U V for each o_proj and down_proj: U has `rank` random orthonormal columns (hidden,), the same for the
+    whole model, V a random (rank, in) matrix of its own, ‖U V‖_F = size·‖W‖_F. On isotropic inputs x
+    the planted write has `size` times the root mean square length of the matrix's own, and V x makes
     it vary over tokens; real inputs are not isotropic, so there the size is that of the weights only.
-    Experts of a layer share u too. Where a norm stands behind the branch, its gain multiplies what is written.
+    Experts of a layer share U too. Where a norm stands behind the branch, its gain multiplies what is written.
+    """
+    what = "direction" if rank == 1 else f"subspace of {rank} directions"
+    return Twin(
+        name=f"common {what}",
+        preserves=f"all matrices but those that write; these up to a term of rank {rank}",
+        destroys=f"the difference of what layers write: a shared {what} of relative size {size:g}",
+        size=size,
+        change=partial(_add_directions, size=size, rank=rank, shared=True),
+    )
+
+
+def own_direction(*, size: float = 3.0) -> Twin:
+    """One direction of its own added to all that a layer writes: `common_direction` with another one in each layer."""
+    return Twin(
+        name="direction of each layer's own",
+        preserves="all matrices but those that write; these up to a term of rank one",
+        destroys=f"the variety of what a layer writes: one direction of relative size {size:g}",
+        size=size,
+        change=partial(_add_directions, size=size, rank=1, shared=False),
+    )
+
+
+def common_subspace(*, keep: float = 0.5) -> Twin:
+    """What every layer reads and writes projected on one random subspace of the stream, of dimension ⌈keep·hidden⌉.
+
+    W' = c W Π for what reads and c Π W for what writes, Π the projector and c such that ‖W'‖_F = ‖W‖_F.
     """
     return Twin(
-        name="common direction",
-        preserves="all matrices but those that write; these up to a term of rank one",
-        destroys=f"the difference of what layers write: a shared direction of relative size {size:g}",
-        size=size,
-        change=partial(_add_direction, size=size),
+        name="common subspace",
+        preserves="the Frobenius norm of every matrix; gains, biases, embedding and head",
+        destroys=f"the spread of layers over the stream: all read and write in {keep:.0%} of its dimensions",
+        size=keep,
+        change=partial(_project, keep=keep),
+    )
+
+
+def repeated_layers(*, share: float = 0.8) -> Twin:
+    """Every matrix mixed with the first layer's, so that their cosine is `share` exactly; gains as well, by share.
+
+    At 1 every layer is the first one, each matrix with its own norm.
+    """
+    return Twin(
+        name="repeated layer",
+        preserves="the Frobenius norm of every matrix; biases, embedding and head",
+        destroys=f"the difference of layers: each matrix has cosine {share:g} with the first layer's",
+        size=share,
+        change=partial(_repeat, share=share),
     )
 
 
@@ -131,14 +171,42 @@ def _mix_query_with_key(twin: TwinCheckpoint, role: Role, value: torch.Tensor, *
     return torch.cat([head for group in mixed for head in group])
 
 
-def _add_direction(twin: TwinCheckpoint, role: Role, value: torch.Tensor, *, size: float) -> torch.Tensor:
+def _add_directions(
+    twin: TwinCheckpoint, role: Role, value: torch.Tensor, *, size: float, rank: int, shared: bool
+) -> torch.Tensor:
     if role.bias or role.part not in WRITES:
         return value
     matrix = value.double()  # (hidden, in)
-    u = torch.randn(matrix.shape[0], generator=twin.draw("direction"), dtype=torch.float64)
-    w = torch.randn(matrix.shape[1], generator=twin.draw(*role.key), dtype=torch.float64)
-    scale = size * torch.linalg.vector_norm(matrix) / torch.linalg.vector_norm(u) / torch.linalg.vector_norm(w)
-    return matrix + scale * torch.outer(u, w)
+    where = ("direction",) if shared else ("direction", role.layer)
+    drawn = torch.randn(matrix.shape[0], rank, generator=twin.draw(*where), dtype=torch.float64)
+    u = torch.linalg.qr(drawn).Q  # (hidden, rank)
+    v = torch.randn(rank, matrix.shape[1], generator=twin.draw(*role.key), dtype=torch.float64)
+    return matrix + u @ (v * (size * torch.linalg.vector_norm(matrix) / torch.linalg.vector_norm(v)))
+
+
+def _project(twin: TwinCheckpoint, role: Role, value: torch.Tensor, *, keep: float) -> torch.Tensor:
+    if role.bias or role.part not in MATRICES:
+        return value
+    matrix = value.double()
+    if "basis" not in twin.memory:
+        hidden = twin.shape.hidden
+        drawn = torch.randn(hidden, math.ceil(keep * hidden), generator=twin.draw("subspace"), dtype=torch.float64)
+        twin.memory["basis"] = torch.linalg.qr(drawn).Q
+    basis = twin.memory["basis"]
+    projected = basis @ (basis.T @ matrix) if role.part in WRITES else (matrix @ basis) @ basis.T
+    left = torch.linalg.vector_norm(projected)
+    return projected * (torch.linalg.vector_norm(matrix) / left) if left > 0 else matrix
+
+
+def _repeat(twin: TwinCheckpoint, role: Role, value: torch.Tensor, *, share: float) -> torch.Tensor:
+    if role.bias or role.layer is None:
+        return value
+    if role.part in GAINS and not role.bias:
+        first = twin.base.weight(role.part, 0) - twin.architecture.gain_offset
+        return share * first + (1 - share) * value.double()
+    if role.part not in MATRICES:
+        return value
+    return _mix(twin.base.weight(role.part, 0, expert=role.number), value.double(), cos=share)
 
 
 def _largest(matrix: torch.Tensor, keep: float) -> torch.Tensor:

@@ -116,5 +116,7 @@ def _verdict_lines(judged: dict) -> list[str]:
     for claim in judged["claims"]:
         reason = f" ({claim['verdict_reason']})" if claim["verdict_reason"] else ""
         lines.append(f"  {claim['verdict']:<{width}}  {claim['id']:<5} {claim['claim']}{reason}")
+    for claim in judged["stored"]:
+        lines.append(f"  {'as stored: ' + claim['meets']:<{width}}  {claim['id']:<10} {claim['claim']}")
     counts = judged["counts"]["claims"]
     return [*lines, "  " + ", ".join(f"{counts[v]} {v}" for v in judged["verdicts"] if counts.get(v))]

@@ -40,9 +40,10 @@ def slim(judged: Mapping[str, Any]) -> dict[str, Any]:
             name: evidence and {key: evidence[key] for key in ("answer", "detail")}
             for name, evidence in (claim["controls"] or {}).items()
         }
-        claims.append({key: claim[key] for key in (*parts, "verdict")} | {"controls": controls or None})
+        claims.append({key: claim[key] for key in (*parts, "verdict", "raw")} | {"controls": controls or None})
+    stored = [{key: claim[key] for key in (*parts, "verdict", "meets")} for claim in judged["stored"]]
     integrity = [{key: outcome[key] for key in parts} for outcome in judged["integrity"]]
-    return {"schema_version": judged["schema_version"], "integrity": integrity, "claims": claims}
+    return {"schema_version": judged["schema_version"], "integrity": integrity, "claims": claims, "stored": stored}
 
 
 def changes(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> list[str]:

@@ -87,6 +87,11 @@ def read_side(path: Path) -> Side:
     return Side(name=judged["model"], judged=judged, manifest=manifest, found=found)
 
 
+def rows(judged: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The rows about the model and those about the stored coordinates; results of version 1 have no second list."""
+    return [*judged["claims"], *judged.get("stored", ())]
+
+
 def _parsed(path: Path, name: str, data: bytes) -> dict[str, Any]:
     try:
         return json.loads(data)
@@ -96,7 +101,7 @@ def _parsed(path: Path, name: str, data: bytes) -> dict[str, Any]:
 
 def compare(a: Side, b: Side) -> list[Pair]:
     """Every claim that either run asked, in the order of GROUPS."""
-    left, right = ({claim["id"]: claim for claim in side.judged["claims"]} for side in (a, b))
+    left, right = ({claim["id"]: claim for claim in rows(side.judged)} for side in (a, b))
     pairs = [_pair(id, left.get(id), right.get(id), a, b) for id in dict.fromkeys([*left, *right])]
     return sorted(pairs, key=lambda pair: GROUPS.index(pair.group))
 
@@ -192,7 +197,7 @@ def _reasons(
 
 def _run(claim: Mapping[str, Any]) -> set[str]:
     """The controls that were run on a claim."""
-    return {name for name, evidence in (claim["controls"] or {}).items() if evidence}
+    return {name for name, evidence in (claim.get("controls") or {}).items() if evidence}
 
 
 def _limits(claim: Mapping[str, Any]) -> list[tuple]:

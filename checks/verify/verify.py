@@ -178,15 +178,23 @@ def _verdicts(recorded: Result, found: Result, like: set[str]) -> list[dict[str,
     compared = {name: record for name, record in found.found.items() if name in like}
     if not compared:
         return []
-    judged = judge(compared, controls)
+    judged = judge(compared, {"claims": controls})
     changed = []
-    for kind, word in (("integrity", "status"), ("claims", "verdict")):
-        now = {outcome["id"]: outcome for outcome in judged[kind]}
-        for then in recorded.judged[kind]:
-            if then["analysis"] in like and (new := now.get(then["id"], {}).get(word)) != then[word]:
-                names = {"id": then["id"], "claim": then["claim"]}
-                changed.append(names | {"recorded": then[word], "found": new or "not asked"})
+    for kind in ("integrity", "claims", "stored"):
+        now = {outcome["id"]: _word(outcome) for outcome in judged[kind]}
+        for then in recorded.judged.get(kind, ()):
+            old, new = _word(then), now.get(then["id"], "not asked")
+            reads = {finding["path"].partition(".")[0] for finding in then.get("findings", ())} or {then["analysis"]}
+            if reads <= like and new != old:
+                changed.append({"id": then["id"], "claim": then["claim"], "recorded": old, "found": new})
     return changed
+
+
+def _word(outcome: Mapping[str, Any]) -> str:
+    """What is compared: a claim's word before it was corrected for the number of claims, which may differ here."""
+    if "raw" in outcome:
+        return outcome["raw"]["verdict"]
+    return outcome.get("meets") or outcome.get("verdict") or outcome["status"]
 
 
 def plain(verification: Verification) -> dict[str, Any]:

@@ -7,13 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checks.claims import CLAIMS, INTEGRITY
-from checks.claims.gate import Condition, Gate, compare, evaluate
+from checks.claims.gate import Condition, Gate, compare, evaluate, p_value, worst_of
 
 GATES = INTEGRITY + CLAIMS
 DTYPE = "float32"
-CLAIM_IDS = (
-    "NR1 NR1m NR2 NR3 NR4 NR5 SF1 SF2 SF3 SF4 HG1 HG2 HG3 HE1 HE2 HE3 DS1 DS2 DS3 DS4 DS5"
+MODEL_IDS = (
+    "NR1 NR1m NR3 NR4 NR5 SF1 SF2 SF3 SF4 SF5 HG1 HG2 HG3 HE1 HE2 HE3 DS1 DS2 DS3 DS4 DS5 AN1 AN2 AN3 AN4 AN5"
 ).split()
+STORED_IDS = [f"{id}.stored" for id in "NR1 NR2 NR3 NR4 NR5 SF1 SF2 HG1 HG2 HG3 HE1 HE2 HE3".split()]
 
 every_gate = pytest.mark.parametrize("gate", GATES, ids=lambda gate: gate.id)
 
@@ -27,13 +28,15 @@ def inside(condition: Condition, distance: float) -> float:
     return limit(condition) + (distance if condition.comparator.startswith(">") else -distance)
 
 
-def records_with(gate: Gate, value, *, n=None, interval=None, applies=True) -> dict:
+def records_with(gate: Gate, value, *, n=None, interval=None, applies=True, power=1.0) -> dict:
     """Records in which every condition's metric has `value(condition)`, and just enough n."""
     found: dict = {}
     for condition in gate.conditions:
         analysis, section, name = condition.path.split(".")
         number = value(condition)
         record = found.setdefault(analysis, {"dtype": DTYPE, "metrics": {}, "identities": {}})
+        if condition.power:
+            record["metrics"][condition.power.rpartition(".")[2]] = {"value": power}
         record[section][name] = {
             "value": number,
             "interval": interval(condition) if interval else None,
@@ -56,10 +59,16 @@ def test_a_gate_at_its_limit_passes_exactly_if_the_limit_is_included(gate):
     assert evaluate(gate, records_with(gate, limit)).status == ("fail" if strict else "pass")
 
 
+def answer_outside(condition: Condition) -> str:
+    """What a number outside its limit says; a p-value alone says nothing."""
+    return "inconclusive" if condition.test and not condition.power else "fail"
+
+
 @every_gate
-def test_a_gate_fails_outside_its_limits(gate):
+def test_a_gate_fails_outside_its_limits_unless_it_is_a_test_of_unknown_power(gate):
     outcome = evaluate(gate, records_with(gate, lambda c: inside(c, -1e-3)))
-    assert outcome.status == "fail"
+    answers = {answer_outside(c) for c in gate.conditions}
+    assert outcome.status == ("fail" if "fail" in answers else "inconclusive")
     assert all(finding.margin < 0 for finding in outcome.findings)
 
 
@@ -67,7 +76,18 @@ def test_a_gate_fails_outside_its_limits(gate):
 def test_one_failing_condition_fails_the_gate(gate):
     for bad in gate.conditions:
         found = records_with(gate, lambda c, bad=bad: inside(c, -1e-3 if c is bad else 1e-14))
-        assert evaluate(gate, found).status == "fail"
+        assert evaluate(gate, found).status == answer_outside(bad)
+
+
+TESTED = [gate for gate in CLAIMS if any(c.test for c in gate.conditions)]
+
+
+@pytest.mark.parametrize("gate", TESTED, ids=lambda gate: gate.id)
+def test_a_large_p_value_is_no_failure_where_the_test_would_seldom_have_seen_the_effect(gate):
+    found = records_with(gate, lambda c: inside(c, -0.2 if c.test else 1e-14), power=0.5)
+    outcome = evaluate(gate, found)
+    assert outcome.status == "inconclusive" and outcome.reason.startswith("not shown: p = 0.25")
+    assert ("50% of trials only" in outcome.reason) == any(c.power for c in gate.conditions)
 
 
 @every_gate
@@ -84,6 +104,9 @@ def test_a_gate_on_nan_neither_passes_nor_fails(gate):
 
 @every_gate
 def test_an_interval_across_the_limit_decides_nothing(gate):
+    if all(c.test for c in gate.conditions):
+        pytest.skip("a p-value has no interval")
+
     def across(condition):
         bound = limit(condition) if condition.interval_bound is None else condition.interval_bound
         return sorted((bound - 1e-3, bound + 1e-3))
@@ -109,14 +132,17 @@ def test_a_number_that_hides_its_sample_size_is_an_error(gate):
 @every_gate
 def test_a_crashed_or_missing_analysis_is_never_a_pass(gate):
     assert evaluate(gate, {}).status == "skip"
-    crashed = {gate.analysis: {"error": "out of memory"}}
-    assert evaluate(gate, crashed).status == "error"
-    assert evaluate(gate, {gate.analysis: {"skipped": "no tokenizer"}}).status == "skip"
-    assert evaluate(gate, {gate.analysis: {"metrics": {}, "identities": {}}}).status == "error"
+    for record, status in (
+        ({"error": "out of memory"}, "error"),
+        ({"skipped": "no tokenizer"}, "skip"),
+        ({"metrics": {}, "identities": {}}, "error"),
+    ):
+        assert evaluate(gate, dict.fromkeys(gate.reads, record)).status == status
 
 
 def test_every_claim_of_the_specification_is_there_once_and_in_order():
-    assert [gate.id for gate in CLAIMS] == CLAIM_IDS
+    assert sorted(gate.id for gate in CLAIMS if gate.row == "model") == sorted(MODEL_IDS)
+    assert [gate.id for gate in CLAIMS if gate.row == "stored"] == STORED_IDS
     assert len({gate.id for gate in GATES}) == len(GATES)
 
 
@@ -155,3 +181,21 @@ def test_a_rank_correlation_passes_on_its_point_with_an_interval_below_zero():
     assert compare(-0.6, (-0.8, 0.1), "<=", -0.5, 0.0) == "inconclusive"
     assert compare(-0.4, (-0.7, -0.1), "<=", -0.5, 0.0) == "inconclusive"
     assert compare(0.1, (-0.3, 0.4), "<=", -0.5, 0.0) == "fail"
+
+
+def family(value: float, half: float, wide: float) -> dict:
+    return {"value": value, "interval": [value - half, value + half], "bonferroni": [value - wide, value + wide]}
+
+
+def test_seven_families_just_inside_the_limit_hold_together():
+    seven = {f"family {i}": family(0.095, 0.004, 0.008) for i in range(7)}
+    assert worst_of(seven, "<=", 0.1, 0.1) == "pass"
+    one_out = seven | {"family 3": family(0.105, 0.004, 0.008)}  # outside by itself, not by its share of seven
+    assert worst_of(one_out, "<=", 0.1, 0.1) == "inconclusive"
+    assert worst_of(seven | {"family 3": family(0.12, 0.004, 0.008)}, "<=", 0.1, 0.1) == "fail"
+
+
+@given(value=st.floats(-1, 1), half=st.floats(1e-3, 1))
+def test_a_one_sided_95_percent_bound_on_the_limit_is_p_of_5_percent(value, half):
+    for end in (value - half, value + half):
+        assert p_value(value, (value - half, value + half), end) == pytest.approx(0.05, abs=1e-9)  # rounding of the end

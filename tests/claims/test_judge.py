@@ -14,17 +14,21 @@ def all_records(distance: float) -> dict:
     """Records in which every gate's every metric lies this far inside its limit."""
     found = {name: {"model": "m", "dtype": "float32", "metrics": {}, "identities": {}} for name in registry.NAMES}
     for gate in INTEGRITY + CLAIMS:
-        for analysis, part in records_with(gate, lambda c: inside(c, distance)).items():
+        # p-values are far inside, or so many at their limit would be undecided together.
+        for analysis, part in records_with(gate, lambda c: 1e-4 if c.test and distance > 0 else inside(c, distance)).items():
             for section in ("metrics", "identities"):
                 for name, metric in part[section].items():
                     known = found[analysis][section].setdefault(name, metric)
-                    known["n"] = known["n"] | metric["n"]
+                    known["n"] = known.get("n", {}) | metric.get("n", {})
     return found
 
 
 def test_all_inside_holds_and_exits_with_0():
     judged = judge(all_records(1e-14))
-    assert judged["counts"]["claims"] == {"holds": len(CLAIMS)}
+    model = [gate for gate in CLAIMS if gate.row == "model"]
+    assert judged["counts"]["claims"] == {"holds": len(model)}
+    assert {row["verdict"] for row in judged["stored"]} == {"coordinate-dependent"}
+    assert {row["meets"] for row in judged["stored"]} == {"yes"}
     assert judged["counts"]["integrity"] == {"pass": len(INTEGRITY)}
     assert exit_code(judged, strict=True) == 0
 
@@ -32,7 +36,8 @@ def test_all_inside_holds_and_exits_with_0():
 def test_a_failed_claim_counts_only_if_strict():
     found = all_records(1e-14)
     gate = CLAIMS[0]
-    found[gate.analysis]["metrics"] |= records_with(gate, lambda c: inside(c, -1))[gate.analysis]["metrics"]
+    for name, record in records_with(gate, lambda c: inside(c, -1)).items():
+        found[name]["metrics"] |= record["metrics"]
     judged = judge(found)
     assert judged["claims"][0]["verdict"] == "does not hold"
     assert (exit_code(judged, strict=False), exit_code(judged, strict=True)) == (0, 1)
@@ -51,7 +56,8 @@ def test_a_broken_identity_exits_with_1_and_an_undecidable_one_too():
 def test_a_crashed_analysis_exits_with_2_and_says_so_at_its_claims():
     found = all_records(1e-14) | {"delta_svd": {"model": "m", "error": "out of memory"}}
     judged = judge(found)
-    crashed = [claim for claim in judged["claims"] if claim["analysis"] == "delta_svd"]
+    crashed = [claim for claim in judged["claims"] if claim["id"].startswith(("DS", "AN", "NR1"))]
+    crashed = [claim for claim in crashed if claim["id"] != "NR1m"]
     assert {claim["verdict"] for claim in crashed} == {"error"}
     assert "out of memory" in crashed[0]["verdict_reason"]
     assert exit_code(judged, strict=False) == 2

@@ -1,22 +1,22 @@
-"""A verdict's worth: twins that must fail or pass, tracks without a schedule, other coordinates, noise."""
+"""A verdict's worth: twins that must not show as much, plants that must be seen, numerical rounding."""
 
 from dataclasses import replace
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
-from analyses import records, registry, schedule_fit
-from analyses.forward.calibration import Calibration, load_calibration
+from analyses import records, registry
+from analyses.forward.calibration import load_calibration
 from analyses.forward.inputs import Settings
+from analyses.numerics.pvalues import STOP
 from analyses.run import suite
 from analyses.weights.checkpoint import open_checkpoint
 from checks.claims import CLAIMS
 from checks.claims.gate import evaluate
-from checks.controls import by_class, stability, surrogates
-from checks.controls.by_class import PLANTS, _absence, _presence
+from checks.controls import by_class, surrogates
+from checks.controls.by_class import PLANTS, POSITIVES, _absence, _positive, _rare, as_extreme
 from checks.controls.run import controls
-from checks.controls.stability import _coordinates, _noise, window
+from checks.controls.stability import _band
 from checks.controls.subject import Run, Subject, run_of
 from checks.twins.twins import SHUFFLED
 from tests.tiny import tiny_checkpoint
@@ -24,70 +24,112 @@ from tests.tiny import tiny_checkpoint
 GATES = {gate.id: gate for gate in CLAIMS}
 
 
-def run(name: str, status: str, value: float | None = 0.0) -> Run:
-    return Run(name=name, seed=0, status=status, observed=(value,), where=None)
+def run(name: str, status: str, *observed: float | None) -> Run:
+    return Run(name=name, seed=0, status=status, observed=observed or (0.0,), where=None)
 
 
-def outcome(
-    status: str, observed: float | None, margin: float | None, kind: str = "absence", where: str | None = None
-) -> SimpleNamespace:
-    """What the readers of runs look at in an Outcome."""
-    finding = SimpleNamespace(observed=observed, margin=margin, where=where, status=status)
-    return SimpleNamespace(status=status, kind=kind, findings=(finding,))
+def outcome(status: str, *numbers: tuple[float | None, str, bool], margin: float | None = 0.1) -> SimpleNamespace:
+    """What the readers of runs look at in an Outcome: of each condition (observed, comparator, whether it is a test)."""
+    findings = [
+        SimpleNamespace(observed=x, comparator=c, test=t, margin=margin, where=None, status=status)
+        for x, c, t in numbers
+    ]
+    return SimpleNamespace(status=status, kind="presence", findings=tuple(findings))
 
 
-def test_one_lucky_twin_in_nineteen_is_chance_and_two_of_a_kind_are_vacuous():
-    failing = [run("shuffled", "fail")] * 18 + [run("initialised", "fail")] * 18
-    assert _presence([*failing, run("shuffled", "pass"), run("initialised", "pass")]).answer == "informative"
-    evidence = _presence([*failing, run("initialised", "pass"), run("initialised", "pass")])
-    assert evidence.answer == "vacuous"
-    assert "2 of 20 initialised models pass" in evidence.detail and "0 of 18 shuffled" in evidence.detail
+# --- twins ----------------------------------------------------------------------------------------
 
 
-def test_a_plant_must_be_seen_also_in_other_coordinates():
-    plants = PLANTS["NR1"]
-    for missed in ("pass", "inconclusive"):
-        assert _absence(plants, [run("plant", missed)], run("scrambled", missed)).answer == "insensitive"
-        assert _absence(plants, [run("plant", "fail")], run("scrambled", missed)).answer == "coordinate-blind"
-    assert "scrambled" not in _absence(plants, [run("plant", "fail")], None).detail
-    assert _absence(plants, [run("plant", "fail")], run("scrambled", "fail")).answer == "informative"
+def test_a_twin_counts_where_all_its_numbers_are_as_far_inside_and_p_values_are_not_asked():
+    observed = outcome("pass", (0.5, ">=", False), (0.1, "<", False), (0.01, "<=", True))
+    assert as_extreme(observed, run("shuffled", "fail", 0.5, 0.1, 0.9))
+    assert not as_extreme(observed, run("shuffled", "pass", 0.49, 0.1, 0.0))
+    assert not as_extreme(observed, run("shuffled", "pass", 0.5, 0.11, 0.0))
+    assert not as_extreme(observed, run("shuffled", "inconclusive", 0.5, None, 0.0))
+
+
+def test_p_is_the_share_of_twins_that_show_as_much_and_undefined_ones_count_for_nothing():
+    observed = outcome("pass", (0.5, ">=", False))
+    none = _rare(observed, "vacuous", {"shuffled": [run("shuffled", "fail", 0.1)] * 19})
+    assert none.answer == "informative" and none.p == {"shuffled": pytest.approx(0.05)}
+    one = _rare(observed, "vacuous", {"shuffled": [run("shuffled", "fail", x) for x in [0.6] + [0.1] * 18]})
+    assert one.answer == "vacuous" and one.p == {"shuffled": pytest.approx(0.1)}
+    undefined = [run("initialised", "inconclusive", None)] * 19
+    told = _rare(observed, "vacuous", {"shuffled": [run("shuffled", "fail", 0.1)] * 19, "initialised": undefined})
+    assert told.answer == "informative" and "none of 19 initialised models has such a number" in told.detail
+    assert _rare(observed, "vacuous", {"initialised": undefined}).answer == "not defined"
+
+
+def test_an_association_that_shuffled_weights_show_is_mechanical():
+    observed = outcome("pass", (0.5, ">=", False))
+    evidence = _rare(observed, "mechanical", {"shuffled": [run("shuffled", "pass", 0.9)] * STOP})
+    assert (evidence.answer, evidence.p) == ("mechanical", {"shuffled": 1.0})
+
+
+def subject_of(checkpoint, text, *claims: str) -> Subject:
+    settings = Settings(device="cpu")
+    gates = [GATES[claim] for claim in claims]
+    found = suite.records_of(checkpoint, text, settings, sorted({name for gate in gates for name in gate.reads}))
+    return Subject(checkpoint, text, settings, found, {g.id: evaluate(g, found) for g in gates}, lambda line: None)
+
+
+def test_drawing_ends_when_enough_twins_have_shown_as_much(monkeypatch):
+    asked = []
+
+    def judge(name, gates, *, number=0, checkpoint=None):
+        asked.append((number, [gate.id for gate in gates]))
+        return {gate.id: run(name, "pass", 0.9 if gate.id == "NR5" else 0.0) for gate in gates}
+
+    observed = outcome("pass", (0.5, ">=", False))
+    subject = SimpleNamespace(
+        checkpoint=None, settings=SimpleNamespace(seed=0), outcomes={"NR5": observed, "HG2": observed}, judge=judge
+    )
+    drawn = SimpleNamespace(name="shuffled", undefined=lambda c: None, apply=lambda c, seed: None)
+    runs = by_class._drawn(subject, [GATES["NR5"], GATES["HG2"]], drawn)
+    assert len(runs["NR5"]["shuffled"]) == STOP and len(runs["HG2"]["shuffled"]) == by_class.TWINS
+    assert asked[STOP] == (STOP, ["HG2"])
+
+
+# --- plants ---------------------------------------------------------------------------------------
 
 
 def test_the_detection_limit_is_the_weakest_plant_that_is_still_seen():
+    plants = PLANTS["HG1"]
     seen = [run("0.5", "fail"), run("0.25", "fail"), run("0.125", "inconclusive")]
-    detail = _absence(PLANTS["NR1"], seen, run("scrambled", "fail")).detail
+    detail = _absence(plants, seen).detail
     assert detail.endswith("detection limit: it still fails at size 0.25 and no longer at 0.125")
-    assert _absence(PLANTS["NR1"], [*seen[:2], run("0.125", "fail")], None).detail.endswith("still fails at size 0.125")
+    assert _absence(plants, [*seen[:2], run("0.125", "fail")]).detail.endswith("still fails at size 0.125")
+    for missed in ("pass", "inconclusive"):
+        assert _absence(plants, [run("plant", missed)]).answer == "insensitive"
 
 
-def test_every_claim_of_absence_has_its_plant_and_every_schedule_its_surrogate():
-    assert set(PLANTS) == {gate.id for gate in CLAIMS if gate.kind == "absence"}
-    schedules = {gate.id for gate in CLAIMS if gate.kind == "schedule"}
+def test_what_is_planted_must_be_seen_in_four_draws_of_five():
+    assert _positive("a planted law", [run("planted", "pass")] * 16 + [run("planted", "fail")] * 4).answer == "informative"
+    assert _positive("a planted law", [run("planted", "pass")] * 15 + [run("planted", "fail")] * 5).answer == "insensitive"
+    assert "either (undecided)" not in _positive("a plant", [run("plant", "pass")]).detail
+
+
+def test_every_claim_of_absence_has_its_plant_and_every_schedule_its_planted_track():
+    model = [gate for gate in CLAIMS if gate.row == "model"]
+    assert set(PLANTS) == {gate.id for gate in model if gate.kind == "absence"}
+    schedules = {gate.id for gate in model if gate.kind == "schedule"}
     assert {claim for claims in surrogates.TRACKS for claim in claims} == schedules
     assert all(plant.size is not None for plants in PLANTS.values() for plant in plants)
+    # Of a presence that only a p-value judges, nothing is said without a test's power, so that no plant is asked.
+    limited = {g.id for g in model if g.kind == "presence" and not all(c.test for c in g.conditions)}
+    assert set(POSITIVES) <= {g.id for g in model if g.kind == "presence"} and limited - set(POSITIVES) <= {"AN5"}
 
 
-def test_coordinates_that_change_the_answer_the_sign_or_the_number_are_named():
-    base = outcome("pass", 0.5, 0.1)
-    same = run("scramble", "pass", 0.5 + 1e-12)
-    assert _coordinates(base, [same], band=0.0).answer == "stable"
-    for moved, word in (
-        (run("scramble", "fail", 0.5), "turns pass into fail"),
-        (run("scramble", "pass", -0.5), "changes the sign"),
-        (run("scramble", "pass", 0.6), "beyond the noise band"),
-        (run("folding", "pass", None), "undefined after folding"),
-    ):
-        evidence = _coordinates(base, [same, moved], band=0.05)
-        assert evidence.answer == "changes" and word in evidence.detail
-    assert _coordinates(base, [run("scramble", "pass", 0.54)], band=0.05).answer == "stable"
+# --- rounding -------------------------------------------------------------------------------------
 
 
-def test_a_margin_smaller_than_what_noise_moves_is_within_noise():
-    base = outcome("pass", 0.5, 0.1)
-    assert _noise(base, [run("bfloat16", "pass", 0.55)]).answer == "stable"
-    evidence = _noise(base, [run("bfloat16", "pass", 0.55), run("text", "pass", 0.35)])
-    assert (evidence.answer, evidence.bands) == ("within noise", pytest.approx((0.15,), rel=1e-12))  # rounding
-    assert _noise(base, [run("text", "fail", 0.5)]).answer == "within noise"
+def test_a_margin_smaller_than_what_rounding_moves_is_within_rounding():
+    base = outcome("pass", (0.5, ">=", False))
+    assert _band(base, [run("bfloat16", "pass", 0.55)]).answer == "stable"
+    evidence = _band(base, [run("bfloat16", "pass", 0.55), run("sdpa", "pass", 0.35)])
+    assert (evidence.answer, evidence.bands) == ("within rounding", pytest.approx((0.15,), rel=1e-12))  # float64
+    assert "rounding moves it by 0.15 at most (sdpa); its margin is 0.1" == evidence.detail
+    assert _band(base, [run("bfloat16", "fail", 0.5)]).answer == "within rounding"
 
 
 def test_a_pass_rests_on_every_margin_and_a_failure_on_one_that_fails():
@@ -96,87 +138,24 @@ def test_a_pass_rests_on_every_margin_and_a_failure_on_one_that_fails():
         parts = [SimpleNamespace(observed=0.5, margin=m, where=None, status=s) for m, s in given]
         return SimpleNamespace(status=status, kind="presence", findings=tuple(parts))
 
-    moved = [replace(run("text", "pass"), observed=(0.55, 0.55))]  # each number by 0.05: within the second margin only
-    assert _noise(two("pass", "pass", "pass"), moved).answer == "within noise"
-    assert _noise(two("pass", "pass", "pass"), moved).bands == pytest.approx((0.05, 0.05), rel=1e-12)  # rounding
+    moved = [run("bfloat16", "pass", 0.55, 0.55)]  # each number by 0.05: within the second margin only
+    assert _band(two("pass", "pass", "pass"), moved).answer == "within rounding"
+    assert _band(two("pass", "pass", "pass"), moved).bands == pytest.approx((0.05, 0.05), rel=1e-12)  # float64
     failed = [replace(moved[0], status="fail")]
-    assert _noise(two("fail", "fail", "fail"), failed).answer == "stable"
-    assert _noise(two("fail", "pass", "fail"), failed).answer == "within noise"
-
-
-def test_another_winning_form_or_descriptor_is_another_answer_and_another_worst_family_is_not():
-    moved = [replace(run("scramble", "pass", 0.5), where="fro")]
-    for kind, noisy, changed in (("association", "within noise", "changes"), ("absence", "stable", "stable")):
-        base = outcome("pass", 0.5, 0.1, kind=kind, where="op")
-        noise, coordinates = _noise(base, moved), _coordinates(base, moved, band=0.0)
-        assert (noise.answer, coordinates.answer) == (noisy, changed)
-        assert kind == "absence" or ("fro the winner in place of op" in noise.detail + coordinates.detail)
+    assert _band(two("fail", "fail", "fail"), failed).answer == "stable"
+    assert _band(two("fail", "pass", "fail"), failed).answer == "within rounding"
 
 
 def test_a_claim_without_a_number_has_nothing_to_compare():
-    base = outcome("inconclusive", None, None)
-    assert _coordinates(base, [run("scramble", "inconclusive", None)], band=0.0).answer == "not defined"
-    assert _noise(base, [run("text", "inconclusive", None)]).answer == "not defined"
+    base = outcome("inconclusive", (None, ">=", False), margin=None)
+    assert _band(base, [run("bfloat16", "inconclusive", None)]).answer == "not defined"
 
 
-def test_windows_of_the_text_leave_out_each_quarter_once():
-    text = load_calibration()
-    kept = [set(window(text, i).texts) for i in range(stability.WINDOWS)]
-    assert set.union(*kept) == set(text.texts)
-    for prompt in text.texts:
-        assert sum(prompt in part for part in kept) == stability.WINDOWS - 1
-    stream = Calibration(name="s", texts=("abcdefgh",), sha256="", stream=True)
-    assert [window(stream, i).texts[0] for i in range(4)] == ["cdefgh", "abefgh", "abcdgh", "abcdef"]
-
-
-def judged(claim: str, found: dict) -> str:
-    return evaluate(GATES[claim], found).status
-
-
-def drift_of(claim: str, found: dict) -> dict[str, float]:
-    """Kind of surrogate → share that passes."""
-    shares: dict[str, list[bool]] = {}
-    claims = next(claims for claims in surrogates.TRACKS if claim in claims)
-    for kind, judged_by in surrogates.surrogate_records(claims, found, seed=0, count=40):
-        shares.setdefault(kind, []).append(judged(claim, judged_by) == "pass")
-    return {kind: sum(passed) / len(passed) for kind, passed in shares.items()}
-
-
-def test_an_exponential_measured_cooling_is_recognised_and_its_shuffled_layers_are_not():
-    noise = np.random.default_rng(0).normal(size=24) * 0.01
-    temperature = (0.8 * 0.95 ** np.arange(24) * np.exp(noise)).tolist()
-    found = {"attention_stats": {"temperature": temperature}}
-    fit = schedule_fit.measure({}, temperature, model="planted", dtype="float32", seed=0)
-    assert judged("SF4", {"schedule_fit": records.plain(fit)}) == "pass"
-    shares = drift_of("SF4", found)
-    # The chance that a random order of 24 layers favours an exponential nine to one is far below 1 in 40.
-    assert shares["order"] == 0.0
-    # Steps of one size and sign, shuffled, with random signs: a walk that rarely keeps its direction.
-    assert shares["walk"] <= by_class.DRIFT
-
-
-def test_a_falling_rank_correlation_is_generic_drift_among_random_walks():
-    found = {"attention_stats": {"temperature": (1 + np.arange(24) / 10).tolist()}}
-    shares = drift_of("SF3", found)
-    assert shares["order"] <= by_class.DRIFT
-    # About a quarter of random walks has ρ ≤ −0.5 with depth; 40 draws give 0.25 ± 0.07, of which 0.08 is −2.5 σ.
-    assert shares["walk"] > 0.08
-
-
-def test_surrogates_keep_the_tracks_values_or_its_steps():
-    track = [1.0, 2.0, 1.5, 3.0]
-    rng = np.random.default_rng(0)
-    assert sorted(surrogates.shuffled(track, rng)) == sorted(track)
-    walk = surrogates.walk(track, rng)
-    steps = [sorted(np.abs(np.diff(np.log(t)))) for t in (track, walk)]
-    np.testing.assert_allclose(steps[0], steps[1], rtol=1e-14)  # rounding of exp and log
-    assert walk[0] == track[0]
+# --- whole ----------------------------------------------------------------------------------------
 
 
 def test_all_controls_run_on_a_small_model_and_explain_themselves(tmp_path, monkeypatch):
     monkeypatch.setattr(by_class, "TWINS", 1)
-    monkeypatch.setattr(stability, "SCRAMBLES", 1)
-    monkeypatch.setattr(surrogates.surrogate_records, "__kwdefaults__", {"count": 2})
     folder = tiny_checkpoint(tmp_path / "tiny", layers=5)
     text = load_calibration()
     checkpoint, text = open_checkpoint(str(folder)), replace(text, texts=text.texts[:8])
@@ -184,19 +163,20 @@ def test_all_controls_run_on_a_small_model_and_explain_themselves(tmp_path, monk
     found = suite.records_of(checkpoint, text, settings, registry.NAMES)
     evidence = controls(checkpoint, text, settings, found)
     records.write_json(tmp_path / "controls.json", evidence)
-    assert set(evidence["claims"]) >= {"NR1", "NR5", "SF3", "HG1", "HE2", "DS1"}
+    assert set(evidence["claims"]) >= {"NR1", "NR1m", "NR5", "HG1", "DS1"}
     for claim, parts in evidence["claims"].items():
-        assert set(parts) == {"control", "coordinates", "noise"}
-        for part in parts.values():
-            assert part is not None and part.detail, claim
-    # No exact map touches what neurons and heads are matched by, nor the residual stream's writes.
-    for claim in ("NR1m", "DS1", "DS3"):
-        assert evidence["claims"][claim]["coordinates"].answer == "stable", evidence["claims"][claim]["coordinates"]
+        assert set(parts) == {"control", "noise"}
+        assert parts["noise"] is not None and parts["noise"].detail, claim
+    for name, comparisons in evidence["invariance"].items():
+        for comparison in comparisons:
+            assert comparison["difference"] <= comparison["tolerance"], (name, comparison)
+    moved = {path: found for path, found in evidence["orbits"].items() if found["low"] != found["high"]}
+    assert "null_residual.metrics.worst_median_abs_cos" in moved
     # A random model's layers are unrelated, and the plant is seen.
     assert evidence["claims"]["NR1m"]["control"].answer == "informative"
 
 
-@pytest.mark.parametrize("claim", ["NR1", "NR1m", "NR2", "NR3", "NR5"])
+@pytest.mark.parametrize("claim", ["NR1m", "NR3", "NR5"])
 def test_a_twin_that_is_spared_families_or_spectra_gives_the_same_run(tmp_path, claim):
     sizes = dict(hidden_size=64, head_dim=32, num_key_value_heads=4, intermediate_size=64)  # sides of NR3's 32 and more
     checkpoint = open_checkpoint(str(tiny_checkpoint(tmp_path / "tiny", layers=6, **sizes)))

@@ -51,8 +51,10 @@ def test_without_persistence_slope_and_mean_have_students_interval():
     residual = y - line.intercept - line.slope * np.arange(n)
     reach = autocorrelation.reach(0.0, n, trend=True, level=level) * np.linalg.norm(residual)
     assert reach == pytest.approx(half, rel=1e-12)
-    reach = autocorrelation.reach(0.0, n, trend=False, level=level) * np.linalg.norm(y - y.mean())
-    assert reach == pytest.approx(stats.t.ppf(0.95, n - 1) * stats.sem(y), rel=1e-12)
+    # Of the mean: the intercept of the line through the centred depth.
+    reach = autocorrelation.reach(0.0, n, trend=False, level=level) * np.linalg.norm(residual)
+    centred = stats.linregress(np.arange(n) - (n - 1) / 2, y)
+    assert reach == pytest.approx(stats.t.ppf(0.95, n - 2) * centred.intercept_stderr, rel=1e-12)
 
 
 def test_of_exchangeable_units_the_bootstrap_of_a_mean_is_students_interval():
@@ -124,7 +126,8 @@ def test_persistence_is_estimated_without_bias_where_the_raw_autocorrelation_is_
     raw = autocorrelation.lag_one(tracks - tracks.mean(1, keepdims=True)).mean()
     found = np.median(autocorrelation.estimate(tracks, trend=False, caution=0))
     assert raw < 0.42
-    assert found == pytest.approx(0.5, abs=0.03)
+    # A line takes a second degree of freedom; the median of a skewed estimate lies 0.03 below its mean.
+    assert found == pytest.approx(0.5, abs=0.04)
 
 
 def test_a_higher_level_is_wider_and_a_range_is_kept():

@@ -20,7 +20,7 @@ from checks.report import cases as outcomes
 from checks.report.cases import Case, cases
 from checks.report.junit import FORBIDDEN, junit
 from checks.report.markdown import summary
-from tests.page import finding, gates, outcome
+from tests.page import finding, gates, outcome, stored
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "checks" / "claims" / "gates.schema.json").read_text(encoding="utf-8"))
 HOSTILE = '<script>alert("1")</script>&amp; | `a` **b** [c](http://d) @e\n# f \x00\x1b]\ud800 www.g.h'
@@ -35,8 +35,8 @@ def valid(judged: dict) -> None:
 def judged_by(status: str, **given) -> dict:
     """One identity and one claim, both of this status; `given` is changed in both."""
     claim = outcome("NR1", FROM_STATUS[status], status=status, **given)
-    identity = {k: v for k, v in claim.items() if k not in ("verdict", "verdict_reason", "controls")}
-    return gates([claim], [identity | {"kind": "integrity", "id": "null_residual.resid"}])
+    identity = {k: v for k, v in claim.items() if k not in ("verdict", "verdict_reason", "raw", "p_adjusted", "controls")}
+    return gates([claim], [identity | {"kind": "integrity", "id": "null_residual.resid"}], stored=[stored("NR1.stored")])
 
 
 def counted(xml: bytes) -> dict[str, int]:
@@ -62,13 +62,13 @@ def test_the_schema_is_a_schema_and_its_words_are_ours():
     "record", [{"skipped": "no tokenizer"}, {"error": "ValueError: boom"}], ids=["skipped", "crashed"]
 )
 def test_gates_of_a_model_whose_analyses_gave_nothing_are_valid(record):
-    found = {gate.analysis: record | {"model": "m"} for gate in (*CLAIMS, *INTEGRITY)}
+    found = {name: record | {"model": "m"} for gate in (*CLAIMS, *INTEGRITY) for name in gate.reads}
     valid(plain(judge(found)))
 
 
 @pytest.mark.parametrize("status", STATUSES)
 def test_gates_of_every_status_are_valid_with_and_without_controls(status):
-    for controls in (None, {}, {"control": Evidence, "coordinates": None, "noise": Evidence}):
+    for controls in (None, {}, {"control": Evidence, "noise": Evidence}):
         judged = judged_by(status)
         judged["claims"][0]["controls"] = controls
         valid(judged)
