@@ -1,9 +1,9 @@
 """Tracks with a planted schedule: what a claim about a schedule must find.
 
 The planted law is a geometric cooling by a tenth a layer, 0.9^ℓ; about it each draw wanders as the model's own track
-does about its trend: the residuals of the logarithm's straight line, shifted round and with a random sign, and no larger
-than 3 % of the law's variance, since the claims ask for a law that leaves less than a tenth. No model is needed, only the
-tracks in the records.
+does about its trend: the residuals of the logarithm's straight line, shifted round and with a random sign, and no
+larger than 3 % of the law's variance, since the claims ask for a law that leaves less than a tenth. No model is needed,
+only the tracks in the records.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ Plant = Callable[[Sequence[float]], list[float]]  # a track → the planted one
 DRAWS = 10  # four in five must be seen
 LEFT = 0.03  # of the law's variance at most, in wandering
 COOLING = 0.9  # per layer
-LAW = f"a planted cooling by {1 - COOLING:.0%} a layer that wanders by {LEFT:.0%} of its variance, as the model's track does"
+LAW = f"a planted cooling by {1 - COOLING:.0%} a layer, wandering by {LEFT:.0%} of its variance as the model's track does"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
