@@ -36,7 +36,7 @@ class Precision:
 
 @lru_cache(maxsize=64)
 def precision(n: int, *, trend: bool) -> Precision:
-    """Of the slope over depth (`trend`) or of the mean of n ≥ 4 layers; residuals are about a line in both cases.
+    """Of the slope over depth (`trend`) or of the mean of n ≥ 3 layers; residuals are about a line in both cases.
 
     A line is no noise: about the mean, a track that drifts looks like a walk, of whose mean nothing is known.
     """

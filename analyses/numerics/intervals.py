@@ -15,7 +15,7 @@ from analyses.numerics import autocorrelation
 LEVEL = 0.90  # two-sided; each end alone is a 95 % bound
 RESAMPLES = 2000  # percentile ends then have a Monte Carlo error of about 0.5 percentage points
 RANK_CAUTION = 0.75  # as `autocorrelation.CAUTION`, of ranks, whose interval is wider by itself
-LEAST = 4  # units: fewer say nothing of their spread and their persistence at once
+LEAST = 3  # units: fewer say nothing of their spread and their persistence at once
 LEAST_TREND = 5  # layers: the same about a line over depth
 
 Interval = tuple[float, float]

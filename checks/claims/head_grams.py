@@ -109,8 +109,9 @@ CLAIMS = (
                 "the layers read",
             ),
         ),
-        reason="three times what two subspaces share that are drawn from the layers' own read covariance",
-        minimum={"pairs": 4},
+        reason="three times what two subspaces share that are drawn from the layers' own read covariance; so much must "
+        "be possible at all",
+        minimum={"pairs": 4, "room": 3},
         errata=f"{PUBLISHED_DIRECTIONS}. {HEAD_ORDER}",
     ),
     Gate(

@@ -21,7 +21,7 @@ Plant = Callable[[Sequence[float]], list[float]]  # a track → the planted one
 DRAWS = 10  # four in five must be seen
 LEFT = 0.03  # of the law's variance at most, in wandering
 COOLING = 0.9  # per layer
-LAW = f"a planted cooling by {1 - COOLING:.0%} a layer, wandering by {LEFT:.0%} of its variance as the model's track does"
+LAW = f"a planted cooling by {1 - COOLING:.0%} a layer, wandering by {LEFT:.0%} of its variance as the model's does"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from analyses.null_residual.grams import GRAMS, READS
 from analyses.numerics import lanczos, spectra
 from analyses.weights.checkpoint import Checkpoint, open_checkpoint
 from checks.maps.catalogue import FOLD_GAINS, MAPS, SCRAMBLE
+from checks.maps.names import STREAM
 from checks.twins.planted import adjacent_mixture
 from checks.twins.roles import Role
 from checks.twins.twins import INITIALISED, Twin, TwinCheckpoint
@@ -195,6 +196,8 @@ def test_no_exact_map_moves_alignment_rank_or_scales(stage, kind, map):
     assert (moved > 1e-3) == ("rotation" in map.name and "stream" in map.name)
     for name, track in before.scales.items():
         ratio = np.divide(after.scales[name], track)
+        if map.name == STREAM and name in ("ov", "up_down"):
+            ratio = ratio / ratio[0]  # a scale of the whole stream is one factor of all that layers write
         assert ratio == pytest.approx(np.ones(len(track)), rel=MAPPED), name
 
 

@@ -109,7 +109,7 @@ def test_every_interval_contains_its_estimate(seed, n, phi):
 def test_unit_and_origin_of_a_track_do_not_matter(seed, scale, shift):
     y = autocorrelation.noise(0.5, (16,), rng(seed))
     one, other = of(y, np.mean, resamples=200), of(scale * y + shift, np.mean, resamples=200)
-    assert (np.array(other) - shift) / scale == pytest.approx(one, abs=1e-6)  # 1e-16·shift/scale of rounding
+    assert (np.array(other) - shift) / scale == pytest.approx(one, abs=1e-5)  # 1e-16·shift/scale of rounding, through φ a hundredfold
 
 
 def test_a_persistent_track_has_a_wider_interval_than_the_same_values_in_random_order():

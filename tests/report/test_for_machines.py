@@ -135,10 +135,16 @@ def test_a_message_names_every_number_with_its_limit_and_the_reason():
 def test_a_failed_gate_is_a_failure_and_every_other_status_has_its_element(status, identity, claim):
     root = ET.fromstring(junit("m", cases(judged_by(status, verdict_reason="why", reason="why"))))
     for suite, wanted in zip(root, (identity, claim), strict=True):
-        [[child]] = suite
+        [child] = suite[0]
         assert child.tag == (wanted or "system-out")
         assert "why" in (child.get("message") or child.text)
     counted(junit("m", cases(judged_by(status))))
+
+
+@pytest.mark.parametrize("meets", ["yes", "no", "undecided", "not asked"])
+def test_a_number_in_stored_coordinates_is_never_green_nor_red(meets):
+    case = cases(gates([], stored=[stored("NR1.stored", meets)]))[0]
+    assert case.status == "skip" and case.word == "coordinate-dependent" and meets in case.message
 
 
 def test_there_is_a_suite_for_the_identities_and_one_for_each_analysis():
