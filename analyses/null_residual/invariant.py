@@ -46,7 +46,7 @@ class Invariant:
     def of(cls, checkpoint: Checkpoint, tracks: GramTracks, *, spectra: str, seed: int) -> "Invariant":
         """From the tracks of all layers; `spectra` says how ranks were computed, one of pairs.SPECTRA."""
         lacking = unmeasured(checkpoint)
-        logs, no_track = log_tracks(tracks.scales)
+        logs, no_track = log_tracks({name: tracks.scales[name] for name in SCALES if name in tracks.scales})
         pca = scale_pca(logs, seed=seed, standardise=True)
         return cls(
             scales={name: tracks.scales.get(name) for name in SCALES},

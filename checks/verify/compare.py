@@ -133,14 +133,19 @@ def metrics(a: Side, b: Side, analysis: str) -> list[Leaf]:
 def _pair(id: str, left: Mapping[str, Any] | None, right: Mapping[str, Any] | None, a: Side, b: Side) -> Pair:
     claim = left or right
     assert claim
-    reasons = _reasons(claim["analysis"], left, right, a, b)
+    reasons = _reasons(left, right, a, b)
     bands = _bands(a, b)
-    record = a.found.get(claim["analysis"], {})
     numbers = ()
     if left and right:
         findings = {finding["path"]: finding for finding in right["findings"]}
         numbers = tuple(
-            _number(f["quantity"], f["observed"], findings[f["path"]]["observed"], bands.get(f["path"]), record)
+            _number(
+                f["quantity"],
+                f["observed"],
+                findings[f["path"]]["observed"],
+                bands.get(f["path"]),
+                a.found.get(_analysis(f), {}),
+            )
             for f in left["findings"]
             if f["path"] in findings
         )
@@ -170,9 +175,12 @@ def _group(
     return DRIFT if any(number.drifts for number in numbers) else SAME
 
 
-def _reasons(
-    analysis: str, left: Mapping[str, Any] | None, right: Mapping[str, Any] | None, a: Side, b: Side
-) -> tuple[str, ...]:
+def _analysis(finding: Mapping[str, Any]) -> str:
+    """The analysis whose record has the number, which need not be that of the claim's section."""
+    return finding["path"].partition(".")[0]
+
+
+def _reasons(left: Mapping[str, Any] | None, right: Mapping[str, Any] | None, a: Side, b: Side) -> tuple[str, ...]:
     """Why this claim cannot be compared; () where it can."""
     if not left or not right:
         return (f"only {'A' if left else 'B'} asks this claim",)
@@ -186,13 +194,14 @@ def _reasons(
     if left["status"] == right["status"] and left["verdict"] != right["verdict"] and _run(left) != _run(right):
         # The gate answers the same; what turned the verdict is evidence that one run alone asked for.
         reasons.append("other controls were run")
-    keys = [side.found.get(analysis, {}).get("key") for side in (a, b)]
-    if all(keys):
-        parts = comparable.differing(QUESTION, *keys, a.manifest, b.manifest)
-        reasons += [comparable.other(part) for part in parts]
-    elif "error" not in (left["verdict"], right["verdict"]):
-        reasons.append("a record without a key, of an earlier Fathom")
-    return tuple(reasons)
+    for analysis in dict.fromkeys(map(_analysis, left["findings"])):
+        keys = [side.found.get(analysis, {}).get("key") for side in (a, b)]
+        if all(keys):
+            parts = comparable.differing(QUESTION, *keys, a.manifest, b.manifest)
+            reasons += [comparable.other(part) for part in parts]
+        elif "error" not in (left["verdict"], right["verdict"]):
+            reasons.append("a record without a key, of an earlier Fathom")
+    return tuple(dict.fromkeys(reasons))
 
 
 def _run(claim: Mapping[str, Any]) -> set[str]:

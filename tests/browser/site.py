@@ -5,15 +5,15 @@ from pathlib import Path
 
 from analyses import records
 from checks.claims.judge import checksums, read_records
-from checks.claims.verdicts import BLIND, CHANGES, VERDICTS, WITHIN_NOISE, WORTHLESS
+from checks.claims.verdicts import VERDICTS, WITHIN_ROUNDING, WORTHLESS
 from checks.cli import main
 from checks.report.index import render_index
 from checks.report.page import render_model
-from tests.page import attention_record, finding, gates, manifest, outcome, write_folder
+from tests.page import attention_record, finding, gates, manifest, outcome, stored, write_folder
 from tests.tiny import tiny_checkpoint
 
 HOSTILE = '<script>alert("1")</script>&<b>bold</b>' + "/very-long" * 26
-ANSWERS = ("informative", *WORTHLESS, BLIND)
+ANSWERS = ("informative", *WORTHLESS, "not defined")
 MODELS = ("measured", "plain", "hostile", "crashed", "skipped", "deep", "shallow", "broken")
 
 
@@ -26,16 +26,21 @@ def build(out: Path) -> Path:
     judged = records.read_json(out / "measured" / "gates.json")
     evidence = {claim["id"]: controls(claim, k) for k, claim in enumerate(judged["claims"])}
     rests_on = checksums(read_records(out / "measured"))
-    shown = {"schema_version": records.SCHEMA_VERSION, "claims": evidence, "records": rests_on}
+    reached = {finding["path"]: orbit(finding["observed"]) for row in judged["stored"] for finding in row["findings"]}
+    shown = {"schema_version": records.SCHEMA_VERSION, "claims": evidence, "invariance": MOVED, "records": rests_on}
+    shown |= {"orbits": {path: found for path, found in reached.items() if found}}
     records.write_json(out / "measured" / "controls.json", shown)
     assert main(["report", str(out / "measured"), "--quiet"]) in (0, 1)
-    assert records.read_json(out / "measured" / "gates.json")["claims"][0]["controls"], "the controls were not read"
+    judged = records.read_json(out / "measured" / "gates.json")
+    assert judged["claims"][0]["controls"] and any(any(r["orbits"]) for r in judged["stored"]), "controls were not read"
     every = [outcome(f"NR{k}", verdict, verdict_reason="because") for k, verdict in enumerate(VERDICTS)]
     made = {
         "hostile": dict(judged=gates([outcome("A", claim=HOSTILE)], model=HOSTILE), record=dict(notes=[HOSTILE])),
         "crashed": dict(judged=gates([outcome("A", "error", reason="boom")], model="crashed"), record=None),
         "skipped": dict(judged=gates([SKIPPED], [SKIPPED], model="skipped"), record=None),
-        "deep": dict(judged=gates(every, model="deep"), record=dict(layers=126, heads=8)),
+        "deep": dict(
+            judged=gates(every, model="deep", stored=[stored("NR0.stored")]), record=dict(layers=126, heads=8)
+        ),
         "shallow": dict(judged=gates(every, model="shallow"), record=dict(layers=2)),
         "broken": dict(judged=gates(every, [outcome("x", "does not hold")], model="broken"), record={}),
     }
@@ -65,19 +70,24 @@ def controls(claim: dict, k: int) -> dict:
         for i in range(19)
     ]
     answer = ANSWERS[k % len(ANSWERS)]
-    changes, noisy = k % 5 == 1, k % 5 == 2
+    noisy = k % 5 == 2
     return {
         "control": {"answer": answer, "detail": "0 of 19 twins pass", "runs": runs, "bands": []},
-        "coordinates": {
-            "answer": CHANGES if changes else "stable",
-            "detail": "moves by 2e-08",
-            "runs": [],
-            "bands": [],
-        },
         "noise": {
-            "answer": WITHIN_NOISE if noisy else "stable",
+            "answer": WITHIN_ROUNDING if noisy else "stable",
             "detail": "moves by 0.001 at most",
             "runs": [],
             "bands": [None if x is None else abs(x) / 20 for x in seen],
         },
     }
+
+
+MOVED = {"a scramble": [{"path": "null_residual.metrics.x", "difference": 2e-8, "tolerance": 1e-6}]}
+
+
+def orbit(value: float | None) -> dict | None:
+    """A range that exact maps might have reached."""
+    if value is None:
+        return None
+    low, high = sorted((value / 2, value * 2))
+    return {"value": value, "low": low, "high": high, "witness": "a scramble", "at_witness": value * 2}

@@ -185,7 +185,7 @@ def test_a_plan_read_back_is_the_plan(model, tmp_path):
 
 def test_what_is_read_by_an_analysis_becomes_a_task_too(model, tmp_path):
     (element,) = planned(tmp_path, model, only=("schedule_fit",)).elements
-    assert list(element.tasks) == ["null_residual", "attention_stats", "schedule_fit"]
+    assert list(element.tasks) == ["null_residual", "attention_stats", "delta_svd", "schedule_fit"]
 
 
 def test_one_flipped_bit_of_a_weight_is_another_task(model, tmp_path):

@@ -41,7 +41,7 @@ def group_of(before, after, **key):
 
 
 def with_noise(band, observed):
-    controls = {"control": None, "coordinates": None, "noise": {"answer": "stable", "detail": "", "bands": [band]}}
+    controls = {"control": None, "noise": {"answer": "stable", "detail": "", "bands": [band]}}
     return outcome("A", findings=[finding(observed)], controls=controls)
 
 
@@ -90,6 +90,15 @@ def test_what_a_comparison_is_for_does_not_keep_two_runs_apart(part):
     assert group_of(outcome("A"), outcome("A", "does not hold"), **{part: "other"}) == FAILURE
 
 
+def test_a_claim_is_held_to_the_question_of_the_record_that_its_number_is_from():
+    elsewhere = outcome("A", findings=[finding(path="delta_svd.metrics.x")])
+    sides = [side([elsewhere]), side([elsewhere])]
+    for read, text in zip(sides, ("c", "other"), strict=True):
+        read.found["delta_svd"] = {"dtype": "float32", "key": KEY | {"calibration": text}}
+    (pair,) = compare(*sides)
+    assert (pair.group, pair.reasons) == (UNLIKE, ("another calibration text",))
+
+
 def test_another_limit_and_a_claim_that_one_run_lacks_are_not_comparable():
     moved = outcome("A", findings=[finding(threshold=0.2)])
     assert group_of(outcome("A"), moved) == UNLIKE
@@ -98,13 +107,13 @@ def test_another_limit_and_a_claim_that_one_run_lacks_are_not_comparable():
 
 
 def test_a_verdict_that_only_a_control_turned_which_one_run_lacks_is_no_failure():
-    evidence = {"answer": "changes", "detail": "", "runs": []}
-    bare, turned = outcome("A"), outcome("A", "coordinate-dependent", status="pass", controls={"coordinates": evidence})
+    evidence = {"answer": "vacuous", "detail": "", "runs": []}
+    bare, turned = outcome("A"), outcome("A", "uninformative", status="pass", controls={"control": evidence})
     (pair,) = compare(side([bare]), side([turned]))
     assert (pair.group, pair.reasons) == (UNLIKE, ("other controls were run",))
-    stable = outcome("A", controls={"coordinates": evidence | {"answer": "stable"}})
-    assert group_of(stable, turned) == FAILURE
-    assert group_of(bare, outcome("A", "does not hold", controls={"coordinates": evidence})) == FAILURE
+    informative = outcome("A", controls={"control": evidence | {"answer": "informative"}})
+    assert group_of(informative, turned) == FAILURE
+    assert group_of(bare, outcome("A", "does not hold", controls={"control": evidence})) == FAILURE
 
 
 @given(st.lists(st.sampled_from(["holds", "does not hold", "undecided", "error", "not applicable"]), min_size=1))

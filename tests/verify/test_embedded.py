@@ -95,7 +95,7 @@ def test_a_file_that_a_page_gives_another_name_is_not_taken(small, tmp_path):
 
 def test_gates_repeat_the_runs_of_their_controls_only_where_there_is_room():
     evidence = {"answer": "stable", "detail": "d", "runs": [{"name": "twin", "observed": [0.5]}] * 50, "bands": [0.1]}
-    claim = outcome("A", controls={"control": None, "coordinates": None, "noise": evidence})
+    claim = outcome("A", controls={"control": None, "noise": evidence})
     files = {name: json.dumps(tree).encode() for name, tree in (("gates.json", gates([claim])), ("controls.json", {}))}
     assert not carry(files, 100_000)["gates.json"].left_out
     assert carry(files, 10)["gates.json"].left_out == ("runs of the controls",)
@@ -107,9 +107,7 @@ def test_a_page_with_everything_of_36_layers_of_32_heads_and_its_controls_stays_
         "detail": "d",
         "runs": [{"name": f"twin {i}", "observed": [i / 7]} for i in range(40)],
     }
-    claims = [
-        outcome(f"C{i}", controls=dict.fromkeys(("control", "coordinates", "noise"), evidence)) for i in range(21)
-    ]
+    claims = [outcome(f"C{i}", controls=dict.fromkeys(("control", "noise"), evidence)) for i in range(21)]
     draws = np.random.default_rng(0).random((36, 32, 128)).tolist()
     static = [{"metric_singvals_per_head": row, "singvals_per_head": row} for row in draws]
     record = attention_record(36, 32, static=static)
