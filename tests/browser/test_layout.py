@@ -98,7 +98,7 @@ def test_on_paper_a_link_says_where_it_leads(visit):
 
 def test_a_reviewer_comes_from_the_index_to_the_number_that_decided(visit):
     page = visit("index.html")
-    row = page.locator("tr", has_text="Adjacent layers' projections are unrelated in their stored coordinates")
+    row = page.locator("tr", has_text="Adjacent layers do unrelated things: what they write")
     row.get_by_role("link").nth(MODELS.index("measured")).click()
     card = page.locator("#claim-NR1")
     assert page.url.endswith("measured/report.html#claim-NR1")
