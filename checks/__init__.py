@@ -1,3 +1,3 @@
 """Judge: gates over records, and the page that shows them."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

@@ -16,9 +16,14 @@ from checks.claims import CLAIMS
 from checks.claims.gate import evaluate
 from checks.controls.by_class import controlled
 from checks.controls.stability import rounding
-from checks.controls.subject import Records, Subject
+from checks.controls.subject import Evidence, Records, Subject
 from checks.maps.identities import invariance_identities, limits
 from checks.maps.orbit import orbit
+
+NOT_NEEDED = Evidence(
+    answer="not needed",
+    detail="no control turns what is undecided, and an absence that fails is what its control would plant",
+)
 
 PARTS = ("class", "coordinates", "noise")
 
@@ -48,7 +53,7 @@ def controls(
     subject = Subject(checkpoint, text, settings, found, rows, say)
     control, band, same, reached = {}, {}, {}, {}
     if "class" in parts:
-        control = controlled(subject)
+        control = dict.fromkeys(rows, NOT_NEEDED) | controlled(subject)
     if "noise" in parts:
         band = rounding(subject)
     if "coordinates" in parts:
