@@ -126,8 +126,8 @@ def test_without_a_tokenizer_the_weights_are_measured_and_the_rest_is_skipped_wi
     assert fathom("run", model, "--out", tmp_path / "out", "--device", "cpu") == 0
     judged = records.read_json(tmp_path / "out" / "mute" / "gates.json")
     verdicts = {claim["id"]: claim for claim in judged["claims"]}
-    assert verdicts["NR1"]["verdict"] != "not applicable"
-    for claim in ("DS1", "HE1", "SF3"):
+    assert verdicts["NR5"]["verdict"] != "not applicable"
+    for claim in ("NR1", "DS1", "HE1", "SF3"):
         assert verdicts[claim]["verdict"] == "not applicable"
         assert "tokenizer" in verdicts[claim]["verdict_reason"]
 

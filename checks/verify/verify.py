@@ -181,10 +181,13 @@ def _verdicts(recorded: Result, found: Result, like: set[str]) -> list[dict[str,
     judged = judge(compared, {"claims": controls})
     changed = []
     for kind in ("integrity", "claims", "stored"):
-        now = {outcome["id"]: _word(outcome) for outcome in judged[kind]}
+        now = {outcome["id"]: outcome for outcome in judged[kind]}
         for then in recorded.judged.get(kind, ()):
-            old, new = _word(then), now.get(then["id"], "not asked")
-            reads = {finding["path"].partition(".")[0] for finding in then.get("findings", ())} or {then["analysis"]}
+            asked = now.get(then["id"])
+            old, new = _word(then), _word(asked) if asked else "not asked"
+            # What is recorded may be without findings, and a claim may read other records than those of its section.
+            findings = (asked or then).get("findings", ())
+            reads = {finding["path"].partition(".")[0] for finding in findings} or {then["analysis"]}
             if reads <= like and new != old:
                 changed.append({"id": then["id"], "claim": then["claim"], "recorded": old, "found": new})
     return changed

@@ -81,10 +81,10 @@ def test_every_analysis_tells_each_step_once_and_ends_with_the_last(checkpoint):
         analyse(name, checkpoint, passes, settings, None, tick(name))
     checkpoint.inspect(tick("inspect"))
     for name, steps in told.items():
-        if name == "head_grams":  # spectra of each layer, then tiles of all products
+        if name == "head_grams":  # spectra of each layer, then tiles of all products, then each layer's folded heads
             layers = checkpoint.shape.layers
-            assert steps[:layers] == [(i, layers) for i in range(1, layers + 1)]
-            steps = steps[layers:]
+            assert steps[:layers] + steps[-layers:] == [(i, 2 * layers) for i in range(1, 2 * layers + 1)]
+            steps = steps[layers:-layers]
         assert steps == [(i, len(steps)) for i in range(1, len(steps) + 1)] and steps, name
 
 
