@@ -39,7 +39,7 @@ def test_a_click_sorts_worst_first_a_second_turns_it_and_a_third_brings_the_grou
     button, column = header(page, "Verdict"), page.get_by_role("columnheader", name="Verdict").first
     button.click()
     ranks = order(page)
-    assert ranks == sorted(ranks) and len(set(ranks)) > 2
+    assert ranks == sorted(ranks) and len(set(ranks)) > 1
     assert column.get_attribute("aria-sort") == "ascending" and headings(page) == 0
     assert sorted(ids(page)) == sorted(before) != ids(page)
     button.click()
@@ -85,7 +85,7 @@ def test_the_list_of_models_sorts(visit):
 
 def test_a_filter_hides_rows_and_empty_groups_and_says_how_many_are_left(visit):
     page = visit("measured/report.html")
-    shown = {word: verdicts(page, 7).count(word) for word in set(verdicts(page, 7))}
+    shown = {word: verdicts(page, 6).count(word) for word in set(verdicts(page, 6))}
     assert sum(shown.values()) == ASKED and page.get_by_role("status").inner_text() == f"{ASKED} of {ASKED} shown"
     boxes = page.get_by_role("checkbox").all()
     assert len(boxes) == len(shown)
@@ -93,7 +93,7 @@ def test_a_filter_hides_rows_and_empty_groups_and_says_how_many_are_left(visit):
     for box in boxes:
         if box.get_attribute("value") != kept:
             box.uncheck()
-    assert verdicts(page, 7) == [kept] * shown[kept]
+    assert verdicts(page, 6) == [kept] * shown[kept]
     assert page.get_by_role("status").inner_text() == f"{shown[kept]} of {ASKED} shown"
     page.get_by_role("checkbox", name=kept).uncheck()
     assert ids(page) == [] and headings(page) == 0
