@@ -41,11 +41,13 @@ help:
 	@echo 'make reference-model            train the reference model again, into $(OUT)/reference-model, with a checkpoint every KEEP=400 steps'
 	@echo 'make clean                      remove $(OUT)'
 
-# The stamp appears only after pip has succeeded, so a broken install is tried again.
-$(READY): requirements.lock
+# The stamp appears only after pip has succeeded, so a broken install is tried again. The project itself comes
+# last, as a link to this folder, so that the command `fathom` is there and runs what the folder holds.
+$(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else f"Fathom needs Python 3.11 to 3.13, {sys.executable} is {v[0]}.{v[1]}; set PYTHON=")'
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --requirement requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
 sweep: $(READY)

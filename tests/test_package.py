@@ -31,3 +31,16 @@ def test_the_project_ships_no_pickle_and_a_reference_model_under_eight_megabytes
     files = [path for path in (ROOT / "checks" / "reference").iterdir() if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 8_000_000
     assert {path.suffix for path in files} <= {".json", ".safetensors", ".md", ".py"}
+
+
+def test_the_environment_of_the_makefile_holds_the_command_that_the_readme_speaks_of():
+    makefile = (ROOT / "Makefile").read_text()
+    recipe = makefile.partition("$(READY): ")[2].partition("\n\n")[0]
+    needs, *steps = recipe.splitlines()
+    assert needs.split() == ["requirements.lock", "pyproject.toml"]
+    installs = [step for step in steps if "pip install" in step]
+    assert "--requirement requirements.lock" in installs[0] and installs[-1].endswith("--no-deps --editable .")
+    assert steps[-1] == "\t@touch $@"
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {"fathom": "checks.cli:main"}
+    assert ".venv/bin/fathom" in (ROOT / "README.md").read_text()
