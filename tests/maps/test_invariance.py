@@ -14,10 +14,7 @@ from hypothesis import strategies as st
 from analyses import registry
 from analyses.forward.calibration import load_calibration
 from analyses.forward.inputs import Settings
-from analyses.head_geometry import correlation, gained
-from analyses.numerics import intervals
 from analyses.run import suite
-from analyses.schedule_fit import two_pieces
 from analyses.weights.checkpoint import Checkpoint, open_checkpoint
 from checks.claims import CLAIMS
 from checks.maps import invariance, names
@@ -26,6 +23,7 @@ from checks.maps.exact import EXACT
 from checks.sections import section
 from checks.twins.roles import Role
 from checks.twins.twins import Twin, TwinCheckpoint, save
+from tests.few_draws import few_draws
 from tests.tiny import tiny_checkpoint
 
 LAYERS = 5  # what a schedule needs
@@ -89,23 +87,12 @@ def plant(family: str, twin: TwinCheckpoint, role: Role, value: torch.Tensor) ->
 
 
 def measured(checkpoint: Checkpoint) -> dict[str, dict]:
-    return suite.records_of(checkpoint, TEXT, SETTINGS, registry.NAMES)
+    with few_draws():
+        return suite.records_of(checkpoint, TEXT, SETTINGS, registry.NAMES)
 
 
 @pytest.fixture(scope="module")
-def few_draws():
-    """Intervals and p-values are not in the table and are half of the time, so they are drawn ten times only."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(intervals.bootstrap.__kwdefaults__, "resamples", 10)
-        patch.setitem(correlation.permutation_null.__kwdefaults__, "count", 9)
-        patch.setitem(gained.within_test.__kwdefaults__, "draws", 9)
-        patch.setattr("analyses.schedule_fit.chance.DRAWS", 9)
-        patch.setitem(two_pieces.calibrate.__kwdefaults__, "resamples", 10)
-        yield
-
-
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory, few_draws):
+def stage(tmp_path_factory):
     """(model type, map's name) → (checkpoint, its records); (…, seed) → the twin's records. Each made once.
 
     Also the seeds that were drawn for a model type and map so far.
