@@ -95,8 +95,9 @@ $(VENV)/.engines: requirements-sweep.lock $(READY)
 	$(VENV)/bin/python -m pip install --quiet --requirement requirements-sweep.lock
 	@touch $@
 
+# A file stays with one worker, so what a module shares is made once.
 test: $(READY)
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python -m pytest --numprocesses=auto --dist=loadfile $(ARGS)
 
 bench: $(READY)
 	$(FATHOM) bench --size $(SIZE) --out "$(OUT)" $(ARGS)
