@@ -29,13 +29,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
+from analyses import registry, shapes
 from analyses.errors import InputError
 
 SCHEMA_VERSION = 1
+LARGEST = 1 << 28  # bytes of a file of JSON; the records of the largest models have a third of that
+MOST_VALUES = 15_000_000  # in one file; those of the largest models have five million, and each takes some 60 bytes
 
 Bytes = bytes | memoryview
 
@@ -201,24 +204,65 @@ def _current(path: Path, key: Mapping[str, Any]) -> dict[str, Any] | None:
     return record if record["key"] == dict(key) and "error" not in record else None
 
 
+class Common(TypedDict):
+    """What every record has, also one of an analysis that was skipped or failed, or of a shard."""
+
+    schema_version: int
+    analysis: str
+    model: str
+    absent: dict[str, str]
+    key: dict[str, str | int]
+    checksum: str
+    arrays: NotRequired[dict[str, str]]
+    shortened: NotRequired[list[str]]
+    skipped: NotRequired[str]
+    error: NotRequired[str]
+    shard: NotRequired[Any]
+
+
+KEPT = ("metrics", "identities", "absent", "key", "checksum", "analysis", "model")  # never shortened
+WITHOUT_NUMBERS = ("skipped", "error", "shard")  # of an analysis that did not run to its end, or not alone
+
+
 def read_record(path: Path, *, arrays: bool = True) -> dict[str, Any]:
     """Read what `write_record` wrote.
 
-    Raises InputError on what `read_json` refuses, on a record of another schema version, without a
-    key, or changed since it was written, and (with `arrays`) on a file beside it that is not its own.
+    Raises InputError on what `read_json` and `require_record` refuse, on a record that was changed since it was
+    written, and (with `arrays`) on a file beside it that is not its own.
     """
     record = read_json(path)
-    if (version := record.get("schema_version")) != SCHEMA_VERSION:
-        raise InputError(f"{path}: schema version {version}, this Fathom reads {SCHEMA_VERSION}; measure again")
-    if "key" not in record or "checksum" not in record:
-        raise InputError(f"{path}: no key or no checksum, as a record of an earlier Fathom; measure again")
-    if record["checksum"] != checksum(record):
+    require_record(record, str(path))
+    if "shortened" in record or record["checksum"] != checksum(record):
         raise InputError(f"{path}: not as it was written (its checksum differs); measure again")
     for name, known in record.get("arrays", {}).items() if arrays else ():
-        beside = path.with_name(name)
-        if not beside.exists() or _sha256(beside) != known:
+        beside = path.with_suffix(".safetensors")
+        if name != beside.name or not beside.is_file() or _sha256(beside) != known:
             raise InputError(f"{beside}: not the file that {path.name} was written with; measure again")
     return record
+
+
+def require_record(record: Mapping[str, Any], where: str) -> None:
+    """Raise InputError unless a record, wherever it comes from, has the shape that its analysis writes.
+
+    Of one that was shortened, what it lists as left out may be null or missing; never what a claim is judged by.
+    """
+    if (version := record.get("schema_version")) != SCHEMA_VERSION:
+        raise InputError(f"{where}: schema version {version}, this Fathom reads {SCHEMA_VERSION}; measure again")
+    if "key" not in record or "checksum" not in record:
+        raise InputError(f"{where}: no key or no checksum, as a record of an earlier Fathom; measure again")
+    shapes.require(shapes.shape("analyses.records", "Common"), record, where)
+    left_out = {tuple(pattern.split(".")) for pattern in record.get("shortened", ())}
+    if kept := sorted(pattern[0] for pattern in left_out if pattern[0] in KEPT):
+        raise InputError(f"{where}: lists {kept[0]} as left out, which no copy of a record leaves out; measure again")
+    if record["analysis"] not in registry.NAMES or any(name in record for name in WITHOUT_NUMBERS):
+        return
+    shape = registry.row(record["analysis"]).shape()
+    shapes.require(shape, record, where, absent=lambda place: _pattern(place) in left_out)
+
+
+def _pattern(place: Sequence[str]) -> tuple[str, ...]:
+    """A place with `*` for the numbers of lists."""
+    return tuple("*" if part.isdecimal() else part for part in place)
 
 
 def _sha256(path: Path) -> str:
@@ -251,15 +295,36 @@ def write_bytes(path: Path, *data: Bytes) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Read strict JSON written by `write_json`.
 
-    Raises InputError on a missing file, on what is not JSON, and on NaN or Infinity.
+    Raises InputError on a missing file, on what is no file of a size that we write, and on what `parse_json` refuses.
+    """
+    try:
+        if not path.exists():
+            raise InputError(f"{path}: no such record; run `fathom measure` first")
+        if not path.is_file():
+            raise InputError(f"{path}: not a file; expected JSON")
+        if path.stat().st_size > LARGEST:
+            raise InputError(f"{path}: more than {LARGEST >> 20} MiB, no file of ours; measure again")
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read as a record ({error.strerror}); measure again") from error
+    return parse_json(data, str(path))
+
+
+def parse_json(data: bytes, where: str) -> dict[str, Any]:
+    """The object that strict JSON holds.
+
+    Raises InputError on what is not JSON, is no object, holds NaN or Infinity, or more values than any file of ours.
     """
 
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is not JSON")
 
+    if sum(map(data.count, (b",", b"[", b"{"))) > MOST_VALUES:
+        raise InputError(f"{where}: more than {MOST_VALUES:,} values, no file of ours; measure again")
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such record; run `fathom measure` first") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as a record ({error}); measure again") from error
+        tree = json.loads(data.decode("utf-8"), parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: cannot be read as a record ({error}); measure again") from error
+    if not isinstance(tree, dict):
+        raise InputError(f"{where}: expected an object, got {type(tree).__name__}; measure again")
+    return tree

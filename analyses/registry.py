@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from analyses.shapes import Shape, shape
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analysis:
@@ -29,6 +31,10 @@ class Analysis:
     def probe(self) -> Any:
         """Its function of a checkpoint, which gives the probe that a forward pass feeds."""
         return pkgutil.resolve_name(f"analyses.{self.name}:probe")
+
+    def shape(self) -> Shape:
+        """The shape of its record: of the class of its name in `analyses.<name>.analysis`."""
+        return shape(f"analyses.{self.name}.analysis", self.name.title().replace("_", ""))
 
     def gates(self) -> Any:
         """Its module of gates, with `INTEGRITY` and `CLAIMS`."""

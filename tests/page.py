@@ -87,12 +87,31 @@ def attention_record(layers: int = COUNT, heads: int = 2, **given: Any) -> dict[
         "dtype": "float32",
         "num_layers": layers,
         "num_heads": heads,
+        "num_kv_heads": heads,
         "head_dim": 2,
-        "static": [{"metric_singvals_per_head": [[2.0, 1.0]] * heads, "singvals_per_head": [[3.0, 1.0]] * heads}]
+        "static": [
+            {
+                "metric_singvals_per_head": [[2.0, 1.0]] * heads,
+                "singvals_per_head": [[3.0, 1.0]] * heads,
+                "gained_singvals_per_head": [[4.0, 1.0]] * heads,
+            }
+        ]
         * layers,
         "dynamic": dynamic,
         "temperature": [1 / row[0] for row in spread],
-        "calibration": {"calibration": "text", "tokens": 100},
+        "calibration": {
+            "calibration": "text",
+            "sha256": "ab" * 32,
+            "sequences": 1,
+            "tokens": 100,
+            "tokens_left_out": 0,
+            "truncated": False,
+            "bos": False,
+            "dtype": "float32",
+            "attention": "eager",
+            "devices": ["cpu"],
+            "remarks": [],
+        },
         "queries": 100,
         "metrics": {},
         "identities": {},
@@ -145,7 +164,7 @@ def write_folder(folder: Path, judged: dict[str, Any], described: dict[str, Any]
     """Write a model's folder as a run leaves it; `found` maps an analysis to its record."""
     records.write_json(folder / "gates.json", judged)
     for name, record in found.items():
-        common = {"schema_version": 1, "analysis": name, "model": "m"}
+        common = {"schema_version": 1, "analysis": name, "model": "m", "absent": {}}
         records.write_record(folder / f"{name}.json", common | record, key={"analysis": name})
     there = [name for name in registry.NAMES if (folder / f"{name}.json").exists()]
     checksums = {name: records.read_record(folder / f"{name}.json")["checksum"] for name in there}

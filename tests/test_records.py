@@ -91,8 +91,11 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path):
 # --- the same record from two processes ---------------------------------------------------------------------------
 
 
+COMMON = {"schema_version": records.SCHEMA_VERSION, "analysis": "mine", "model": "m", "absent": {}}
+
+
 def written(path, value, **parts):
-    records.write_record(path, {"schema_version": records.SCHEMA_VERSION, "value": value}, key={"seed": 0} | parts)
+    records.write_record(path, COMMON | {"value": value}, key={"seed": 0} | parts)
 
 
 def test_the_same_record_once_more_is_left_alone(tmp_path):
@@ -105,9 +108,9 @@ def test_the_same_record_once_more_is_left_alone(tmp_path):
 
 def test_the_same_key_with_other_bytes_is_loud_and_changes_nothing(tmp_path):
     path = tmp_path / "r.json"
-    records.write_record(path, {"schema_version": records.SCHEMA_VERSION}, key={"seed": 0}, arrays=[b"one"])
+    records.write_record(path, COMMON, key={"seed": 0}, arrays=[b"one"])
     with pytest.raises(records.Differs, match="same key and other numbers"):
-        records.write_record(path, {"schema_version": records.SCHEMA_VERSION}, key={"seed": 0}, arrays=[b"two"])
+        records.write_record(path, COMMON, key={"seed": 0}, arrays=[b"two"])
     assert records.read_record(path)["key"] == {"seed": 0}
 
 
@@ -116,7 +119,7 @@ def test_another_key_replaces_and_a_failure_takes_nothing_back(tmp_path):
     written(path, 1.0)
     written(path, 2.0, seed=1)
     assert records.read_record(path)["value"] == 2.0
-    failed = {"schema_version": records.SCHEMA_VERSION, "error": "MemoryError"}
+    failed = COMMON | {"error": "MemoryError"}
     records.write_record(path, failed, key={"seed": 1})
     assert records.read_record(path)["value"] == 2.0
     records.write_record(path, failed, key={"seed": 2})

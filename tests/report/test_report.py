@@ -258,7 +258,7 @@ def test_a_record_without_a_key_that_a_figure_needs_is_an_error(tmp_path):
     record = attention_record()
     del record["temperature"]
     folder = write_folder(tmp_path, gates([]), manifest(), attention_stats=record)
-    with pytest.raises(KeyError, match="temperature"):
+    with pytest.raises(InputError, match="temperature: expected .*, it is missing"):
         render_model(folder)
 
 

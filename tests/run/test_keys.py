@@ -138,7 +138,7 @@ KEY = {"analysis": "toy", "seed": 0}
 
 
 def toy(**values) -> dict:
-    return {"schema_version": records.SCHEMA_VERSION, "analysis": "toy", "absent": {}, "x": 0.1} | values
+    return {"schema_version": records.SCHEMA_VERSION, "analysis": "toy", "model": "m", "absent": {}, "x": 0.1} | values
 
 
 def test_a_record_with_its_key_is_current_and_one_with_another_key_is_told_apart(tmp_path):

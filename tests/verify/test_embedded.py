@@ -14,11 +14,17 @@ from checks.verify.embedded import NAMES, SCHEME, carry, embed, extract
 from tests.page import attention_record, gates, manifest, outcome, write_folder
 
 
+def layer_of(row: list[list[float]]) -> dict:
+    same = dict.fromkeys(("metric_singvals_per_head", "singvals_per_head"), row)
+    return same | {"gained_singvals_per_head": [[1.0]] * len(row)}
+
+
 def large(layers: int = 8, heads: int = 64, modes: int = 128) -> dict:
     """An attention record with digits that no packing makes small."""
     draws = np.random.default_rng(0).random((layers, heads, modes)).tolist()
-    static = [{"metric_singvals_per_head": row, "singvals_per_head": row} for row in draws]
-    metrics = {"m": {"value": 0.5, "interval": [0.25, 0.75], "curve": [0.125] * 1000}}
+    static = [layer_of(row) for row in draws]
+    metric = {"n": {}, "where": None, "method": "", "reason": None, "applies": True}
+    metrics = {"m": metric | {"value": 0.5, "interval": [0.25, 0.75], "curve": [0.125] * 1000}}
     return attention_record(layers, static=static, metrics=metrics)
 
 
@@ -58,8 +64,7 @@ def test_a_page_over_its_limit_leaves_out_long_arrays_and_says_which(heavy):
     )
     assert copy["shortened"] == ["static.*.metric_singvals_per_head"]  # one of the two fits
     assert not records.unexplained_nulls(copy)
-    kept = [{"singvals_per_head": layer["singvals_per_head"]} for layer in whole["static"]]
-    assert copy["static"] == [layer | {"metric_singvals_per_head": None} for layer in kept]
+    assert copy["static"] == [layer | {"metric_singvals_per_head": None} for layer in whole["static"]]
     assert "65,536 numbers" in page.read_text(encoding="utf-8")
     for key in set(whole) - {"static", "absent"}:  # numbers that judge a claim among them
         assert copy[key] == whole[key], key
@@ -109,7 +114,7 @@ def test_a_page_with_everything_of_36_layers_of_32_heads_and_its_controls_stays_
     }
     claims = [outcome(f"C{i}", controls=dict.fromkeys(("control", "noise"), evidence)) for i in range(21)]
     draws = np.random.default_rng(0).random((36, 32, 128)).tolist()
-    static = [{"metric_singvals_per_head": row, "singvals_per_head": row} for row in draws]
+    static = [layer_of(row) for row in draws]
     record = attention_record(36, 32, static=static)
     folder = write_folder(tmp_path, gates(claims), manifest(), attention_stats=record)
     records.write_json(
