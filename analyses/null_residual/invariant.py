@@ -15,7 +15,7 @@ import numpy as np
 from analyses.null_residual.alignment import GramTracks
 from analyses.null_residual.family import NO_SPECTRA
 from analyses.null_residual.grams import GRAMS, READS, SCALES, free_factors, unmeasured
-from analyses.null_residual.metrics import SIDE, worst
+from analyses.null_residual.metrics import SIDE, but_for_identical, worst
 from analyses.null_residual.scales import DRAWS, ScalePca, log_tracks, scale_pca, shares, walk_p
 from analyses.numerics import intervals
 from analyses.records import Metric
@@ -97,19 +97,14 @@ def _rank(
     found = worst(rows, np.min, seed=seed, method=method, absent=absent, within=(0.0, math.inf))
     if not rows:
         return found
-    counts = {name: sum(pair.identical for pair in pairs) for name, pairs in tracks.pairs.items()}
-    identical = {name: count for name, count in counts.items() if count}
-    counted = {"identical": sum(identical.values())} if identical else {}
-    found = replace(found, n={**found.n, "side": tracks.side, **counted})
+    found = replace(found, n={**found.n, "side": tracks.side})
     if spectra == "none":
         return replace(found, value=None, interval=None, where=None, reason=NO_SPECTRA)
     if tracks.side < SIDE:
         few = f"the stream has {tracks.side} dimensions, and a rank needs at least {SIDE} to be compared"
         return replace(found, value=None, interval=None, where=None, reason=few)
-    if found.value is None and identical:
-        alike = [f"{name} in {count} of {len(rows[name])} pairs" for name, count in identical.items()]
-        return replace(found, reason=f"{found.reason}: {IDENTICAL} ({', '.join(alike)})")
-    return found
+    identical = {name: sum(pair.identical for pair in tracks.pairs[name]) for name in rows}
+    return but_for_identical(found, identical, pairs=len(next(iter(rows.values()))), why=IDENTICAL)
 
 
 def mode_metrics(tracks: Mapping[str, np.ndarray], pca: ScalePca | None, seed: int) -> dict[str, Metric]:

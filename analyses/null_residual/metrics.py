@@ -111,10 +111,7 @@ def _magnitudes(rows: Mapping[str, Sequence[float | None]]) -> dict[str, list[fl
 
 
 def _rank(families: Mapping[str, FamilyTrack], sides: Mapping[str, int], pairs: int, seed: int) -> Metric:
-    """The least median ratio of effective rank to its Haar null, over matrices of side SIDE or more.
-
-    Pairs that are identical up to rounding have no ratio; n counts them, where there are any.
-    """
+    """The least median ratio of effective rank to its Haar null, over matrices of side SIDE or more."""
     large = {family: track for family, track in families.items() if sides[family] >= SIDE}
     side = {"side": min((sides[f] for f in large), default=max(sides.values(), default=0))}
     if not large:
@@ -122,13 +119,25 @@ def _rank(families: Mapping[str, FamilyTrack], sides: Mapping[str, int], pairs: 
     ratios = {family: [pair.eff_rank_ratio for pair in track.pairs] for family, track in large.items()}
     method = "least median of eff_rank/Haar null over families"
     rank = worst(ratios, np.min, seed=seed, method=method, absent="", within=(0.0, math.inf))
-    identical = {family: track.identical for family, track in large.items() if track.identical}
-    counted = {"identical": sum(identical.values())} if identical else {}
-    rank = replace(rank, n={**rank.n, **side, **counted})
-    if rank.value is None and identical:
-        alike = ", ".join(f"{family} in {count} of {pairs} pairs" for family, count in identical.items())
-        return replace(rank, reason=f"{rank.reason}: {ALIKE} ({alike})")
-    return rank
+    rank = replace(rank, n={**rank.n, **side})
+    return but_for_identical(rank, {f: track.identical for f, track in large.items()}, pairs=pairs, why=ALIKE)
+
+
+def but_for_identical(found: Metric, identical: Mapping[str, int], *, pairs: int, why: str) -> Metric:
+    """A median over pairs, of which those that are identical up to rounding have no value.
+
+    n counts them, where there are any. Where they are half of a row's pairs or more, the median pair is one of them:
+    what the others have is not the row's answer.
+
+    Parameters
+    ----------
+    identical : row → how many of its pairs are identical. why : what that means, for the reason.
+    """
+    if not any(identical.values()):
+        return found
+    counted = replace(found, n={**found.n, "identical": sum(identical.values())})
+    alike = ", ".join(f"{name} in {n} of {pairs} pairs" for name, n in identical.items() if 2 * n >= pairs)
+    return replace(counted, value=None, interval=None, where=None, reason=f"{why} ({alike})") if alike else counted
 
 
 def mode_metrics(tracks: Mapping[str, np.ndarray], pca: scales.ScalePca | None, seed: int) -> dict[str, Metric]:

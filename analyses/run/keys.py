@@ -62,6 +62,7 @@ def key_of(
     reads = {name: digest(key_of(checkpoint, name, settings, calibration, files)) for name in registry.reads(analysis)}
     forward = bool(registry.FORWARD & {analysis, *reads})
     groups = {kind: digest({n: h for n, h in files.items() if _kind(n) == kind}) for kind in INPUTS[:3]}
+    probes = ("analyses.forward.instrumented",) if analysis in registry.FORWARD else ()
     return {
         **groups,
         "revision": checkpoint.revision or f"sha256:{digest(groups)}",
@@ -76,7 +77,7 @@ def key_of(
         "spectra": settings.spectra,
         "analysis": analysis,
         "analysis_version": registry.row(analysis).version,
-        "code": code(f"analyses.{analysis}", *(("analyses.forward.instrumented",) if analysis in registry.FORWARD else ())),
+        "code": code(f"analyses.{analysis}", *probes),
         "inputs": digest(reads) if reads else "none",
         "threads": torch.get_num_threads(),
         "device_class": settings.device,

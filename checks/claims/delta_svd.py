@@ -1,6 +1,6 @@
 """Gates of delta_svd: DS1 to DS5 and the identities of the residual stream."""
 
-from checks.claims.gate import Condition, Gate
+from checks.claims.gate import Condition, Gate, identity
 
 _RESIDUAL = {"float32": 1e-5, "float64": 1e-12, "bfloat16": 2**-7, "float16": 2**-10}
 _RESIDUAL_REASON = (
@@ -9,50 +9,26 @@ _RESIDUAL_REASON = (
 )
 
 INTEGRITY = (
-    Gate(
-        id="delta_svd.layer_chain",
-        kind="integrity",
-        claim="Each layer's output is the next layer's input, and the last one's is the final norm's",
-        conditions=(
-            Condition(
-                path="delta_svd.identities.layer_chain",
-                comparator="<=",
-                threshold=_RESIDUAL,
-                unit="",
-                quantity="worst |difference| / max |h|",
-            ),
-        ),
+    identity(
+        "delta_svd.layer_chain",
+        "Each layer's output is the next layer's input, and the last one's is the final norm's",
+        "worst |difference| / max |h|",
+        limit=_RESIDUAL,
         reason=_RESIDUAL_REASON,
         errata="The library's last hidden state is after the final norm, so the published last write was no layer's.",
     ),
-    Gate(
-        id="delta_svd.branch_sum",
-        kind="integrity",
-        claim="Each layer's write is the sum of what its attention and feed-forward branches add",
-        conditions=(
-            Condition(
-                path="delta_svd.identities.branch_sum",
-                comparator="<=",
-                threshold=_RESIDUAL,
-                unit="",
-                quantity="worst |δ − attention − feed-forward| / max |h|",
-            ),
-        ),
+    identity(
+        "delta_svd.branch_sum",
+        "Each layer's write is the sum of what its attention and feed-forward branches add",
+        "worst |δ − attention − feed-forward| / max |h|",
+        limit=_RESIDUAL,
         reason=_RESIDUAL_REASON,
     ),
-    Gate(
-        id="delta_svd.top1_energy",
-        kind="integrity",
-        claim="The first squared singular value of each write is its top-1 share of the squared Frobenius norm",
-        conditions=(
-            Condition(
-                path="delta_svd.identities.top1_energy",
-                comparator="<=",
-                threshold=1e-10,
-                unit="",
-                quantity="worst |σ₁² − top1_frac·‖δ‖²| / ‖δ‖²",
-            ),
-        ),
+    identity(
+        "delta_svd.top1_energy",
+        "The first squared singular value of each write is its top-1 share of the squared Frobenius norm",
+        "worst |σ₁² − top1_frac·‖δ‖²| / ‖δ‖²",
+        limit=1e-10,
         reason="float64 rounding of a Gram matrix's trace grows as eps × side, 2e-16 × 16,384 = 4e-12 at the largest",
     ),
 )
@@ -74,14 +50,12 @@ CLAIMS = (
                 path="delta_svd.metrics.median_top1_frac",
                 comparator=">=",
                 threshold=0.5,
-                unit="",
                 quantity="median over layers of the write's top-1 energy share",
             ),
             Condition(
                 path="delta_svd.metrics.median_top1_frac_unit_rows",
                 comparator=">=",
                 threshold=0.5,
-                unit="",
                 quantity="the same with every token's write scaled to length 1",
             ),
         ),
@@ -99,7 +73,6 @@ CLAIMS = (
                 path="delta_svd.metrics.median_top1_frac_centred",
                 comparator=">=",
                 threshold=0.5,
-                unit="",
                 quantity="median over layers of the centred write's top-1 energy share",
             ),
         ),
@@ -117,14 +90,12 @@ CLAIMS = (
                 path="delta_svd.metrics.median_adjacent_abs_cos_centred",
                 comparator="<=",
                 threshold=0.3,
-                unit="",
                 quantity="median over adjacent layers of |cos| between top directions of centred writes",
             ),
             Condition(
                 path="delta_svd.metrics.write_alignment",
                 comparator="<=",
                 threshold=0.1,
-                unit="",
                 quantity="median over adjacent layers of the alignment of their write covariances, less their mean",
             ),
         ),
@@ -143,7 +114,6 @@ CLAIMS = (
                 path="delta_svd.metrics.phase_p",
                 comparator="<=",
                 threshold=0.05,
-                unit="",
                 quantity="share of random contiguous segmentations that separate at least as well",
                 test=True,
             ),
@@ -162,7 +132,6 @@ CLAIMS = (
                 path="delta_svd.metrics.rel_step_spearman",
                 comparator="<=",
                 threshold=-0.5,
-                unit="",
                 quantity="Spearman's ρ of the mean relative step with depth",
                 interval_bound=0.0,
             ),
@@ -180,14 +149,12 @@ CLAIMS = (
                 path="delta_svd.metrics.shared_map_r2_ratio",
                 comparator=">=",
                 threshold=0.5,
-                unit="",
                 quantity="R² of one map for all layers of phase C / R² of a map for each, of held-out prompts",
             ),
             Condition(
                 path="delta_svd.metrics.shared_map_p",
                 comparator="<=",
                 threshold=0.05,
-                unit="",
                 quantity="share of random contiguous segmentations with as large a ratio",
                 test=True,
             ),
@@ -206,7 +173,6 @@ CLAIMS = (
                 path="delta_svd.metrics.remainder_top1",
                 comparator=">=",
                 threshold=0.5,
-                unit="",
                 quantity="median over the phase's layers of the remainder's top-1 energy share",
             ),
         ),
@@ -223,7 +189,6 @@ CLAIMS = (
                 path="delta_svd.metrics.phase_c_rank_ratio",
                 comparator="<=",
                 threshold=0.7,
-                unit="",
                 quantity="effective rank of the stacked top directions of phase C / that of random ones",
             ),
         ),
@@ -240,7 +205,6 @@ CLAIMS = (
                 path="delta_svd.metrics.phase_e_rank_share",
                 comparator=">=",
                 threshold=0.8,
-                unit="",
                 quantity="effective rank of the centred top directions of phase E / number of its layers",
             ),
         ),
@@ -257,14 +221,12 @@ CLAIMS = (
                 path="delta_svd.metrics.phase_difference",
                 comparator=">",
                 threshold=0.0,
-                unit="",
                 quantity="rank ratio of phase E less that of phase C",
             ),
             Condition(
                 path="delta_svd.metrics.phase_difference_p",
                 comparator="<=",
                 threshold=0.05,
-                unit="",
                 quantity="share of random contiguous segmentations with as large a difference",
                 test=True,
             ),

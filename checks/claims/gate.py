@@ -9,10 +9,8 @@ A claim has up to two rows. The *model* row asks it of a statistic that no exact
 moves. The *stored* row asks it of the published number, in the coordinates in which the weights happen
 to be stored; where that number is itself invariant, the two rows are one.
 
-The decision is one of equivalence: a number passes if its one-sided 95 % bound clears the limit, fails if
-the opposite bound misses it, and is inconclusive otherwise. Of the worst of several families, every family's
-bound must clear it, or some family's bound, widened for their number, must miss it. A p-value alone never
-fails: that needs a test which would have seen an effect of the stated size in 80 % of trials.
+How a number and its interval are held against a limit is in `compare`. A p-value alone never fails: that needs a test
+which would have seen an effect of the stated size in 80 % of trials.
 """
 
 import math
@@ -20,11 +18,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-Status = Literal["pass", "fail", "inconclusive", "skip", "error"]
-Comparator = Literal["<=", "<", ">=", ">"]
+from checks.claims.compare import Comparator, Status, compare, compare_worst, p_value, satisfies
+
 Kind = Literal["integrity", "absence", "presence", "schedule", "association"]
 Row = Literal["model", "stored"]
-Interval = tuple[float, float]
 
 POWER = 0.8  # share of planted effects that a test must see before its silence means anything
 STORED = ".stored"  # ends the id of a row about the stored coordinates
@@ -37,8 +34,8 @@ class Condition:
     path: str  # "analysis.metrics.name" or "analysis.identities.name"
     comparator: Comparator
     threshold: float | Mapping[str, float]  # a mapping goes by the record's forward dtype
-    unit: str  # "" for a pure number
     quantity: str  # the number in words, for the page
+    unit: str = ""  # none: a pure number
     # The limit that the interval must respect to pass; the threshold itself unless given. Spearman
     # claims ask for ρ ≤ −0.5 with an interval below 0.
     interval_bound: float | None = None
@@ -60,8 +57,6 @@ class Gate:
     reason: str  # why this threshold, and from where
     minimum: Mapping[str, float] = field(default_factory=dict)  # name in a metric's n → least count
     errata: str = ""  # what a reader of the published scripts must know
-    families: tuple[str, ...] | None = None  # that its numbers need: a twin is spared the others; None: all
-    spectra: bool = False  # whether its numbers need the residuals' spectra: a twin is spared them otherwise
     row: Row = "model"
     section: str = ""  # the analysis in whose section it stands, where that is not the one that its number is from
 
@@ -74,6 +69,23 @@ class Gate:
     def reads(self) -> tuple[str, ...]:
         """The analyses in whose records its numbers are."""
         return tuple(dict.fromkeys(condition.path.partition(".")[0] for condition in self.conditions))
+
+
+def identity(
+    id: str,
+    claim: str,
+    quantity: str,
+    *,
+    limit: float | Mapping[str, float],
+    reason: str,
+    errata: str = "",
+    unit: str = "",
+) -> Gate:
+    """The integrity gate "analysis.name" of the number of that name among the record's identities."""
+    analysis, name = id.split(".")
+    path = f"{analysis}.identities.{name}"
+    condition = Condition(path=path, comparator="<=", threshold=limit, quantity=quantity, unit=unit)
+    return Gate(id=id, kind="integrity", claim=claim, conditions=(condition,), reason=reason, errata=errata)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,90 +128,19 @@ class Outcome:
     errata: str
 
 
-def satisfies(value: float, comparator: Comparator, threshold: float) -> bool:
-    """The comparison, in positive form: false for a NaN on either side."""
-    match comparator:
-        case "<=":
-            return value <= threshold
-        case "<":
-            return value < threshold
-        case ">=":
-            return value >= threshold
-        case ">":
-            return value > threshold
-
-
-def compare(
-    observed: float | None,
-    interval: Interval | None,
-    comparator: Comparator,
-    threshold: float,
-    interval_bound: float,
-    wide: Interval | None = None,
-) -> Status:
-    """Pass inside the limit with the whole interval inside `interval_bound`; fail outside it with
-    the whole interval outside; inconclusive otherwise, and for a number that is not finite.
-
-    Parameters
-    ----------
-    interval : 90 %, so that each end is a one-sided 95 % bound; None for a number without sampling error.
-    wide : the interval that a failure must clear, where it is one of several of which the worst was picked.
-
-    >>> compare(0.04, (0.03, 0.05), "<=", 0.1, 0.1), compare(0.09, (0.07, 0.12), "<=", 0.1, 0.1)
-    ('pass', 'inconclusive')
-    >>> compare(0.12, (0.11, 0.13), "<=", 0.1, 0.1), compare(0.12, (0.11, 0.13), "<=", 0.1, 0.1, (0.09, 0.15))
-    ('fail', 'inconclusive')
-    """
-    ends, outer = interval or (observed, observed), wide or interval or (observed, observed)
-    if any(x is None or not math.isfinite(x) for x in (observed, *ends, *outer, threshold, interval_bound)):
-        return "inconclusive"
-    if satisfies(observed, comparator, threshold) and all(satisfies(e, comparator, interval_bound) for e in ends):
-        return "pass"
-    if not satisfies(observed, comparator, threshold) and not any(satisfies(e, comparator, threshold) for e in outer):
-        return "fail"
-    return "inconclusive"
-
-
-def worst_of(
-    members: Mapping[str, Mapping[str, Any]], comparator: Comparator, threshold: float, interval_bound: float
-) -> Status:
-    """The answer for the worst of several: pass if each passes, fail if one does by its Bonferroni interval."""
-    answers = {
-        compare(m["value"], m["interval"], comparator, threshold, interval_bound, m["bonferroni"])
-        for m in members.values()
-    }
-    return "fail" if "fail" in answers else "pass" if answers == {"pass"} else "inconclusive"
-
-
-def p_value(value: float, interval: Interval | None, limit: float) -> float:
-    """How often a number so far beyond `limit` would be seen if the truth lay on it.
-
-    By the normal law whose one-sided 95 % point is the interval's end on the limit's side; 0 where there is no
-    sampling error.
-
-    >>> round(p_value(0.2, (0.1, 0.3), 0.1), 3), p_value(0.2, None, 0.1)
-    (0.05, 0.0)
-    """
-    reach = abs(value - interval[0 if limit < value else 1]) if interval else 0.0
-    if reach == 0:
-        return 0.0 if value != limit else 1.0
-    return 0.5 * math.erfc(ONE_SIDED_95 * abs(value - limit) / reach / math.sqrt(2))
-
-
-ONE_SIDED_95 = 1.6448536269514722  # standard deviations
-
-
 def evaluate(gate: Gate, records: Mapping[str, Mapping[str, Any]]) -> Outcome:
     """Judge one gate from the records; `records` maps an analysis' name to its record.
 
     A record with a key `error` (the analysis crashed) makes an error; a record with `skipped`, or
     one that is not there, makes a skip. A metric without a value is inconclusive, or a skip where
     the record says that the question does not apply. Of several conditions the worst decides:
-    error, skip, fail, inconclusive, pass; too small a sample is inconclusive whatever the numbers.
+    error, skip, fail, inconclusive, pass; too small a sample is inconclusive whatever the numbers, but where there is
+    no number its own reason stands: of equal layers no pair is left, and that they are equal is what is to be said.
     """
     findings = tuple(_find(condition, records) for condition in gate.conditions)
     status, reason = deciding(findings).status, deciding(findings).reason
-    if status in ("fail", "inconclusive", "pass") and (count := _count(gate, findings)):
+    numberless = status == "inconclusive" and deciding(findings).observed is None
+    if status in ("fail", "inconclusive", "pass") and not numberless and (count := _count(gate, findings)):
         status, reason = count
     return Outcome(
         id=gate.id,
@@ -319,7 +260,7 @@ def _judge(
     bound = threshold if condition.interval_bound is None else condition.interval_bound
     interval, members = metric["interval"], metric.get("members")
     if members:
-        status = worst_of(members, condition.comparator, threshold, bound)
+        status = compare_worst(members, condition.comparator, threshold, bound)
     else:
         status = compare(metric["value"], interval, condition.comparator, threshold, bound)
     if status != "inconclusive":

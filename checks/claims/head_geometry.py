@@ -1,6 +1,6 @@
 """Gates of head_geometry: what must hold of every correlation, and that a head's spectrum predicts its attention."""
 
-from checks.claims.gate import Condition, Gate
+from checks.claims.gate import Condition, Gate, identity
 
 _DEPTH = (
     "The pooled correlation can have the opposite sign of every layer's own, and thirds of the depth do not protect. "
@@ -13,35 +13,19 @@ _COORDINATES = (
 )
 
 INTEGRITY: tuple[Gate, ...] = (
-    Gate(
-        id="head_geometry.anisotropy_rank_eff",
-        kind="integrity",
-        claim="A spectrum's anisotropy times its effective rank Σσ/σmax is the number of its singular values",
-        conditions=(
-            Condition(
-                path="head_geometry.identities.anisotropy_rank_eff",
-                comparator="<=",
-                threshold=1e-14,
-                unit="",
-                quantity="relative distance of the product from the number of singular values",
-            ),
-        ),
+    identity(
+        "head_geometry.anisotropy_rank_eff",
+        "A spectrum's anisotropy times its effective rank Σσ/σmax is the number of its singular values",
+        "relative distance of the product from the number of singular values",
+        limit=1e-14,
         reason="The same sum divides and is divided: four roundings of 1.1e-16 each, with room.",
         errata="Hence the published regression, on both, is collinear (variance inflation over 100).",
     ),
-    Gate(
-        id="head_geometry.r_decomposition",
-        kind="integrity",
-        claim="Every pooled correlation is the sum of its within-layer and its between-layer part",
-        conditions=(
-            Condition(
-                path="head_geometry.identities.r_decomposition",
-                comparator="<=",
-                threshold=1e-6,
-                unit="",
-                quantity="distance of the pooled r from the sum of its parts",
-            ),
-        ),
+    identity(
+        "head_geometry.r_decomposition",
+        "Every pooled correlation is the sum of its within-layer and its between-layer part",
+        "distance of the pooled r from the sum of its parts",
+        limit=1e-6,
         reason="Sums of squares add up to rounding, 1e-16 times the number of heads; a part that holds less than 1e-13 "
         "of the variance is called empty, which leaves out at most its root, 3e-7.",
     ),
@@ -62,14 +46,12 @@ CLAIMS: tuple[Gate, ...] = (
                 path="head_geometry.metrics.gained_best_abs_r",
                 comparator=">=",
                 threshold=0.5,
-                unit="",
                 quantity="|r| of the best of seven descriptors with entropy, over all heads",
             ),
             Condition(
                 path="head_geometry.metrics.gained_best_shift_p",
                 comparator="<=",
                 threshold=0.05,
-                unit="",
                 quantity="probability that tracks with the same trends over depth give as large a best of seven",
                 test=True,
                 power="head_geometry.metrics.gained_best_power",
@@ -89,14 +71,12 @@ CLAIMS: tuple[Gate, ...] = (
                 path="head_geometry.metrics.gained_within_r",
                 comparator=">=",
                 threshold=0.3,
-                unit="",
                 quantity="within-layer r, positive where its sign is that of the pooled r",
             ),
             Condition(
                 path="head_geometry.metrics.gained_within_p",
                 comparator="<=",
                 threshold=0.05,
-                unit="",
                 quantity="probability that key/value groups permuted inside layers give as large a within-layer |r|",
                 test=True,
                 power="head_geometry.metrics.gained_within_power",
@@ -116,7 +96,6 @@ CLAIMS: tuple[Gate, ...] = (
                 path="head_geometry.metrics.gained_regression_r2",
                 comparator=">=",
                 threshold=0.25,
-                unit="",
                 quantity="R² of entropy on σmax, spectral entropy and effective rank, with whole layers as folds",
             ),
         ),
@@ -134,14 +113,12 @@ CLAIMS: tuple[Gate, ...] = (
                 path="head_geometry.metrics.best_abs_r",
                 comparator=">=",
                 threshold=0.5,
-                unit="",
                 quantity="|r| of the best of seven descriptors with entropy, over all heads",
             ),
             Condition(
                 path="head_geometry.metrics.best_abs_r_shift_p",
                 comparator="<=",
                 threshold=0.05,
-                unit="",
                 quantity="probability that rearranged layers give as large a best of seven",
             ),
         ),
@@ -159,14 +136,12 @@ CLAIMS: tuple[Gate, ...] = (
                 path="head_geometry.metrics.within_r_signed",
                 comparator=">=",
                 threshold=0.3,
-                unit="",
                 quantity="within-layer r, positive where its sign is that of the pooled r",
             ),
             Condition(
                 path="head_geometry.metrics.within_r_p",
                 comparator="<=",
                 threshold=0.05,
-                unit="",
                 quantity="probability that heads permuted inside layers give as large a within-layer |r|",
             ),
         ),
@@ -184,7 +159,6 @@ CLAIMS: tuple[Gate, ...] = (
                 path="head_geometry.metrics.r2_out_of_sample",
                 comparator=">=",
                 threshold=0.25,
-                unit="",
                 quantity="R² of entropy on σmax, spectral entropy and effective rank, with whole layers as folds",
             ),
         ),

@@ -1,6 +1,6 @@
 """Gates of head_grams: what must hold of the per-head metric g = W_kᵀ W_q, and what is claimed of it."""
 
-from checks.claims.gate import Condition, Gate
+from checks.claims.gate import Condition, Gate, identity
 
 # Every identity is relative to ‖W_k‖_F‖W_q‖_F, or its square, with which rounding scales.
 ROUNDING = 1e-11
@@ -19,18 +19,7 @@ HEAD_ORDER = "The order of heads is a free permutation of the parameters: pairin
 
 
 def _identity(name: str, claim: str, quantity: str, errata: str = "") -> Gate:
-    return Gate(
-        id=f"head_grams.{name}",
-        kind="integrity",
-        claim=claim,
-        conditions=(
-            Condition(
-                path=f"head_grams.identities.{name}", comparator="<=", threshold=ROUNDING, unit="", quantity=quantity
-            ),
-        ),
-        reason=ROUNDING_SOURCE,
-        errata=errata,
-    )
+    return identity(f"head_grams.{name}", claim, quantity, limit=ROUNDING, reason=ROUNDING_SOURCE, errata=errata)
 
 
 INTEGRITY = (
@@ -87,7 +76,6 @@ CLAIMS = (
                 path="head_grams.metrics.all_distance_similarity",
                 comparator="<=",
                 threshold=0.05,
-                unit="",
                 quantity="median |similarity| over all distances of heads in adjacent layers, at the best matching",
             ),
         ),
@@ -123,7 +111,6 @@ CLAIMS = (
                 path="head_grams.metrics.folded_sign_mixed",
                 comparator=">=",
                 threshold=0.8,
-                unit="",
                 quantity="share of heads with 0.2 to 0.8 of the energy of the folded g + gᵀ in negative eigenvalues",
             ),
         ),
@@ -141,7 +128,6 @@ CLAIMS = (
                 path="head_grams.metrics.median_abs_similarity_matched",
                 comparator="<=",
                 threshold=0.05,
-                unit="",
                 quantity="median |similarity| of head metrics in adjacent layers, at the best matching of heads",
             ),
         ),
@@ -178,7 +164,6 @@ CLAIMS = (
                 path="head_grams.metrics.mixed_sign_share",
                 comparator=">=",
                 threshold=0.8,
-                unit="",
                 quantity="share of heads with 0.2 to 0.8 of the energy of g + gᵀ in negative eigenvalues",
             ),
         ),

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from checks.claims.gate import Condition, Gate, Outcome, evaluate
+from checks.claims.gate import Outcome, evaluate, identity
 
 _REASON = (
     "Both sides are the same function of exactly equal models, so only rounding may differ: 1e-6 relative where every "
@@ -29,19 +29,11 @@ def invariance_outcomes(measured: Mapping[str, Sequence[Mapping[str, Any]]]) -> 
 def _outcome(name: str, comparisons: Sequence[Mapping[str, Any]]) -> Outcome:
     worst = max(comparisons, key=lambda c: math.inf if c["difference"] is None else c["difference"] / c["tolerance"])
     key = name.replace(" ", "_")
-    gate = Gate(
-        id=f"invariance.{key}",
-        kind="integrity",
-        claim=f"Every statistic that a claim about the model reads stays under {name}",
-        conditions=(
-            Condition(
-                path=f"invariance.identities.{key}",
-                comparator="<=",
-                threshold=worst["tolerance"],
-                unit="",
-                quantity=f"largest relative difference ({worst['path']})",
-            ),
-        ),
+    gate = identity(
+        f"invariance.{key}",
+        f"Every statistic that a claim about the model reads stays under {name}",
+        f"largest relative difference ({worst['path']})",
+        limit=worst["tolerance"],
         reason=_REASON,
     )
     metric = {

@@ -1,7 +1,6 @@
 """Gates of null_residual: what adjacent layers share."""
 
-from analyses.weights.architectures import GAINS
-from checks.claims.gate import Condition, Gate
+from checks.claims.gate import Condition, Gate, identity
 
 _STORED = (
     "The published script stopped at the stored coordinates: reordering one layer's neurons or heads changes these "
@@ -19,67 +18,35 @@ _SPECTRA = "The published script left the residual's spectrum null, because the 
 _MISSING = "In the published script one family that a model lacks crashed the step that reads the scales."
 
 INTEGRITY = (
-    Gate(
-        id="null_residual.resid_direct",
-        kind="integrity",
-        claim="The residual's norm computed from the residual is √(2 − 2cos)",
-        conditions=(
-            Condition(
-                path="null_residual.identities.resid_direct",
-                comparator="<=",
-                threshold=1e-12,
-                unit="",
-                quantity="largest |resid² − (2 − 2cos)|",
-            ),
-        ),
+    identity(
+        "null_residual.resid_direct",
+        "The residual's norm computed from the residual is √(2 − 2cos)",
+        "largest |resid² − (2 − 2cos)|",
+        limit=1e-12,
         reason=(
             "Sums of N products in float64 err by less than N·eps·max, in practice by about √N·eps/8: "
             "2e-13 at 10⁸ entries, so 1e-12 leaves room for the largest matrices"
         ),
     ),
-    Gate(
-        id="null_residual.scalar_resid",
-        kind="integrity",
-        claim="What the best scalar multiple explains and what it leaves add up to one",
-        conditions=(
-            Condition(
-                path="null_residual.identities.scalar_resid",
-                comparator="<=",
-                threshold=1e-12,
-                unit="",
-                quantity="largest |scalar_resid² + cos² − 1|",
-            ),
-        ),
+    identity(
+        "null_residual.scalar_resid",
+        "What the best scalar multiple explains and what it leaves add up to one",
+        "largest |scalar_resid² + cos² − 1|",
+        limit=1e-12,
         reason="Pythagoras; the same rounding as for the residual's norm",
     ),
-    Gate(
-        id="null_residual.pearson_z",
-        kind="integrity",
-        claim="The distance from the permutation null in standard deviations is Pearson's r times √(N−1)",
-        conditions=(
-            Condition(
-                path="null_residual.identities.pearson_z",
-                comparator="<=",
-                threshold=1e-12,
-                unit="",
-                quantity="largest |(cos − null_cos) − r·√(N−1)·null_sd|",
-            ),
-        ),
+    identity(
+        "null_residual.pearson_z",
+        "The distance from the permutation null in standard deviations is Pearson's r times √(N−1)",
+        "largest |(cos − null_cos) − r·√(N−1)·null_sd|",
+        limit=1e-12,
         reason="Both sides are cosines of at most 1; the same rounding as for the residual's norm",
     ),
-    Gate(
-        id="null_residual.spectrum_energy",
-        kind="integrity",
-        claim="The squared singular values of a residual add up to its squared norm",
-        conditions=(
-            Condition(
-                path="null_residual.identities.spectrum_energy",
-                comparator="<=",
-                threshold=1e-10,
-                unit="",
-                quantity="largest |Σσ² − ‖Δ‖²| relative to ‖Δ‖²",
-            ),
-        ),
+    identity(
+        "null_residual.spectrum_energy",
+        "The squared singular values of a residual add up to its squared norm",
+        "largest |Σσ² − ‖Δ‖²| relative to ‖Δ‖²",
+        limit=1e-10,
         reason=(
             "Eigenvalues of a Gram matrix of side m err by at most m·eps·σ₁² each, their sum by m²·eps relative: "
             "1e-10 at side 670 in the worst case, and 5e-16 as measured"
@@ -107,7 +74,6 @@ MODEL = (
                 path="delta_svd.metrics.functional_cos",
                 comparator="<=",
                 threshold=0.1,
-                unit="",
                 quantity="median over layer pairs of |cos| of what both write on the first one's states, worst branch",
             ),
         ),
@@ -124,7 +90,6 @@ MODEL = (
                 path="null_residual.metrics.read_write_rank_ratio",
                 comparator=">=",
                 threshold=0.8,
-                unit="",
                 quantity="median over layer pairs of the summed Grams' effective rank / its Haar null, worst Gram",
             ),
         ),
@@ -144,14 +109,12 @@ MODEL = (
                 path="null_residual.metrics.invariant_first_mode",
                 comparator=">=",
                 threshold=0.8,
-                unit="",
                 quantity="share of the first mode of the standardised logarithms of the invariant scales",
             ),
             Condition(
                 path="null_residual.metrics.invariant_first_mode_walk_p",
                 comparator="<=",
                 threshold=0.05,
-                unit="",
                 quantity="share of random walks of the tracks' own steps with as large a first mode",
                 test=True,
             ),
@@ -169,7 +132,6 @@ MODEL = (
                 path="null_residual.metrics.read_alignment",
                 comparator=">=",
                 threshold=0.3,
-                unit="",
                 quantity="median over layer pairs of the alignment of their read Grams less their mean, worst reader",
             ),
         ),
@@ -190,7 +152,6 @@ STORED = (
                 path="null_residual.metrics.worst_median_abs_cos",
                 comparator="<=",
                 threshold=0.1,
-                unit="",
                 quantity="median over layer pairs of |cos|, worst matrix family, stored coordinates",
             ),
         ),
@@ -210,7 +171,6 @@ STORED = (
                 path="null_residual.metrics.worst_median_abs_cos_matched",
                 comparator="<=",
                 threshold=0.1,
-                unit="",
                 quantity="median over layer pairs of |mean cos of matched units|, worst of gate, up, down, qk and vo",
             ),
         ),
@@ -231,7 +191,6 @@ STORED = (
                 path="null_residual.metrics.worst_median_cos_sq",
                 comparator="<=",
                 threshold=0.05,
-                unit="",
                 quantity="median over layer pairs of cos², the share of the next layer explained, worst matrix family",
             ),
         ),
@@ -249,7 +208,6 @@ STORED = (
                 path="null_residual.metrics.worst_eff_rank_ratio",
                 comparator=">=",
                 threshold=0.8,
-                unit="",
                 quantity="median over layer pairs of effective rank / its Haar null, worst matrix family",
             ),
         ),
@@ -259,7 +217,6 @@ STORED = (
             "four fifths of what the two spectra allow has shared directions"
         ),
         errata=_SPECTRA,
-        spectra=True,
     ),
     Gate(
         id="NR4.stored",
@@ -271,14 +228,12 @@ STORED = (
                 path="null_residual.metrics.first_mode_standardised",
                 comparator=">=",
                 threshold=0.8,
-                unit="",
                 quantity="share of the first mode of the standardised log-scale tracks",
             ),
             Condition(
                 path="null_residual.metrics.first_mode_above_parallel",
                 comparator=">",
                 threshold=0.0,
-                unit="",
                 quantity="that share less the 95 % level of parallel analysis",
             ),
         ),
@@ -299,7 +254,6 @@ STORED = (
                 path="null_residual.metrics.worst_gain_pearson",
                 comparator=">=",
                 threshold=0.3,
-                unit="",
                 quantity="median over layer pairs of Pearson's r between gains, worst gain family",
             ),
             Condition(
@@ -316,7 +270,6 @@ STORED = (
             "permutation null keep short gains (a head's q and k norms) from passing by chance"
         ),
         errata=_GAINS,
-        families=GAINS,
     ),
 )
 

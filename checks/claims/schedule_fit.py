@@ -1,6 +1,6 @@
 """Gates of schedule_fit: what must hold of every fit, and the claims that something follows a schedule over depth."""
 
-from checks.claims.gate import Condition, Gate
+from checks.claims.gate import Condition, Gate, identity
 
 _NOT_A_TEMPERATURE = (
     "T ∝ 1/γ is no temperature: with q/k norms a uniform factor of the input norm cancels in the logits, and without "
@@ -10,50 +10,26 @@ _NOT_A_TEMPERATURE = (
 )
 
 INTEGRITY: tuple[Gate, ...] = (
-    Gate(
-        id="schedule_fit.akaike_weights_sum",
-        kind="integrity",
-        claim="The Akaike weights of the forms compared on one track sum to 1",
-        conditions=(
-            Condition(
-                path="schedule_fit.identities.akaike_weights_sum",
-                comparator="<=",
-                threshold=1e-14,
-                unit="",
-                quantity="distance of the sum from 1",
-            ),
-        ),
+    identity(
+        "schedule_fit.akaike_weights_sum",
+        "The Akaike weights of the forms compared on one track sum to 1",
+        "distance of the sum from 1",
+        limit=1e-14,
         reason="Six quotients by their own sum, each rounded once: 6 × 1.1e-16 in the terms, as much again in adding.",
     ),
-    Gate(
-        id="schedule_fit.nested_rss",
-        kind="integrity",
-        claim="A form fits no worse than the special cases that it contains",
-        conditions=(
-            Condition(
-                path="schedule_fit.identities.nested_rss",
-                comparator="<=",
-                threshold=1e-8,
-                unit="",
-                quantity="excess residual square sum, relative to the centred square sum of ln y",
-            ),
-        ),
+    identity(
+        "schedule_fit.nested_rss",
+        "A form fits no worse than the special cases that it contains",
+        "excess residual square sum, relative to the centred square sum of ln y",
+        limit=1e-8,
         reason="Each search starts from its special cases. What is left is rounding: ln y is right to 1e-15, against a "
         "range of at least 1e-6 in a track that is not called constant, so 1e-9 in the ratio, and a factor of ten.",
     ),
-    Gate(
-        id="schedule_fit.line_residuals",
-        kind="integrity",
-        claim="For the forms that are lines of ln y, explained and residual square sums add up to the total",
-        conditions=(
-            Condition(
-                path="schedule_fit.identities.line_residuals",
-                comparator="<=",
-                threshold=1e-8,
-                unit="",
-                quantity="gap between total and the two parts, relative to the total",
-            ),
-        ),
+    identity(
+        "schedule_fit.line_residuals",
+        "For the forms that are lines of ln y, explained and residual square sums add up to the total",
+        "gap between total and the two parts, relative to the total",
+        limit=1e-8,
         reason="Residuals of a least-squares line are orthogonal to it; rounding as for nested forms.",
     ),
 )
@@ -68,14 +44,12 @@ CLAIMS: tuple[Gate, ...] = (
                 path="schedule_fit.metrics.invariant_scale_r2",
                 comparator=">=",
                 threshold=0.9,
-                unit="",
                 quantity="R² of the best one-piece form of the scale's logarithm, worst scale",
             ),
             Condition(
                 path="schedule_fit.metrics.invariant_scale_walk_p",
                 comparator="<=",
                 threshold=0.05,
-                unit="",
                 quantity="share of surrogates of the worst track (walks, autoregressions, orders) that fit as well",
                 test=True,
                 power="schedule_fit.metrics.invariant_scale_power",
@@ -96,7 +70,6 @@ CLAIMS: tuple[Gate, ...] = (
                 path="schedule_fit.metrics.measured_exponential_r2",
                 comparator=">=",
                 threshold=0.9,
-                unit="",
                 quantity="R² of T₀·α^ℓ, of the measured temperature's logarithm",
             ),
             Condition(
@@ -121,14 +94,12 @@ CLAIMS: tuple[Gate, ...] = (
                 path="schedule_fit.metrics.input_gain_one_piece_r2",
                 comparator=">=",
                 threshold=0.9,
-                unit="",
                 quantity="R² of the best one-piece form, of the logarithm",
             ),
             Condition(
                 path="schedule_fit.metrics.input_gain_two_piece_p",
                 comparator=">",
                 threshold=0.05,
-                unit="",
                 quantity="probability that noise or drift favours two pieces as much",
             ),
         ),
@@ -149,7 +120,6 @@ CLAIMS: tuple[Gate, ...] = (
                 path="schedule_fit.metrics.published_kirkpatrick_r2",
                 comparator=">=",
                 threshold=0.9,
-                unit="",
                 quantity="R² of T₀·α^ℓ, in linear space",
             ),
             Condition(
@@ -173,7 +143,6 @@ CLAIMS: tuple[Gate, ...] = (
                 path="schedule_fit.metrics.measured_temperature_spearman",
                 comparator="<=",
                 threshold=-0.5,
-                unit="",
                 quantity="rank correlation of the measured temperature with depth",
                 interval_bound=0.0,
             ),
@@ -198,7 +167,6 @@ CLAIMS: tuple[Gate, ...] = (
                 path="schedule_fit.metrics.measured_kirkpatrick_weight",
                 comparator=">=",
                 threshold=0.9,
-                unit="",
                 quantity="Akaike weight of the exponential law",
             ),
         ),
@@ -215,14 +183,12 @@ CLAIMS: tuple[Gate, ...] = (
                 path="schedule_fit.metrics.write_sigma1_r2",
                 comparator=">=",
                 threshold=0.9,
-                unit="",
                 quantity="R² of an exponential through the first singular value of the centred write, of its logarithm",
             ),
             Condition(
                 path="schedule_fit.metrics.write_sigma1_walk_p",
                 comparator="<=",
                 threshold=0.05,
-                unit="",
                 quantity="share of its surrogates (walks, autoregressions, orders) that fit as well",
                 test=True,
                 power="schedule_fit.metrics.write_sigma1_power",

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analyses.numerics.pvalues import benjamini_hochberg, holm
-from checks.claims.gate import Status
+from checks.claims.compare import Status
 
 VERDICTS = {
     "holds": "The number meets its limit, with its whole interval, and its control does not meet it.",

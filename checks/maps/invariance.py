@@ -141,6 +141,10 @@ FOLDED_BY_HEAD = moved("g̃ has every gain folded in; heads are listed in their 
 GRAMS = never("traces and inner products of read and write Grams, unit by unit scale-free, are the same in every basis")
 SAME_STATES = never("it compares what layers compute on the same states, with the inner product of the stream")
 SHARED = never("least squares and singular values of what layers write and of their states are the same in every basis")
+LAW = never(
+    "R² of a law of a track's logarithm, of a track that at most one factor for all layers is free to change: the law's "
+    "first factor takes it up"
+)
 FOLDED_HEADS = (
     "all_distance_similarity",
     "all_distance_symmetry",
@@ -210,6 +214,9 @@ STATISTICS: Mapping[str, Mapping[str, Moved]] = {
         "metrics.measured_temperature_spearman.value": COMPUTED,
         "metrics.measured_kirkpatrick_alpha.value": COMPUTED,
         "metrics.measured_kirkpatrick_weight.value": COMPUTED,
+        "metrics.measured_exponential_r2.value": COMPUTED,
+        "metrics.invariant_scale_r2.value": LAW,
+        "metrics.write_sigma1_r2.value": LAW,
     },
     "head_geometry": {
         "metrics.best_abs_r.value": METRIC_AGAINST_ATTENTION,
@@ -217,6 +224,7 @@ STATISTICS: Mapping[str, Mapping[str, Moved]] = {
         "metrics.r2_out_of_sample.value": METRIC_AGAINST_ATTENTION,
         "tables.gained.entropy.best_abs_r": GAINED,
         "tables.gained.logit_std.best_abs_r": GAINED,
+        **dict.fromkeys((f"metrics.gained_{name}.value" for name in ("best_abs_r", "within_r", "regression_r2")), GAINED),
     },
     "delta_svd": {
         "metrics.median_top1_frac.value": WRITTEN,

@@ -180,11 +180,14 @@ hidden 128, 8 heads over 4 key/value heads of dimension 16, feed-forward 256, ti
 
 | | |
 | --- | --- |
-| held-out loss | {facts["held_out_loss_nats_per_token"]:.3f} nats per token (chance: ln {VOCABULARY:,} = {facts["chance_loss_nats_per_token"]:.2f}) |
+| held-out loss | {facts["held_out_loss_nats_per_token"]:.3f} nats per token \
+(chance: ln {VOCABULARY:,} = {facts["chance_loss_nats_per_token"]:.2f}) |
 | held-out bits per byte | {facts["held_out_bits_per_byte"]:.3f} |
-| text | sources of the Python {facts["python"]} standard library, {facts["files"]:,} modules without tests and codec tables |
+| text | sources of the Python {facts["python"]} standard library, \
+{facts["files"]:,} modules without tests and codec tables |
 | held out | every {HELD_OUT}th module, {facts["held_out_tokens"]:,} tokens |
-| training | {facts["training_tokens_seen"]:,} tokens in {STEPS:,} steps, {facts["training_tokens_distinct"]:,} of them distinct; seed {facts["seed"]} |
+| training | {facts["training_tokens_seen"]:,} tokens in {STEPS:,} steps, \
+{facts["training_tokens_distinct"]:,} of them distinct; seed {facts["seed"]} |
 | optimiser | AdamW, peak learning rate {PEAK_LR:g}, linear decay to zero, weight decay {WEIGHT_DECAY:g} on matrices |
 | sha256 of the text | `{facts["text_sha256"]}` |
 | torch | {facts["torch"]} |
@@ -193,8 +196,8 @@ It completes Python source and little else. It exists because a harness needs on
 many-headed enough for every claim's minimum sample, and small enough to ship. What holds on it says nothing of models
 a thousand times its size.
 
-`make reference-model` trains another by the same recipe. The bytes will differ: the text follows the Python version, and
-sums in float32 follow the number of threads.
+`make reference-model` trains another by the same recipe. The bytes will differ: the text follows the Python version,
+and sums in float32 follow the number of threads.
 
 The standard library's sources are under the Python Software Foundation's licence; the weights are under this project's.
 """

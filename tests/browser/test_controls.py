@@ -39,7 +39,7 @@ def test_a_click_sorts_worst_first_a_second_turns_it_and_a_third_brings_the_grou
     button, column = header(page, "Verdict"), page.get_by_role("columnheader", name="Verdict").first
     button.click()
     ranks = order(page)
-    assert ranks == sorted(ranks) and len(set(ranks)) > 1
+    assert ranks == sorted(ranks) and len(set(ranks)) > 2
     assert column.get_attribute("aria-sort") == "ascending" and headings(page) == 0
     assert sorted(ids(page)) == sorted(before) != ids(page)
     button.click()

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checks.claims import CLAIMS, INTEGRITY
-from checks.claims.gate import Condition, Gate, compare, evaluate, p_value, worst_of
+from checks.claims.compare import compare, compare_worst, p_value
+from checks.claims.gate import Condition, Gate, evaluate
 
 GATES = INTEGRITY + CLAIMS
 DTYPE = "float32"
@@ -189,10 +190,10 @@ def family(value: float, half: float, wide: float) -> dict:
 
 def test_seven_families_just_inside_the_limit_hold_together():
     seven = {f"family {i}": family(0.095, 0.004, 0.008) for i in range(7)}
-    assert worst_of(seven, "<=", 0.1, 0.1) == "pass"
+    assert compare_worst(seven, "<=", 0.1, 0.1) == "pass"
     one_out = seven | {"family 3": family(0.105, 0.004, 0.008)}  # outside by itself, not by its share of seven
-    assert worst_of(one_out, "<=", 0.1, 0.1) == "inconclusive"
-    assert worst_of(seven | {"family 3": family(0.12, 0.004, 0.008)}, "<=", 0.1, 0.1) == "fail"
+    assert compare_worst(one_out, "<=", 0.1, 0.1) == "inconclusive"
+    assert compare_worst(seven | {"family 3": family(0.12, 0.004, 0.008)}, "<=", 0.1, 0.1) == "fail"
 
 
 @given(value=st.floats(-1, 1), half=st.floats(1e-3, 1))

@@ -15,7 +15,8 @@ def all_records(distance: float) -> dict:
     found = {name: {"model": "m", "dtype": "float32", "metrics": {}, "identities": {}} for name in registry.NAMES}
     for gate in INTEGRITY + CLAIMS:
         # p-values are far inside, or so many at their limit would be undecided together.
-        for analysis, part in records_with(gate, lambda c: 1e-4 if c.test and distance > 0 else inside(c, distance)).items():
+        planted = records_with(gate, lambda c: 1e-4 if c.test and distance > 0 else inside(c, distance))
+        for analysis, part in planted.items():
             for section in ("metrics", "identities"):
                 for name, metric in part[section].items():
                     known = found[analysis][section].setdefault(name, metric)

@@ -21,7 +21,9 @@ raise SystemExit(code)
 
 
 @pytest.mark.parametrize(
-    ("only", "tokenizer"), [(("null_residual", "head_grams"), True), (registry.NAMES, False)], ids=["weights", "no tokenizer"]
+    ("only", "tokenizer"),
+    [(("null_residual", "head_grams"), True), (registry.NAMES, False)],
+    ids=["weights", "no tokenizer"],
 )
 def test_weight_analyses_never_import_transformers(tmp_path: Path, only: tuple[str, ...], tokenizer: bool):
     folder = tiny_checkpoint(tmp_path / "model", "qwen3", tokenizer=tokenizer)

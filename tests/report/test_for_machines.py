@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 
 from analyses.records import plain
 from checks.claims import CLAIMS, INTEGRITY
-from checks.claims.gate import Status
+from checks.claims.compare import Status
 from checks.claims.judge import exit_code, judge
 from checks.claims.verdicts import FROM_STATUS, VERDICTS
 from checks.report import cases as outcomes
@@ -35,8 +35,10 @@ def valid(judged: dict) -> None:
 def judged_by(status: str, **given) -> dict:
     """One identity and one claim, both of this status; `given` is changed in both."""
     claim = outcome("NR1", FROM_STATUS[status], status=status, **given)
-    identity = {k: v for k, v in claim.items() if k not in ("verdict", "verdict_reason", "raw", "p_adjusted", "controls")}
-    return gates([claim], [identity | {"kind": "integrity", "id": "null_residual.resid"}], stored=[stored("NR1.stored")])
+    of_claims = ("verdict", "verdict_reason", "raw", "p_adjusted", "controls")
+    identity = {k: v for k, v in claim.items() if k not in of_claims}
+    integrity = identity | {"kind": "integrity", "id": "null_residual.resid"}
+    return gates([claim], [integrity], stored=[stored("NR1.stored")])
 
 
 def counted(xml: bytes) -> dict[str, int]:

@@ -152,7 +152,10 @@ def test_killed_workers_and_a_killed_driver_change_no_byte(series, undisturbed, 
 AS_IF_LARGE = """
 import importlib.util, sys, time
 
-LIMITS = {"analyses.null_residual.shards": {"SHARD_BYTES": 1}, "analyses.head_grams.shards": {"MATCH_WORK": 0, "SHARD_WORK": 1}}
+LIMITS = {
+    "analyses.null_residual.shards": {"SHARD_BYTES": 1},
+    "analyses.head_grams.shards": {"MATCH_WORK": 0, "SHARD_WORK": 1},
+}
 
 
 class Smaller:

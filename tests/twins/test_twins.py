@@ -145,7 +145,8 @@ def test_two_tensors_of_one_shape_are_shuffled_differently(checkpoint):
 def test_a_twin_is_the_same_in_another_process(checkpoint):
     name = sorted(checkpoint.files)[5]
     script = (
-        "import hashlib, sys; from analyses.weights.checkpoint import open_checkpoint; from checks.twins.twins import SHUFFLED\n"
+        "import hashlib, sys\n"
+        "from analyses.weights.checkpoint import open_checkpoint; from checks.twins.twins import SHUFFLED\n"
         "twin = SHUFFLED.apply(open_checkpoint(sys.argv[1]), 7)\n"
         "print(hashlib.sha256(twin.tensor(sys.argv[2]).numpy().tobytes()).hexdigest())"
     )
