@@ -142,8 +142,7 @@ GRAMS = never("traces and inner products of read and write Grams, unit by unit s
 SAME_STATES = never("it compares what layers compute on the same states, with the inner product of the stream")
 SHARED = never("least squares and singular values of what layers write and of their states are the same in every basis")
 LAW = never(
-    "R² of a law of a track's logarithm, of a track that at most one factor for all layers is free to change: the law's "
-    "first factor takes it up"
+    "R² of a law of a track's logarithm, where at most one factor for all layers is free: the law's own takes it up"
 )
 FOLDED_HEADS = (
     "all_distance_similarity",
@@ -153,6 +152,7 @@ FOLDED_HEADS = (
     "read_subspace_overlap_isotropic",
 )
 """Metrics of heads with all gains folded in."""
+GAINED_METRICS = ("best_abs_r", "within_r", "regression_r2")
 FUNCTIONAL = ("functional_cos", "functional_cos_squared")
 ANNEALING = (
     *("shared_map_r2_ratio", "shared_map_p", "remainder_top1", "phase_c_rank_ratio", "phase_e_rank_share"),
@@ -224,7 +224,7 @@ STATISTICS: Mapping[str, Mapping[str, Moved]] = {
         "metrics.r2_out_of_sample.value": METRIC_AGAINST_ATTENTION,
         "tables.gained.entropy.best_abs_r": GAINED,
         "tables.gained.logit_std.best_abs_r": GAINED,
-        **dict.fromkeys((f"metrics.gained_{name}.value" for name in ("best_abs_r", "within_r", "regression_r2")), GAINED),
+        **dict.fromkeys((f"metrics.gained_{name}.value" for name in GAINED_METRICS), GAINED),
     },
     "delta_svd": {
         "metrics.median_top1_frac.value": WRITTEN,

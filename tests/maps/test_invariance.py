@@ -43,7 +43,7 @@ BY_FORWARD = 1e-5  # the library's norms compute in float32 whatever the model's
 BY_EPS = 1e-3  # the q/k norms' eps, 1e-6, over the mean square of a query or key, 1e-2; through correlations
 CLEARLY = 10  # times its bound, how far a statistic must move to have moved
 FROM_FORWARD = ("attention_stats.dynamic", "attention_stats.temperature", "schedule_fit.metrics.measured")
-FROM_FORWARD += ("schedule_fit.temperature.measured", "head_geometry", "delta_svd")
+FROM_FORWARD += ("schedule_fit.temperature.measured", "schedule_fit.metrics.write", "head_geometry", "delta_svd")
 
 DEEPER = tuple(f"metrics.{x}" for x in ("phase_e_rank_share", "phase_difference", "phase_cos_difference", "shared_map"))
 DEEPER += ("metrics.invariant_scale_r2",)

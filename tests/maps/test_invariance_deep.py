@@ -8,14 +8,20 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 from analyses.forward.calibration import load_calibration
 from analyses.forward.inputs import Settings
+from analyses.null_residual import grams
 from analyses.run.suite import records_of
+from analyses.schedule_fit.chance import best_r2
+from analyses.schedule_fit.forms import ONE_PIECE
 from analyses.weights.checkpoint import open_checkpoint
 from checks.maps import invariance
 from checks.maps.catalogue import MAPS
 from checks.maps.exact import EXACT
+from checks.twins.roles import Role
+from checks.twins.twins import SHUFFLED, Twin
 from tests.maps.test_invariance import numbers
 from tests.tiny import tiny_checkpoint
 
@@ -70,3 +76,30 @@ def test_other_weights_do_move_them(bases):
             continue
         a, b = (np.array(list(numbers(bases[name][1], path)), dtype=float) for name in ("llama", "qwen3"))
         assert np.abs(a - b).max() > 1e-3 * np.abs(a).max(), path
+
+
+def cooled(twin, role: Role, value: torch.Tensor) -> torch.Tensor:
+    """What reads and the gains of queries by a tenth less a layer, so that every invariant scale follows a law."""
+    if role.bias or role.part not in ("q_proj", "q_norm", "v_proj", "gate_proj", "up_proj"):
+        return value
+    return value.double() * 0.9**role.layer
+
+
+def law_of_scales(checkpoint) -> float:
+    tracks: dict[str, list[float]] = {}
+    for layer in range(checkpoint.shape.layers):
+        for branch in grams.branches(checkpoint):
+            for name, scale in grams.layer_grams(checkpoint, branch, layer, device="cpu").scales.items():
+                tracks.setdefault(name, []).append(scale)
+    return float(best_r2(np.log([*tracks.values()]), ONE_PIECE).min())
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_no_exact_map_moves_a_law_that_the_scales_follow(bases, name: str):
+    change = Twin(name="cooled", preserves="", destroys="", change=cooled)
+    checkpoint = change.apply(bases[name][0], 0)
+    before = law_of_scales(checkpoint)
+    assert 0.8 < before < 1  # a constant explains nothing
+    for one in (m for m in MAPS if m.undefined(checkpoint) is None):
+        assert law_of_scales(one.apply(checkpoint, 1)) == pytest.approx(before, abs=1e-9), one.name  # float64 sums
+    assert abs(law_of_scales(SHUFFLED.apply(checkpoint, 0)) - before) > 1e-4

@@ -111,7 +111,7 @@ def test_unit_and_origin_of_a_track_do_not_matter(seed, power, origin):
     y = np.round(autocorrelation.noise(0.5, (16,), rng(seed)) * 2**20) / 2**20
     one, other = of(y, np.mean, resamples=200), of(np.ldexp(y + origin, power), np.mean, resamples=200)
     found = np.ldexp(np.array(other), -power) - origin
-    # What is not exact: both ends, laid off from the estimate, and quantiles between two resamples, at the origin's size.
+    # What is not: both ends, laid off from the estimate, and quantiles between two resamples, of the origin's size.
     assert found == pytest.approx(one, abs=8 * np.finfo(float).eps * (1 + abs(origin)))
 
 
