@@ -110,7 +110,8 @@ def measure_checkpoint(
     resolve_device(settings.device)  # before the weights are read, which may take minutes
     text = load_calibration(settings.calibration)
     say(f"{checkpoint.name}: checking {len(checkpoint.files)} tensors")
-    files, content = checkpoint.examine(bar(f"{checkpoint.name}: checking"))
+    files, content, damage = checkpoint.examine(bar(f"{checkpoint.name}: checking"))
+    checkpoint = replace(checkpoint, remarks=(*checkpoint.remarks, *damage))
     settings = resolve(settings, checkpoint)
     wanted = registry.with_read(settings.only)
     own = {name: keys.key_of(checkpoint, name, settings, text, files) for name in registry.NAMES}
@@ -157,7 +158,7 @@ def measure_checkpoint(
         settings=replace(settings, only=there),
         files=files,
         tensors=content,
-        stored_dtype=stored_dtype(checkpoint),
+        stored_dtype=checkpoint.stored_dtype(),
         calibration=text,
         forward=_forward_facts(folder, there),
         seconds=seconds,
@@ -180,14 +181,9 @@ def resolve(settings: Settings, checkpoint: Checkpoint) -> Settings:
     return replace(
         settings,
         device=resolve_device(settings.device),
-        dtype=stored_dtype(checkpoint) if settings.dtype == "auto" else settings.dtype,
+        dtype=checkpoint.stored_dtype() if settings.dtype == "auto" else settings.dtype,
         only=tuple(name for name in registry.NAMES if name in settings.only),
     )
-
-
-def stored_dtype(checkpoint: Checkpoint) -> str:
-    """What `auto` means: the type of the first stored tensor."""
-    return str(checkpoint.tensor(next(iter(checkpoint.files))).dtype).removeprefix("torch.")
 
 
 def _outdated(folder: Path, own: Mapping[str, keys.Key]) -> dict[str, str]:

@@ -89,8 +89,7 @@ def assembled(described: hub.Description) -> Checkpoint:
         folder=described.folder,
         revision=described.revision,
         config=described.config,
-        files=described.files,
-        headers=described.headers,
+        stored=described.stored,
     )
 
 

@@ -5,8 +5,10 @@ weights stay on disk until one of them is asked for. `hub` finds them, `files` r
 here they get their roles.
 """
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,11 +19,16 @@ from analyses.errors import InputError
 from analyses.progress import Tick, silent
 from analyses.weights import files, hub
 from analyses.weights.architectures import FAMILIES, FEED_FORWARD, Architecture
-from analyses.weights.files import require_finite
-from analyses.weights.quantised import quantised
+from analyses.weights.beside import predicting
+from analyses.weights.config import decoder_config
+from analyses.weights.files import Stored, require_finite
+from analyses.weights.quantised import declared, quantised
 from analyses.weights.recognise import parts, recognise
 from analyses.weights.schema import Header, Place, is_gain
 from analyses.weights.shape import Shape
+
+QUANTISED = "the weights are quantised ({}); give the unquantised checkpoint"
+FLOATS = tuple(str(dtype).removeprefix("torch.") for dtype in files.FLOATS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +48,8 @@ class Checkpoint:
     places: Mapping[str, Place]  # family or further role of a layer → where this checkpoint keeps it
     lacking: Mapping[str, str]  # family that the model has not → why
     note: str | None = None  # how the architecture was recognised, where not by its model_type
+    beside: frozenset[str] = frozenset()  # tensors of further predictions, which are no part of the decoder
+    remarks: tuple[str, ...] = ()  # what a reader must know of its config and files
     first_layer: int = 0  # the layer of the file that is layer 0 here; see `restricted`
     left_out: tuple[str, ...] = ()  # families that the model has and this view has not
 
@@ -56,7 +65,7 @@ class Checkpoint:
     @property
     def notes(self) -> list[str]:
         """What a reader must know of the architecture, and of how it was recognised."""
-        return [*filter(None, [self.note]), *self.architecture.notes]
+        return [*filter(None, [self.note]), *self.architecture.notes, *self.remarks]
 
     @property
     def has_qk_norm(self) -> bool:
@@ -113,20 +122,23 @@ class Checkpoint:
         )
 
     def tensor(self, name: str) -> torch.Tensor:
-        """One tensor as stored, by its name on disk."""
-        return files.read(self.files[name], name)
+        """One tensor as stored, by its name."""
+        return self._stored(name)
 
     def expert(self, name: str, number: int) -> torch.Tensor:
         """One expert's part of a tensor that holds all of a layer's, as stored."""
-        return files.read(self.files[name], name, (number,))
+        return self._stored(name, (number,))
 
     def rows(self, name: str, role: str) -> torch.Tensor:
         """What a stored tensor holds of a role, without reading the others where it lies in one piece."""
         layout, axes = self.places[role].layout, len(self.headers[name].shape)
         if not (part := layout.part(role, axes, self.shape)):
             return layout.take(self.tensor(name), role, self.shape)
-        rows = files.read(self.files[name], name, part)
+        rows = self._stored(name, part)
         return rows.mT if layout.transposed and axes > 1 else rows
+
+    def _stored(self, name: str, part: tuple[slice | int, ...] = ()) -> torch.Tensor:
+        return files.read(self.files[name], self.headers[name].stored or name, part)
 
     def weight(self, family: str, layer: int, *, expert: int | None = None, device: str = "cpu") -> torch.Tensor:
         """One layer's matrix (out, in), or effective norm gain (hidden,), upcast to float64.
@@ -185,12 +197,34 @@ class Checkpoint:
         """sha256 of every weight file, tokenizer and config, by file name; see `examine`."""
         return self.examine(tick)[0]
 
-    def examine(self, tick: Tick = silent) -> tuple[dict[str, str], str]:
-        """(sha256 by file name, digest of the tensors whatever their files); reads every weight.
+    def examine(self, tick: Tick = silent) -> tuple[dict[str, str], str, list[str]]:
+        """(sha256 by file name, digest of the tensors whatever their files, notes); reads every weight.
 
-        Raises InputError naming the first tensor that holds a NaN or an infinity.
+        Raises InputError naming the first tensor of the decoder that holds a NaN or an infinity; one beside it is
+        noted.
         """
-        return files.inspect(self.files, self.folder, tick)
+        stored = Stored(files=self.files, headers=self.headers)
+        return files.inspect(stored, self.folder, tick, matters=self.reads)
+
+    def reads(self, name: str) -> bool:
+        """Whether the decoder has this tensor: one of its layers, or one that it needs beside them."""
+        if name in self.beside or not name.startswith(self.prefix):
+            return False
+        bare = name.removeprefix(self.prefix)
+        if any(bare.startswith(place.name.partition("{}")[0]) for place in self.places.values()):
+            return True
+        outside = [Place(known) for names in self.architecture.outside.values() for known in names]
+        return any(bare in (place.name, place.bias().name) for place in outside)
+
+    def stored_dtype(self) -> str:
+        """The type that most of the decoder's parameters are stored in."""
+        count: Counter[str] = Counter()
+        for name, header in self.headers.items():
+            if header.shares is None and header.dtype in FLOATS and self.reads(name):
+                count[header.dtype] += math.prod(header.shape)
+        if not count:
+            raise InputError(f"{self.name}: no weight of the decoder is a float of 16, 32 or 64 bits")
+        return max(count, key=count.__getitem__)
 
 
 def open_checkpoint(source: str) -> Checkpoint:
@@ -200,39 +234,65 @@ def open_checkpoint(source: str) -> Checkpoint:
     """
     folder, revision, name = hub.locate(source)
     config = hub.read_config(folder)
-    indexed, headers = files.index(folder)
-    return assemble(name=name, folder=folder, revision=revision, config=config, files=indexed, headers=headers)
+    return assemble(name=name, folder=folder, revision=revision, config=config, stored=files.index(folder))
 
 
-def assemble(
-    *,
-    name: str,
-    folder: Path,
-    revision: str | None,
-    config: Mapping[str, Any],
-    files: Mapping[str, Path],
-    headers: Mapping[str, Header],
-) -> Checkpoint:
+def assemble(*, name: str, folder: Path, revision: str | None, config: Mapping[str, Any], stored: Stored) -> Checkpoint:
     """The checkpoint that a config and the headers of its weights describe, wherever they came from.
 
     Raises InputError in one line for what is unknown, quantised, or does not fit the config.
     """
-    if reason := quantised(config, headers):
-        raise InputError(f"{name}: the weights are quantised ({reason}); give the unquantised checkpoint")
+    if reason := declared(config):
+        raise InputError(f"{name}: {QUANTISED.format(reason)}")
     # Composite models (text with vision) keep the decoder's numbers one level down.
-    config = config.get("text_config", config)
-    match = recognise(config, headers, folder)
-    return Checkpoint(
+    config, notes = decoder_config(config, folder / hub.CONFIG)
+    beside = predicting(config, stored.headers)
+    try:
+        match = recognise(config, {n: h for n, h in stored.headers.items() if n not in beside}, folder)
+    except InputError as error:
+        if reason := quantised(stored.headers):
+            raise InputError(f"{name}: {QUANTISED.format(reason)}") from error
+        # Of what could not be read, what the message names, or else the first, is the likeliest cause.
+        message = str(error)
+        named = sorted(stored.lost, key=lambda lost: lost not in message)
+        raise InputError("; ".join([message, *(stored.lost[lost] for lost in named[:1]), *stored.notes])) from error
+    checkpoint = Checkpoint(
         name=name,
         folder=folder,
         revision=revision,
         config=config,
         architecture=match.architecture,
         shape=match.shape,
-        files=files,
-        headers=headers,
+        files=stored.files,
+        headers=stored.headers,
         prefix=match.prefix,
         places=match.places,
         lacking=match.absent,
         note=match.note,
+        beside=beside,
+        remarks=(*notes, *stored.notes, *_predicting(beside), *_lost(stored.lost, folder)),
     )
+    if reason := quantised(stored.headers, modules=_modules(checkpoint)):
+        raise InputError(f"{name}: {QUANTISED.format(reason)}")
+    return checkpoint
+
+
+def _predicting(beside: Set[str]) -> list[str]:
+    if not beside:
+        return []
+    return [f"{len(beside)} tensors predict further tokens ({min(beside)}, …): no part of the decoder, not measured."]
+
+
+def _lost(lost: Mapping[str, str], folder: Path) -> list[str]:
+    """Sentences on what could not be read and was not needed to know the layers, without where the folder lies."""
+    reasons = Counter(why.replace(f"{folder}/", "").replace(f"{folder}: ", "") for why in lost.values())
+    return [
+        f"Of what no layer needs, {count} tensor{'s' * (count > 1)} cannot be read: {why}."
+        for why, count in reasons.items()
+    ]
+
+
+def _modules(checkpoint: Checkpoint) -> frozenset[str]:
+    """Names of the modules whose weights are read."""
+    held = itertools.product(checkpoint.families, range(checkpoint.shape.layers))
+    return frozenset(name.rpartition(".")[0] for role, layer in held for name in checkpoint.names(role, layer))

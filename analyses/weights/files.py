@@ -6,7 +6,8 @@ handles that stay open count as resident memory for as long as they live.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import torch
 
 from analyses.errors import InputError
 from analyses.progress import Tick, silent
-from analyses.weights import pickled, safetensors
+from analyses.weights import elsewhere, pickled, safetensors
 from analyses.weights.schema import Header
+from analyses.weights.wrappers import unwrapped
 
 FORMATS = (
     ("model.safetensors", "model.safetensors.index.json"),
@@ -30,38 +32,91 @@ HASH_BLOCK = 1 << 22  # bytes read at a time
 FINITE_BLOCK = 1 << 22  # entries looked at a time
 
 
-def index(folder: Path) -> tuple[dict[str, Path], dict[str, Header]]:
-    """(tensor's name → file, tensor's name → header) of a folder's weights.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """What weight files hold, and what of it cannot be read.
 
-    Raises InputError for no weights, a shard that is missing, damaged or outside the folder, a
-    tensor in two shards, or one that the index promises and no shard holds.
+    What is lost matters to whoever reads it: a part of the model that nothing here reads may be missing.
+    """
+
+    files: Mapping[str, Path]  # tensor's name → file
+    headers: Mapping[str, Header]  # tensor's name → header
+    lost: Mapping[str, str] = field(default_factory=dict)  # tensor's name → why it cannot be read
+    notes: tuple[str, ...] = ()  # what a reader must know of the files
+
+
+Shard = tuple[Mapping[str, Header], Mapping[str, str]]  # what a file holds, and what it holds in no readable form
+
+
+def index(folder: Path) -> Stored:
+    """The tensors of a folder's weights, by the names that they have in the model itself.
+
+    Raises InputError for no weights, for shards none of which can be read, for an index that is none, and
+    for a tensor in two files of which the index names neither.
     """
     for single, sharded in FORMATS:
         if _is_there(folder / single):
-            return merge(folder, {single: _headers(folder, single, single)}, {})
+            return merge(folder, {single: _headers(folder, single, single)}, {}, _stray(folder, single, sharded))
         if _is_there(folder / sharded):
             promised = shard_map(folder / sharded)
             shards = sorted(set(promised.values()))
-            return merge(folder, {shard: _headers(folder, shard, sharded) for shard in shards}, promised)
+            return merge(folder, {shard: _shard(folder, shard, sharded) for shard in shards}, promised)
     expected = ", ".join(name for pair in FORMATS for name in pair)
-    raise InputError(f"{folder}: no weights; expected one of {expected}")
+    raise InputError(f"{folder}: no weights; expected one of {expected}{elsewhere.instead(folder)}")
 
 
 def merge(
-    folder: Path, shards: Mapping[str, Mapping[str, Header]], promised: Mapping[str, str]
-) -> tuple[dict[str, Path], dict[str, Header]]:
-    """(tensor's name → file, tensor's name → header) of shards; `promised`: tensor → shard, as the index says."""
+    folder: Path,
+    shards: Mapping[str, Shard | InputError],
+    promised: Mapping[str, str],
+    notes: tuple[str, ...] = (),
+) -> Stored:
+    """The tensors of several files.
+
+    Parameters
+    ----------
+    shards : file name → what it holds, or why it cannot be read.
+    promised : tensor → shard, as the index says; of a tensor in two files the one named here counts.
+    """
+    promised = {unwrapped(name): shard for name, shard in promised.items()}
     files: dict[str, Path] = {}
     headers: dict[str, Header] = {}
-    for shard, found in shards.items():
-        for name, header in found.items():
-            if name in files:
+    lost: dict[str, str] = {}
+    unread = {shard: found for shard, found in shards.items() if isinstance(found, InputError)}
+    if len(unread) == len(shards):
+        raise next(iter(unread.values()))
+    for shard in sorted(shards.keys() - unread.keys()):
+        found, unreadable = shards[shard]
+        inside: dict[str, str] = {}  # name → name in this file
+        for stored, header in found.items():
+            name = unwrapped(stored)
+            if (other := inside.setdefault(name, stored)) != stored:
+                raise InputError(f"{folder / shard}: tensor {name} is there twice, as {other} and as {stored}")
+            if name in files and promised.get(name) not in (shard, files[name].name):
                 raise InputError(f"{folder}: tensor {name} is in both {files[name].name} and {shard}")
-            files[name], headers[name] = folder / shard, header
+            if name not in files or promised[name] == shard:
+                shares = header.shares and unwrapped(header.shares)
+                headers[name] = replace(header, shares=shares, stored=None if name == stored else stored)
+                files[name] = folder / shard
+        lost |= {unwrapped(name): f"{folder / shard}: tensor {name} {why}" for name, why in unreadable.items()}
     for name, shard in promised.items():
-        if name not in files or files[name].name != shard:
-            raise InputError(f"{folder}: the index says that {shard} holds tensor {name}, but it does not")
-    return files, headers
+        if shard in unread:
+            lost[name] = str(unread[shard])
+        elif name not in files or files[name].name != shard:
+            lost.setdefault(name, f"{folder}: the index says that {shard} holds tensor {name}, but it does not")
+    return Stored(files=files, headers=headers, lost={n: why for n, why in lost.items() if n not in files}, notes=notes)
+
+
+def _stray(folder: Path, single: str, sharded: str) -> tuple[str, ...]:
+    """What to say of shards that the one file beside them keeps from being read."""
+    stem, suffix = single.split(".")
+    shards = [path.name for path in folder.glob(f"{stem}-*-of-*.{suffix}")]
+    if not shards and not _is_there(folder / sharded):
+        return ()
+    return (
+        f"{single} was read, as the library does where it stands beside shards, and they were not; "
+        "if it is a leftover, remove it",
+    )
 
 
 def shard_map(path: Path) -> dict[str, str]:
@@ -82,28 +137,34 @@ def read(path: Path, name: str, part: tuple[slice | int, ...] = ()) -> torch.Ten
 
 
 def inspect(
-    files: Mapping[str, Path], folder: Path, tick: Tick = silent
-) -> tuple[dict[str, str], str]:
-    """sha256 of every weight file, tokenizer and config by file name, and the digest of the tensors alone.
+    stored: Stored, folder: Path, tick: Tick = silent, *, matters: Callable[[str], bool] = lambda name: True
+) -> tuple[dict[str, str], str, list[str]]:
+    """sha256 of every weight file, tokenizer and config by file name, the digest of the tensors alone, and notes.
 
-    The latter is the same for the same tensors under other file names, in other shards, or in another
+    The digest is the same for the same tensors under other file names, in other shards, or in another
     format: sha256 over each tensor's name, type, shape and bytes, in the order of names.
 
-    Raises InputError naming the first tensor that holds a NaN or an infinity.
+    Raises InputError naming the first tensor that `matters` and holds a NaN or an infinity; another is noted.
     """
+    files, notes = stored.files, []
     described = described_files(files, folder)
     steps = len(files) + len(described)
     content = hashlib.sha256()
     for done, name in enumerate(sorted(files), 1):
-        tensor = read(files[name], name)
-        require_finite(name, tensor)
+        tensor = read(files[name], stored.headers[name].stored or name)
+        try:
+            require_finite(name, tensor)
+        except InputError as error:
+            if matters(name):
+                raise
+            notes.append(str(error).replace("; the checkpoint is damaged", ", and no analysis reads it."))
         content.update(f"{name} {tensor.dtype} {list(tensor.shape)} {_bytes_digest(tensor)}\n".encode())
         tick(done, steps)
     hashes = {}
     for done, path in enumerate(described, len(files) + 1):
         hashes[path.name] = sha256(path)
         tick(done, steps)
-    return hashes, content.hexdigest()
+    return hashes, content.hexdigest(), notes
 
 
 def _bytes_digest(tensor: torch.Tensor) -> str:
@@ -153,19 +214,31 @@ def read_object(path: Path) -> dict[str, Any]:
     except InputError:
         raise
     except (ValueError, RecursionError) as error:
+        elsewhere.require_itself(path)
         raise InputError(f"{path}: not JSON ({error})") from error
     if not isinstance(value, dict):
         raise InputError(f"{path}: expected an object, got {type(value).__name__}")
     return value
 
 
-def _headers(folder: Path, shard: str, named_by: str) -> dict[str, Header]:
+def _shard(folder: Path, shard: str, named_by: str) -> Shard | InputError:
+    try:
+        return _headers(folder, shard, named_by)
+    except InputError as error:
+        return error
+
+
+def _headers(folder: Path, shard: str, named_by: str) -> Shard:
     path = folder / shard
     if not _is_there(path):
-        raise InputError(f"{folder / named_by}: names {shard}, which is missing; download the checkpoint again")
+        stem, suffix = named_by.split(".")[:2]
+        others = sorted(other.name for other in folder.glob(f"{stem}-*-of-*.{suffix}"))
+        what = f"the folder holds {others[0]}, so index and shards are of two versions; " if others else ""
+        raise InputError(f"{folder / named_by}: names {shard}, which is missing; {what}download the checkpoint again")
     if not path.is_file():
         what = "a link to a file that is missing" if path.is_symlink() and not path.exists() else "not a file"
         raise InputError(f"{path}: is {what}; download the checkpoint again")
+    elsewhere.require_itself(path)
     return _reader(path).headers(path)
 
 

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from analyses.errors import InputError, first_line
-from analyses.weights import safetensors
-from analyses.weights.files import FORMATS, index, merge, read_object, shard_map
-from analyses.weights.schema import Header
+from analyses.weights import elsewhere, safetensors
+from analyses.weights.files import FORMATS, Shard, Stored, index, merge, read_object, shard_map
 
 CONFIG = "config.json"
+NO_CONFIG = f"no {CONFIG}; expected a checkpoint in Hugging Face's layout"
 SMALL_FILES = ("*.json", "tokenizer*", "*.model", "merges.txt", "vocab*", "*.py")
 """What a repository holds beside its weights that is read here; code is fetched, and not run unless told to."""
 
@@ -42,8 +42,7 @@ class Description:
     folder: Path  # where it is; for a repository that is not here, its name
     revision: str | None  # resolved commit; None for a folder
     config: Mapping[str, Any]
-    files: Mapping[str, Path]  # tensor's name → file
-    headers: Mapping[str, Header]  # tensor's name → header
+    stored: Stored  # its tensors
     names: frozenset[str]  # of all files
     remote: bool  # whether the weights would have to be fetched first
 
@@ -89,7 +88,7 @@ def describe(source: str) -> Description:
 def read_config(folder: Path) -> dict[str, Any]:
     """The folder's config.json as it is; raises InputError where there is none or it is no object."""
     if not (path := folder / CONFIG).exists():
-        raise InputError(f"{folder}: no {CONFIG}; expected a checkpoint in Hugging Face's layout")
+        raise InputError(f"{folder}: {NO_CONFIG}{elsewhere.instead(folder)}")
     return read_object(path)
 
 
@@ -103,20 +102,19 @@ def _folder(source: str) -> Path | None:
     except (OSError, ValueError):  # no path can be called that, so it is not one
         return None
     if not folder.is_dir():
-        raise InputError(f"{source}: is a file; give the folder that holds {CONFIG}")
+        what = elsewhere.shown([folder.name]) or "; no weights are read from one"
+        raise InputError(f"{source}: is a file{what}; expected the folder that holds {CONFIG}")
     return folder
 
 
 def _of_folder(folder: Path, name: str, revision: str | None) -> Description:
     config = read_config(folder)
-    files, headers = index(folder)
     return Description(
         name=name,
         folder=folder,
         revision=revision,
         config=config,
-        files=files,
-        headers=headers,
+        stored=index(folder),
         names=frozenset(path.name for path in folder.iterdir()),
         remote=False,
     )
@@ -185,14 +183,15 @@ def _fetch(repository: str, revision: str | None) -> Path:
 def _format(repository: str, names: Set[str]) -> tuple[str | None, str | None]:
     """(single file, None) or (None, shard index), whichever the library would load."""
     if CONFIG not in names:
-        raise InputError(f"{repository}: no {CONFIG}; expected a checkpoint in Hugging Face's layout")
+        raise InputError(f"{repository}: {NO_CONFIG}{elsewhere.shown(names)}")
     for single, sharded in FORMATS:
         if single in names:
             return single, None
         if sharded in names:
             return None, sharded
     expected = ", ".join(name for pair in FORMATS for name in pair)
-    raise InputError(f"{repository}: the repository holds no weights; expected one of {expected}")
+    what = f"the repository holds no weights; expected one of {expected}"
+    raise InputError(f"{repository}: {what}{elsewhere.shown(names)}")
 
 
 def _of_repository(repository: str, revision: str | None) -> Description:
@@ -209,20 +208,19 @@ def _of_repository(repository: str, revision: str | None) -> Description:
     if sharded:
         promised = shard_map(Path(client.hf_hub_download(repository, sharded, revision=commit)))
 
-    def header_of(shard: str) -> dict[str, Header]:
+    def header_of(shard: str) -> Shard:
         found = client.parse_safetensors_file_metadata(repository, shard, revision=commit).tensors
-        return {name: safetensors.header(vars(info)) for name, info in found.items()}
+        return {name: safetensors.header(vars(info)) for name, info in found.items()}, {}
 
     shards = sorted(set(promised.values())) or [single]
     with ThreadPoolExecutor(CONNECTIONS) as pool:
-        files, headers = merge(Path(repository), dict(zip(shards, pool.map(header_of, shards), strict=True)), promised)
+        stored = merge(Path(repository), dict(zip(shards, pool.map(header_of, shards), strict=True)), promised)
     return Description(
         name=repository,
         folder=Path(repository),
         revision=commit,
         config=config,
-        files=files,
-        headers=headers,
+        stored=stored,
         names=names,
         remote=True,
     )

@@ -1,25 +1,39 @@
 """One pickled weight file (`pytorch_model.bin`): its tensors without their data, and one at a time.
 
-The file is memory-mapped and unpickled by torch's loader for weights only, which runs no code that
-a file brings along; a tensor's pages are read when its entries are.
+The file is unpickled by torch's loader for weights only, which runs no code that a file brings along. It
+is memory-mapped, so that a tensor's pages are read when its entries are; a file of before torch 1.6, which
+cannot be mapped, is read whole and kept until another one is.
 """
 
+import functools
+import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from analyses.errors import InputError, first_line
 from analyses.weights.schema import Header
 
-ZIP = b"PK\x03\x04"  # torch writes an archive since 1.6; what it wrote before cannot be mapped
+ZIP = b"PK\x03\x04"  # torch writes an archive since 1.6
+GLOBAL = re.compile(r"Unsupported (?:global|class|operand): (?:GLOBAL )?(\S+)")  # what the loader will not unpickle
 
 
-def headers(path: Path) -> dict[str, Header]:
-    """Name → header of every tensor, in the order of the file."""
+def headers(path: Path) -> tuple[dict[str, Header], dict[str, str]]:
+    """(name → header of every tensor, in the order of the file; name → why it is none that can be read).
+
+    Raises InputError for a file that holds no tensor by name.
+    """
     by_name: dict[str, Header] = {}
+    unreadable: dict[str, str] = {}
     first: dict[tuple[int, int], str] = {}  # (address, bytes) → the tensor that came first
-    for name, tensor in _load(path).items():
+    content = _load(path)
+    for name, tensor in content.items():
+        if why := _flaw(tensor):
+            unreadable[name] = why
+            continue
         size = tensor.numel() * tensor.element_size()
         shares = first.setdefault((tensor.data_ptr(), size), name)
         by_name[name] = Header(
@@ -28,7 +42,10 @@ def headers(path: Path) -> dict[str, Header]:
             bytes=size,
             shares=None if shares == name else shares,
         )
-    return by_name
+    if not by_name:
+        name, why = next(iter(unreadable.items()))
+        raise InputError(f"{path}: entry {name!r} {why}{_one_level_down(content)}")
+    return by_name, unreadable
 
 
 def read(path: Path, name: str, part: tuple[slice | int, ...] = ()) -> torch.Tensor:
@@ -36,34 +53,57 @@ def read(path: Path, name: str, part: tuple[slice | int, ...] = ()) -> torch.Ten
     return _load(path)[name].detach()[part]
 
 
-def _load(path: Path) -> dict[str, torch.Tensor]:
+def _load(path: Path) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
-            archive = file.read(len(ZIP)) == ZIP
-        if not archive:
-            raise InputError(
-                f"{path}: not an archive of torch.save, and a pickle is not opened otherwise: "
-                "save the weights as safetensors"
-            )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what the loader finds odd in a damaged file: it then fails
-            weights = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-    except InputError:
-        raise
+            mapped = file.read(len(ZIP)) == ZIP
+        facts = path.stat()
+        weights = _unpickled(path) if mapped else _kept(path, facts.st_size, facts.st_mtime_ns)
     except Exception as error:  # the loader raises whatever the bytes provoke
-        raise InputError(f"{path}: cannot be read as weights ({first_line(error)})") from error
+        raise InputError(f"{path}: cannot be read as weights ({_why(error)})") from error
     if not isinstance(weights, dict) or not weights:
         raise InputError(f"{path}: holds {type(weights).__name__}, not tensors by name; this is no weight file")
     for name, value in weights.items():
-        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            raise InputError(f"{path}: entry {name!r} is {type(value).__name__}, not a tensor; this is no weight file")
-        _require_plain(path, name, value)
+        if not isinstance(name, str):
+            what = f"entry {name!r} is {type(value).__name__}, without a name"
+            raise InputError(f"{path}: {what}; this is no weight file")
     return weights
 
 
-def _require_plain(path: Path, name: str, value: torch.Tensor) -> None:
-    """A tensor whose entries are in the file, once each."""
+def _unpickled(path: Path, *, mapped: bool = True) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what the loader finds odd in a damaged file: it then fails
+        return torch.load(path, map_location="cpu", mmap=mapped, weights_only=True)
+
+
+@functools.lru_cache(maxsize=1)
+def _kept(path: Path, size: int, changed: int) -> Any:
+    """A file that cannot be mapped; `size` and `changed` (ns) tell it from what may come in its place."""
+    return _unpickled(path, mapped=False)
+
+
+def _why(error: Exception) -> str:
+    """The loader's reason without its advice to run the code after all."""
+    if found := GLOBAL.search(str(error)):
+        return f"beside tensors it holds {found[1]}, and only tensors are unpickled; save them as safetensors"
+    line = first_line(error)
+    return "the pickle is damaged, or none" if "weights_only" in str(error) else line
+
+
+def _flaw(value: Any) -> str:
+    """Why an entry is not a tensor whose entries are in the file, once each."""
+    if not isinstance(value, torch.Tensor):
+        return f"is {type(value).__name__}, not a tensor"
     if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
-        raise InputError(f"{path}: tensor {name} is sparse, quantised or empty of data; expected plain weights")
+        return "is sparse, quantised or empty of data; expected plain weights"
     if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-        raise InputError(f"{path}: tensor {name} of shape {list(value.shape)} is larger than its data")
+        return f"of shape {list(value.shape)} is larger than its data"
+    return ""
+
+
+def _one_level_down(content: Mapping[str, Any]) -> str:
+    """What to do where a trainer has put the tensors below a name of their own."""
+    for name, value in content.items():
+        if isinstance(value, dict) and any(isinstance(inner, torch.Tensor) for inner in value.values()):
+            return f"; the tensors are below {name!r}: save that entry alone, as model.safetensors"
+    return "; this is no weight file"

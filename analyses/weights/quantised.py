@@ -1,7 +1,7 @@
 """Recognition of quantised weights, whose entries are codes, so that no statistic of them means anything."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 from analyses.weights.schema import Header
@@ -24,17 +24,29 @@ WHOLE = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64
 _MARK = re.compile(rf"(?:^|\.)({'|'.join(map(re.escape, MARKS))})$")
 
 
-def quantised(config: Mapping[str, Any], headers: Mapping[str, Header]) -> str | None:
-    """What says that the weights are quantised, in a few words; None where nothing does.
-
-    The config is asked first, then the names of the tensors, then their types: a float of 8 bits or
-    fewer, or a matrix called `weight` of whole numbers.
-    """
+def declared(config: Mapping[str, Any]) -> str | None:
+    """What in the config says that the weights are quantised, in a few words; None where nothing does."""
     for key in ("quantization_config", "compression_config"):
         if isinstance(settings := config.get(key), Mapping) and settings:
             return f"{settings.get('quant_method', 'unknown method')}, says {key}"
+    return None
+
+
+def quantised(headers: Mapping[str, Header], *, modules: Set[str] | None = None) -> str | None:
+    """Which tensor shows that the weights are quantised; None where none does.
+
+    A name that only quantised checkpoints have, a float of 8 bits or fewer, or a matrix called `weight` of whole
+    numbers. What stands beside the model's own weights may be of any kind.
+
+    Parameters
+    ----------
+    modules : names of those whose weights are read; None for all.
+    """
     for name, header in headers.items():
-        if mark := _MARK.search(name):
+        mark = _MARK.search(name)
+        if modules is not None and (name[: mark.start()] if mark else name.rpartition(".")[0]) not in modules:
+            continue
+        if mark:
             return f"{MARKS[mark[1]]}, as tensor {name} shows"
         if header.dtype.startswith(("F8", "F6", "F4", "float8", "float4")):
             return f"{header.dtype} in tensor {name}"

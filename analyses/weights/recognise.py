@@ -14,14 +14,12 @@ from typing import Any
 
 from analyses.errors import InputError
 from analyses.weights.architectures import ARCHITECTURES, architecture
+from analyses.weights.beside import TOWERS
 from analyses.weights.schema import FAMILIES, FEED_FORWARD, Architecture, Header, Place, is_gain
 from analyses.weights.shape import Shape, read_shape
 
 BUFFERS = re.compile(r"(^|\.)(inv_freq|masked_bias|position_ids|token_type_ids|(attn|attention)\.bias)$")
 """Constants that old checkpoints store: rotary frequencies, causal masks, positions."""
-
-TOWERS = re.compile(r"(^|\.)(vision_tower|vision_model|visual|audio_tower|multi_modal_projector|embed_vision)\.")
-"""Parts of a model that also sees or hears: no part of its decoder, and left as they are by whoever changes it."""
 
 ADVICE = "add a record to analyses/weights/architectures.py"
 
@@ -44,7 +42,7 @@ def recognise(config: Mapping[str, Any], headers: Mapping[str, Header], folder: 
     if record is not None:
         return _fit(record, config, headers, folder)
     matches, misfits = _by_names(config, headers, folder)
-    model_type = config.get("model_type", "(none)")
+    model_type = config.get("model_type") or "(none)"
     unknown = f"model_type '{model_type}' is not in the architecture table"
     if len(matches) == 1:
         name = matches[0].architecture.name
@@ -77,7 +75,8 @@ def _by_names(
         except _Misfit as misfit:
             misfits.append(_Misfit(f"as {record.name}: {misfit}", misfit.missing, misfit.found))
             continue
-        except InputError:  # sizes that this record's config would give, or a family that is refused
+        except InputError as error:  # sizes that this record's config would give, or a family that is refused
+            misfits.append(_Misfit(f"as {model_type}: {error}", len(FAMILIES)))
             continue
         lacking = [f for f in record.biases if match.prefix + match.places[f].bias().at(0) not in headers]
         if lacking or (stray := _stray(match, headers)):
@@ -128,6 +127,7 @@ def _prefix(record: Architecture, headers: Mapping[str, Header], folder: Path) -
     prefixes = {name[: -len(end) + 1] for end in ends for name in headers if ("." + name).endswith(end)}
     missing = {prefix: _missing(record, headers, prefix) for prefix in sorted(prefixes)}
     whole = [prefix for prefix, roles in missing.items() if not roles]
+    whole = [prefix for prefix in whole if not TOWERS.search(prefix)] or whole
     if len(whole) == 1:
         return whole[0]
     if whole:

@@ -21,14 +21,14 @@ DTYPES = {
 ALIGNED = 8  # bytes: where the first tensor begins is a multiple of it
 
 
-def headers(path: Path) -> dict[str, Header]:
-    """Name → header of every tensor, in the order of the file."""
+def headers(path: Path) -> tuple[dict[str, Header], dict[str, str]]:
+    """(name → header of every tensor, in the order of the file; name → why it cannot be read, of none)."""
     with _open(path):  # the library checks sizes, types and offsets against the file's length
         pass
     with open(path, "rb") as file:
         size = int.from_bytes(file.read(8), "little")
         tree = json.loads(file.read(size), object_pairs_hook=lambda pairs: _once(path, pairs))
-    return {name: header(entry) for name, entry in tree.items() if name != "__metadata__"}
+    return {name: header(entry) for name, entry in tree.items() if name != "__metadata__"}, {}
 
 
 def header(entry: dict[str, Any]) -> Header:

@@ -28,6 +28,7 @@ class Header:
     dtype: str  # torch's name; a safetensors type that torch has no name for keeps its own
     bytes: int
     shares: str | None = None  # an earlier tensor of the file that is the same memory, as a tied head in a pickle
+    stored: str | None = None  # its name in the file, where that is another: see `wrappers`
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,9 @@ KEYS = {
 }
 """Size → its keys in a config, the first one given and not null counts."""
 
+LARGEST = {"layers": 10_000, "experts": 100_000}  # far beyond any model: a config with more is damaged
+LARGEST_SIDE = 10_000_000  # of any other size
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
@@ -80,6 +83,8 @@ def read_shape(
         value = default if value is None else value
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise InputError(f"{folder / 'config.json'}: {names[0]} must be a positive integer, got {value!r}")
+        if value > (most := LARGEST.get(size, LARGEST_SIDE)):
+            raise InputError(f"{folder / 'config.json'}: {names[0]} is {value}; no model has more than {most}")
         return value
 
     hidden, heads = number("hidden"), number("heads")

@@ -83,7 +83,7 @@ def _element(source: Source, options: Mapping[str, Any], threads: int, hashes: H
     import torch
 
     from analyses.forward.inputs import Settings
-    from analyses.run.measure import resolve_device, stored_dtype
+    from analyses.run.measure import resolve_device
     from analyses.weights.checkpoint import open_checkpoint
     from analyses.weights.files import described_files
 
@@ -99,7 +99,7 @@ def _element(source: Source, options: Mapping[str, Any], threads: int, hashes: H
         described = described_files(checkpoint.files, checkpoint.folder)
         files = hashes.of(described)
         size = sum(path.stat().st_size for path in described)
-        dtype = stored_dtype(checkpoint) if dtype == "auto" else dtype
+        dtype = checkpoint.stored_dtype() if dtype == "auto" else dtype
     settings = dataclasses.replace(settings, device=device)
     tasks = _tasks(source, dataclasses.replace(settings, dtype=dtype), files)
     return Element(

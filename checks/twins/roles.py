@@ -6,9 +6,10 @@ and needs the parts that no analysis reads: embedding, head, final gain, biases.
 
 from dataclasses import dataclass
 
+from analyses.weights.beside import TOWERS
 from analyses.weights.checkpoint import Checkpoint
 from analyses.weights.layouts import PLAIN, Layout
-from analyses.weights.recognise import BUFFERS, TOWERS
+from analyses.weights.recognise import BUFFERS
 from analyses.weights.schema import Place, is_gain
 
 EMBEDDING, FINAL_GAIN, HEAD = "embedding", "final_ln", "head"  # parts beside the families
@@ -36,6 +37,8 @@ class Role:
 
 def roles_of(checkpoint: Checkpoint, name: str) -> tuple[Role, ...]:
     """The roles that a tensor holds, by its name on disk, in the order of its layout; () if none is known."""
+    if name in checkpoint.beside:
+        return ()
     bare = name.removeprefix(checkpoint.prefix)
     for table, tails in ((checkpoint.architecture.outside, (bare,)), (checkpoint.architecture.head, _tails(name))):
         for part, names in table.items():
@@ -67,7 +70,8 @@ def _tails(name: str) -> tuple[str, ...]:
 
 def unknown_tensors(checkpoint: Checkpoint) -> list[str]:
     """Names of stored parameters of the decoder without a role, in order."""
-    names = (n for n in sorted(checkpoint.files) if not BUFFERS.search(n) and not TOWERS.search(n))
+    decoder = (n for n in sorted(checkpoint.files) if n not in checkpoint.beside and not TOWERS.search(n))
+    names = (n for n in decoder if not BUFFERS.search(n))
     return [name for name in names if not roles_of(checkpoint, name)]
 
 

@@ -59,7 +59,7 @@ def _unlike(result: Result, model: str, settings: Any) -> tuple[dict[str, Any], 
     from checks.machine.environment import machine
 
     checkpoint, text = open_checkpoint(model), load_calibration(settings.calibration)
-    files, tensors = checkpoint.examine()
+    files, tensors, _ = checkpoint.examine()
     described = {"model": checkpoint.name, "revision": checkpoint.revision, "files": files, "tensors": tensors}
     described |= {"machine": machine(), "calibration": {"name": text.name, "sha256": text.sha256}}
     settings = resolve(settings, checkpoint)

@@ -108,7 +108,8 @@ def test_a_tensor_with_nan_or_infinity_is_named(folder, name, bad):
     ("changes", "message"),
     [
         ({"num_hidden_layers": 1}, "one layer"),
-        ({"num_hidden_layers": 4}, r"no tensor model\.layers\.3\.self_attn\.q_proj\.weight"),
+        ({"num_hidden_layers": 4}, r"layer_types must have an entry for each of 4 layers, got 3"),
+        ({"num_hidden_layers": 4, "layer_types": None}, r"no tensor model\.layers\.3\.self_attn\.q_proj\.weight"),
         ({"num_hidden_layers": 2}, "more layers than the config's 2"),
         ({"num_attention_heads": 8}, r"q_proj\.weight: shape \[32, 32\], but the config says \[64, 32\]"),
         ({"num_key_value_heads": 3}, "do not divide"),

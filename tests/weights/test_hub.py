@@ -104,7 +104,7 @@ def test_a_repository_of_pickles_is_fetched_and_read(hub, single, tmp_path):
 def test_headers_come_without_weights(hub, single, source):
     described, local = describe(source), open_checkpoint(str(single))
     assert described.remote and described.revision == COMMIT and described.has_tokenizer
-    assert dict(described.headers) == dict(local.headers)
+    assert dict(described.stored.headers) == dict(local.headers)
     content = [(path, asked) for method, path, asked in hub.requests if method == "GET" and "/resolve/" in path]
     weights = [(path, asked) for path, asked in content if path.endswith(".safetensors")]
     assert weights and all(asked for _, asked in weights), "only ranges of weights may be asked for"
@@ -117,7 +117,8 @@ def test_headers_come_without_weights(hub, single, source):
 def test_a_folder_is_described_as_a_repository_is(hub, single):
     remote, local = describe(ID), describe(str(single))
     assert not local.remote and local.revision is None
-    assert (remote.config, remote.headers, remote.has_tokenizer) == (local.config, local.headers, local.has_tokenizer)
+    assert (remote.config, remote.stored.headers, remote.has_tokenizer) == (
+        local.config, local.stored.headers, local.has_tokenizer)
 
 
 def test_what_is_in_the_cache_is_not_fetched_again_and_needs_no_network(hub, monkeypatch):

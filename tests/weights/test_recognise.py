@@ -30,7 +30,7 @@ def rewrite(folder: Path, rename=lambda name: name, **config) -> Path:
 
 
 @pytest.mark.parametrize(
-    "prefix", ["", "model.model.", "module.model.", "language_model.model.", "model.language_model."]
+    "prefix", ["", "model.model.", "student.model.", "language_model.model.", "model.language_model."]
 )
 def test_a_prefix_may_be_missing_doubled_or_another(tmp_path, prefix):
     folder = tiny_checkpoint(tmp_path, "qwen3", tokenizer=False)
