@@ -63,11 +63,11 @@ def fixed(low: float, high: float, *, label: str, count: int = TICKS) -> Axis:
     return Axis(low=low, high=high, kind="linear", label=label, ticks=linear_ticks(low, high, count))
 
 
-def layers(count: int, *, label: str = "layer", first: int = 0) -> Axis:
-    """Layer numbers first … first + count − 1, half a step of room, ticks at whole numbers only."""
-    low, high = first - 0.5, first + count - 0.5
-    step = max(1, round(round_step(count / 6)))
-    ticks = tuple(Tick(value=v, label=str(v)) for v in range(0, first + count, step) if v >= first)
+def layers(layers_: int, *, label: str = "layer", first: int = 0, count: int = 6) -> Axis:
+    """Layer numbers first … first + layers_ − 1, half a step of room, ticks at whole numbers only."""
+    low, high = first - 0.5, first + layers_ - 0.5
+    step = max(1, round(round_step(layers_ / count)))
+    ticks = tuple(Tick(value=v, label=str(v)) for v in range(0, first + layers_, step) if v >= first)
     return Axis(low=low, high=high, kind="linear", label=label, ticks=ticks)
 
 

@@ -9,8 +9,8 @@ from checks.figures.labels import thin
 from checks.figures.numbers import number, percent
 from checks.figures.paths import rectangle, tidy
 
-ROW = 26.0  # height of a row
-BAR = 16.0  # of a bar in it
+ROW = 22.0  # height of a row
+BAR = 14.0  # of a bar in it
 TOP, BOTTOM = 6.0, 38.0
 
 

@@ -12,7 +12,8 @@ Anchor = Literal["start", "middle", "end"]
 Shape = Literal["circle", "square", "diamond", "triangle", "cross", "ring", "dot"]
 SHAPES: tuple[Shape, ...] = ("circle", "square", "diamond", "triangle", "cross", "ring", "dot")
 
-QUARTER, THIRD, HALF = 219.0, 301.0, 466.0  # widths of a panel: four, three or two beside each other on a wide page
+HALF = THIRD = 288.0  # width of a panel: all of a narrow window, in whose units words of 12 px are set
+QUARTER = 158.0  # of a small one, two beside each other there
 CHARACTER = 6.9  # mean advance of a 12 px character of the system fonts, on the generous side
 LINE = 14.0  # least distance between two lines of labels
 TOP, BOTTOM, SIDE = 8.0, 40.0, 12.0  # margins; the left one follows the tick labels
@@ -34,6 +35,7 @@ class Mark:
     x: float
     y: float
     tip: str = ""
+    head: int | None = None  # that it stands for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,7 @@ class Marks:
     shape: Shape
     tone: str
     marks: tuple[Mark, ...]
+    layer: int | None = None  # that its heads belong to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +108,8 @@ class Panel:
     keys: tuple[Path, ...] = ()  # swatches of a legend
     legend: tuple["Key", ...] = ()
     below: tuple["Panel", ...] = ()  # drawn under this one, on the same horizontal axis
+    layers: tuple[float, float] | None = None  # of a horizontal axis of layers: where layer 0 lies, and the step
+    layers_down: tuple[float, float] | None = None  # the same of a vertical one
     unplaced: tuple[str, ...] = ()  # direct labels that have no place, each with its axis and the reason
 
 
@@ -136,12 +141,40 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One track of aligned rows, drawn."""
+
+    name: str
+    group: str
+    family: str
+    desc: str
+    range: str  # "0.04 to 0.12"
+    low: float  # the vertical domain, from bottom to top
+    high: float
+    log: bool
+    paired: bool
+    areas: tuple[Path, ...]
+    lines: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Rows on one axis of layers."""
+
+    axis: str
+    count: int
+    ticks: tuple[tuple[float, str], ...]  # place in percent of the width, label
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
     """Panels that share a caption, a legend and a table."""
 
     id: str
     caption: str
-    panels: tuple[Panel, ...]
+    panels: tuple[Panel, ...] = ()
+    rows: Rows | None = None
     keys: tuple[Key, ...] = ()
     tables: tuple[Table, ...] = ()
     size: Literal["quarter", "third", "half"] = "half"

@@ -17,7 +17,8 @@ CELLS = 4000  # most cells in one panel
 TIPS = 1000  # most cells with a tooltip each: fifty bytes a cell, and smaller ones are hard to point at
 ASIDE = 400  # the same for a matrix that is shown for comparison, beside the one that counts
 SEQUENTIAL = 16  # tones in the style sheet
-LARGEST_CELL = 30.0
+LARGEST_CELL = 22.0
+TALLEST = 250.0  # of all rows together
 LEGEND = 46.0  # from the lowest row to the colour legend
 SWATCH = 10.0
 
@@ -55,10 +56,11 @@ class Matrix:
     borders: Sequence[float] = ()  # rows and columns before which a rule is drawn (phases)
 
     def tip(self, row: str, column: str, value: float) -> str:
-        """Tooltip of a cell: "L3 H1: 0.5", and "L3, L1: 0.5" where both axes count the same thing."""
-        comma = "," if self.rows == self.columns else ""
+        """Tooltip of a cell: "L3 H1: 0.5" for layer across and head down, and "L3, L1: 0.5" for two layers."""
         written = f"{value:.3g}".replace("-", "−")
-        return f"{self.rows[0].upper()}{row}{comma} {self.columns[0].upper()}{column}: {written}"
+        if self.rows == self.columns:
+            return f"L{row}, L{column}: {written}"
+        return f"{self.columns[0].upper()}{column} {self.rows[0].upper()}{row}: {written}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +101,8 @@ def heatmap(
     grid = _grid(len(values), len(values[0]), steps, square=matrix.rows == matrix.columns)
     end = max(grid.right, grid.left + 70)
     axis = Text(x=round(end, 1), y=round(grid.bottom + 32, 1), text=matrix.columns, anchor="end", tone="axis")
-    right = max(grid.right, min(HALF - 12, grid.left + 300))
+    down = Text(x=2.0, y=round(grid.bottom + 15, 1), text=matrix.rows, tone="axis")
+    right = HALF - 24
     keys, key_words = _legend(classes, grid.left, right, grid.bottom + LEGEND)
     rules = _rules(matrix, grid)
     blocks = f", mean over blocks of {steps[0]} × {steps[1]}" if steps != (1, 1) else ""
@@ -107,7 +110,7 @@ def heatmap(
         width=HALF,
         height=round(grid.bottom + LEGEND + SWATCH + 20, 1),
         title=title,
-        measure=f"{measure}; {matrix.rows} downwards{blocks}",
+        measure=f"{measure}{blocks}",
         desc=desc,
         frame=(round(grid.left, 1), grid.top, round(grid.right, 1), round(grid.bottom, 1)),
         x_ticks=tuple(
@@ -118,11 +121,18 @@ def heatmap(
             Text(x=round(grid.left - 6, 1), y=round(grid.down(n + 0.5) + 4, 1), text=str(n), anchor="end")
             for n in _cell_ticks(len(shown), 15, grid.height / grid.row_step)
         ),
-        words=(axis, *key_words),
+        words=(axis, down, *key_words),
+        layers=_numbered(grid.across(0.5), grid.across(1.5)) if matrix.columns == "layer" else None,
+        layers_down=_numbered(grid.down(0.5), grid.down(1.5)) if matrix.rows == "layer" else None,
         cells=_lattice(matrix, values, classes, grid, ASIDE if aside else TIPS),
         lines=(Path(d=rules, tone="border"),) if rules else (),
         keys=keys,
     )
+
+
+def _numbered(first: float, second: float) -> tuple[float, float]:
+    """Where cell 0 lies and how far the next one is."""
+    return round(first, 2), round(second - first, 3)
 
 
 def _below_diagonal(values: Sequence[Sequence[Value]]) -> list[list[Value]]:
@@ -131,9 +141,12 @@ def _below_diagonal(values: Sequence[Sequence[Value]]) -> list[list[Value]]:
 
 def _grid(rows: int, columns: int, steps: tuple[int, int], *, square: bool) -> Grid:
     """Cells as large as the panel allows, in whole pixels where there is room: sharp edges and short paths."""
-    left = math.ceil(14 + CHARACTER * max(len(str(rows * steps[0])), 2))
+    left = math.ceil(10 + CHARACTER * max(len(str(rows * steps[0])), 5))
     width = _whole(min(LARGEST_CELL, (HALF - left - 12) / columns))
-    height = width if square else _whole(min(LARGEST_CELL * 0.8, max(width * 0.8, 140 / rows), 420 / rows))
+    height = width
+    if not square:  # a cell is never wider than tall, so that both axes can be read
+        height = _whole(min(LARGEST_CELL, max(width, 60 / rows), TALLEST / rows))
+        width = min(width, height)
     return Grid(
         left=left,
         top=TOP,

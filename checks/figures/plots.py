@@ -14,7 +14,6 @@ from checks.figures.geometry import (
     HALF,
     LINE,
     SIDE,
-    THIRD,
     TOP,
     Mark,
     Marks,
@@ -45,7 +44,7 @@ class Plot:
     x: Axis
     y: Axis
     width: float = HALF
-    height: float = 250.0
+    height: float = 178.0
     room: float = 0.0  # characters kept free at the right for direct labels
     aside: float = 0.0  # kept free right of the frame for a distribution along the vertical axis
     margin: float = 0.0  # least left margin, so that panels under each other share their horizontal axis
@@ -59,15 +58,8 @@ class Plot:
     @property
     def frame(self) -> tuple[float, float, float, float]:
         widest = max((len(t.label) for t in self.y.ticks), default=1)
-        name = CHARACTER * (len(self.x.label) + 1) if self._terse else 0.0
-        left = max(self.margin, name, 10 + CHARACTER * widest)
-        bottom = BOTTOM - LINE * self._terse
-        return left, TOP, self.width - SIDE - CHARACTER * self.room - self.aside, self.height - bottom
-
-    @property
-    def _terse(self) -> bool:
-        """In small panels the axis' name stands before its first tick instead of on a line of its own."""
-        return self.width <= THIRD and " " not in self.x.label
+        left = max(self.margin, 10 + CHARACTER * widest)
+        return left, TOP, self.width - SIDE - CHARACTER * self.room - self.aside, self.height - BOTTOM
 
     def point(self, x: Value, y: Value) -> tuple[float, float] | None:
         """Coordinates of a data point; None where either value is missing or outside its axis."""
@@ -98,11 +90,14 @@ class Plot:
         if marks:
             self.marks.append(Marks(shape=shape, tone=tone, marks=marks))
 
-    def specks(self, xs: Sequence[Value], ys: Sequence[Value], tone: str) -> None:
-        """Small dots in one path, without tooltips: for small panels whose numbers stand in a table."""
-        points = [at for x, y in zip(xs, ys, strict=True) if (at := self.point(x, y))]
-        if points:
-            self.lines.append(Path(d="".join(f"M{x:g} {y:g}h0" for x, y in points), tone=f"{tone} specks"))
+    def heads(
+        self, layer: int, xs: Sequence[Value], ys: Sequence[Value], tone: str, *, shape: Shape, tips: Sequence[str]
+    ) -> None:
+        """One mark a head of a layer, which a page can find by layer and head; tips may be empty."""
+        placed = [(h, self.point(x, y)) for h, (x, y) in enumerate(zip(xs, ys, strict=True))]
+        marks = tuple(Mark(x=at[0], y=at[1], tip=tips[h] if tips else "", head=h) for h, at in placed if at)
+        if marks:
+            self.marks.append(Marks(shape=shape, tone=tone, marks=marks, layer=layer))
 
     def band(
         self, xs: Sequence[Value], lows: Sequence[Value], highs: Sequence[Value], tone: str, *, tip: str = ""
@@ -181,11 +176,7 @@ class Plot:
         ]
         grid = "".join(f"M{tidy(left)} {tidy(t.y - 4)}H{tidy(right)}" for t in y_ticks)
         words = list(self.words)
-        if self._terse and x_ticks:
-            first = x_ticks[0]
-            x_ticks[0] = Text(x=first.x + CHARACTER / 2, y=first.y, text=f"{self.x.label} {first.text}", anchor="end")
-        else:
-            words.append(Text(x=right, y=bottom + 33, text=self.x.label, anchor="end", tone="axis"))
+        words.append(Text(x=right, y=bottom + 31, text=self.x.label, anchor="end", tone="axis"))
         labels, leaders, unplaced = self._direct_labels()
         return Panel(
             width=self.width,
@@ -202,8 +193,17 @@ class Plot:
             lines=(*self.lines, *leaders),
             marks=tuple(self.marks),
             below=below,
+            layers=self._layers(),
             unplaced=(*self.unplaced, *unplaced),
         )
+
+    def _layers(self) -> tuple[float, float] | None:
+        """Where layer 0 lies and how far the next one is, where layers are the horizontal axis."""
+        if self.x.label != "layer":
+            return None
+        left, _, right, _ = self.frame
+        step = (right - left) / (self.x.high - self.x.low)
+        return round(left - self.x.low * step, 2), round(step, 3)
 
     def _direct_labels(self) -> tuple[list[Text], list[Path], list[str]]:
         """Labels right of the frame, hairlines from each to its line where that ends early, and labels without room."""

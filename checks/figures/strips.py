@@ -87,7 +87,7 @@ def strip(
         interval_tip=_between("90 % interval ", interval, 4),
         noise=_start_and_width(_ends(axis, band)),
         noise_tip=f"noise moves the number by {number(noise)}{unit} at most" if noise else "",
-        controls=tuple((_percent(axis, value), f"{name}: {number(value)}{unit}") for name, value in _drawn(controls)),
+        controls=tuple((_percent(axis, value), f"{name}: {number(value)}{unit}") for name, value in drawn(controls)),
         controls_words=_how_many(len(controls)),
         ticks=_apart([_word(_percent(axis, tick.value), tick.label) for tick in axis.ticks], limit_word),
     )
@@ -115,7 +115,7 @@ def _between(name: str, interval: Sequence[float] | None, digits: int = DIGITS) 
     return f"{name}{number(interval[0], digits)} to {number(interval[1], digits)}" if interval else ""
 
 
-def _drawn(controls: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
+def drawn(controls: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
     """All control values, or so many of them evenly by rank, least and greatest included."""
     ranked = sorted(controls, key=lambda control: control[1])
     last, most = len(ranked) - 1, MOST_CONTROLS - 1

@@ -7,6 +7,7 @@ from checks.claims.verdicts import FROM_STATUS
 from checks.figures.numbers import MISSING, apart, number, typeset
 from checks.figures.strips import SYMBOLS, strip
 from checks.report import words
+from checks.report.axis import deciding
 
 BROKEN = ("failed", "undecided", "could not be checked")
 _IDENTITY = {"pass": "holds", "fail": BROKEN[0], "inconclusive": BROKEN[1], "error": BROKEN[2], "skip": "not asked"}
@@ -14,15 +15,18 @@ _IDENTITY = {"pass": "holds", "fail": BROKEN[0], "inconclusive": BROKEN[1], "err
 
 def card(claim: Mapping[str, Any], command: str) -> dict[str, Any]:
     controls = claim["controls"] or {}
+    found = [_finding(finding, k, controls) for k, finding in enumerate(claim["findings"])]
+    decided = found[deciding(claim)]
     return {
         "id": claim["id"],
         "claim": words.sentence(claim["claim"]),
         "verdict": claim["verdict"],
         "rank": words.VERDICTS.index(claim["verdict"]),
+        "decided": f"{decided['observed']} {decided['limit']}",
         "reason": words.closed(claim["verdict_reason"]),
         "answer": words.ANSWERS[claim["status"]],
         "tone": words.tone(words.ANSWERS[claim["status"]]),
-        "findings": [_finding(finding, k, controls) for k, finding in enumerate(claim["findings"])],
+        "findings": found,
         "why": words.sentence(claim["why"]),
         "counted": words.counted(claim["findings"], claim["minimum"]),
         "controlled": any(controls.get(name) for name in words.CONTROLS),

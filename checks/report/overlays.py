@@ -42,7 +42,7 @@ def overlays(analysis: str, a: Record, b: Record) -> Figure | None:
 
 def _panel(a: Track, b: Track) -> Panel:
     y = axes.linear([*a.values, *b.values], label=a.measure, count=4)
-    plot = Plot(x=axes.layers(max(len(a.values), len(b.values))), y=y, width=QUARTER, height=150)
+    plot = Plot(x=axes.layers(max(len(a.values), len(b.values))), y=y, width=QUARTER, height=130)
     plot.line(range(len(a.values)), a.values, "s0")
     plot.line(range(len(b.values)), b.values, "s1", dash=True)
     return plot.panel(a.title, f"{a.title}: {_finding(a, b)}")

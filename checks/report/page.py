@@ -11,10 +11,13 @@ from typing import Any
 from analyses import records, registry
 from checks.claims.judge import current_records
 from checks.figures.numbers import number
-from checks.report import provenance, words
+from checks.report import axis, provenance, words
 from checks.report.cards import BROKEN, card, identity, stored_row
+from checks.report.remarks import remarks
 from checks.report.rendering import render
+from checks.sections.network import network
 from checks.sections.section import Section, invariance
+from checks.sections.sentences import findings
 from checks.verify.embedded import NAMES, Carried, carry
 
 LIMIT = 1_000_000  # bytes of a page, so that it can be mailed
@@ -45,22 +48,42 @@ def summarise(
     """Everything that `report.html` shows, in words, strings and geometry."""
     integrity = [identity(outcome) for outcome in judged["integrity"]]
     claims, meanings = judged["claims"], judged["verdicts"]
+    sections = [_section(section, measured.get(section.name), judged, manifest) for section in registry.sections()]
+    overview = network(measured)
+    drawn = [figure for section in sections for figure in section.get("figures", ())]
     return {
         "model": judged["model"],
         "architecture": provenance.architecture(manifest["architecture"]),
         "origin": provenance.origin(manifest),
+        "holds": findings(claims, "holds"),
+        "fails": findings(claims, "does not hold"),
         "answer": words.answer([claim["verdict"] for claim in claims]),
+        "aside": words.aside(judged["stored"]),
         "caution": words.caution(claims),
         "multiplicity": words.multiplicity(claims),
+        "network": overview,
+        "lines": _grouped(axis.lines(claims, judged["stored"]), sections),
+        "ticks": axis.ticks(),
         "verdicts": [(word, meanings[word]) for word in words.VERDICTS if word in meanings],
+        "glossary": [(word, words.tone(word), meaning) for word, meaning in words.GLOSSARY.items()],
         "choices": words.choices([claim["verdict"] for claim in claims]),
         "integrity": {"sentence": words.integrity(judged["integrity"]), "rows": integrity},
         "broken": [row for row in integrity if row["status"] in BROKEN],
-        "sections": [_section(section, measured.get(section.name), judged, manifest) for section in registry.sections()],
-        "anchors": ["matrix", "integrity", *(section.name for section in registry.sections()), "provenance"],
+        "sections": sections,
+        "numbered": [figure for figure in (overview, *drawn) if figure and figure.tables],
+        "anchors": ["network-of", "matrix", "integrity", *(s["name"] for s in sections), "provenance", "numbers"],
         "command": manifest["command"],
         "provenance": provenance.tables(manifest),
     }
+
+
+def _grouped(lines: Sequence[dict[str, Any]], sections: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The lines of all claims under the questions of their sections, in the page's order."""
+    groups = [
+        {"name": s["name"], "short": s["short"], "lines": [line for line in lines if line["id"] in s["ids"]]}
+        for s in sections
+    ]
+    return [group for group in groups if group["lines"]]
 
 
 def _attached(files: Mapping[str, bytes], carried: Mapping[str, Carried]) -> dict[str, Any]:
@@ -75,7 +98,6 @@ def _attached(files: Mapping[str, bytes], carried: Mapping[str, Carried]) -> dic
             }
             for name, data in files.items()
         },
-        "loose": [name for name in files if name.removesuffix(".json") not in registry.NAMES],
     }
 
 
@@ -90,38 +112,27 @@ def _section(
     manifest: Mapping[str, Any],
 ) -> dict[str, Any]:
     """One analysis' part of the page; a crashed or missing one still shows its claims."""
-    mine = [claim for claim in judged["claims"] if claim["analysis"] == section.name]
+    mine = [claim for claim in judged["claims"] if claim["analysis"] == section.name]  # in the gates' order
     stored = [claim for claim in judged["stored"] if claim["analysis"] == section.name]
-    mine.sort(key=lambda claim: words.VERDICTS.index(claim["verdict"]))  # stable: the gates' order within a verdict
     error = record.get("error") if record else None
     skipped = "this analysis was not run" if record is None else record.get("skipped")
     summary: dict[str, Any] = {
         "name": section.name,
-        "file": f"{section.name}.json",
         "question": section.question,
         "short": section.short,
         "error": error,
         "skipped": skipped,
+        "ids": [claim["id"] for claim in (*mine, *stored)],
         "cards": [card(claim, provenance.again(manifest, section.name)) for claim in mine],
         "stored": [stored_row(claim) for claim in stored],
     }
     if error or skipped:
         return summary
+    drawn = section.figures(record)
     return summary | {
-        "figures": section.figures(record),
+        "figures": list(drawn.values()),  # the first leads, the rest is folded
+        "further": len(drawn) - 1,
         "facts": section.facts(record),
-        "published": section.published(record),
-        "errata": _errata([*mine, *stored]),
+        "remarks": remarks(section.published(record), [*mine, *stored], section.limits, record["notes"]),
         "invariance": invariance(manifest.get("invariance", {}).get(section.name, {})),
-        "limits": section.limits,
-        "notes": [words.sentence(note) for note in record["notes"]],
     }
-
-
-def _errata(claims: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Each erratum once, with the claims that it concerns."""
-    claims_of: dict[str, list[str]] = {}
-    for claim in claims:
-        if claim["errata"]:
-            claims_of.setdefault(words.sentence(claim["errata"]), []).append(claim["id"])
-    return [{"text": text, "claims": ", ".join(sorted(ids))} for text, ids in claims_of.items()]

@@ -53,7 +53,7 @@ def tables(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     plain = {k: v for k, v in manifest.items() if not isinstance(v, Mapping) and k != "schema_version"}
     written = [{"title": "Run", "rows": _rows(plain), "wide": True}]
     for key, value in manifest.items():
-        if isinstance(value, Mapping) and value and key != "absent":
+        if isinstance(value, Mapping) and value and key not in ("absent", "invariance"):  # told in the sections
             written.append(
                 {
                     "title": TITLES.get(key, key.replace("_", " ").capitalize()),

@@ -26,10 +26,23 @@ PARTLY = (
 )
 ANSWERS = {"pass": "yes", "fail": "no", "inconclusive": "undecided", "skip": "not asked", "error": "failed"}
 
+GLOSSARY = {
+    "informative": "The control answers otherwise than the model, so the answer says something of the model.",
+    "vacuous": "Models without what training made meet the limit as well.",
+    "mechanical": "Models with shuffled weights show as much: the number follows by arithmetic.",
+    "insensitive": "An effect that was planted on purpose was not seen, so its absence says nothing.",
+    "not needed": "No control could turn this answer.",
+    "not defined": "The number does not exist on the control.",
+    "stable": "Rounding moves the number by less than its distance from the limit.",
+    WITHIN_ROUNDING: "Rounding alone could carry the number across its limit.",
+    "survives": "The answer stands although many claims are asked at once (Holm, 5 %).",
+}
+"""What controls, rounding and the correction for many claims may answer."""
+
 TONES = {
-    **dict.fromkeys(("yes", "informative", "stable"), "holds"),
+    **dict.fromkeys(("yes", "informative", "stable", "survives"), "holds"),
     **dict.fromkeys(("vacuous", "insensitive", "mechanical"), "uninformative"),
-    **dict.fromkeys(("undecided", WITHIN_ROUNDING), "undecided"),
+    **dict.fromkeys(("undecided", "turned", WITHIN_ROUNDING), "undecided"),
     "no": "does not hold",
     "failed": "error",
 }
@@ -75,12 +88,28 @@ def multiplicity(claims: Sequence[Mapping[str, Any]]) -> str:
     return f"{len(asked)} answers were corrected for being asked at once (Holm, 5 %); {changed}."
 
 
+def among(claim: Mapping[str, Any]) -> str:
+    """What the correction for many claims asked at once says of one of them."""
+    if claim.get("p_adjusted") is None:
+        return "not asked"
+    return "survives" if claim["verdict"] == claim["raw"]["verdict"] else "turned"
+
+
 def orbit(found: Mapping[str, Any] | None) -> str:
     """How far exact changes of coordinates move a stored number, in one sentence; "" where that was not measured."""
     if not found:
         return ""
     reach = f"Exact changes of coordinates give {number(found['low'])} to {number(found['high'])}"
     return f"{reach}; {found['witness']} moves it furthest."
+
+
+def aside(stored: Sequence[Mapping[str, Any]]) -> str:
+    """The rows about stored coordinates in one clause; "" where there are none."""
+    if not stored:
+        return ""
+    many = count(len(stored), "published number")
+    verbs = "stands beside them and is" if len(stored) == 1 else "stand beside them and are"
+    return f"{many} in stored coordinates {verbs} not counted."
 
 
 def caution(claims: Sequence[Mapping[str, Any]]) -> str:

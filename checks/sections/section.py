@@ -1,5 +1,6 @@
 """Sections of the page: the question, figures, numbers in prose and limits of one analysis, with helpers for tables."""
 
+import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -79,6 +80,11 @@ def spread_by_layer(values: Sequence[Sequence[Value]]) -> dict[str, list[Value]]
         "median": [median(row) for row in known],
         "greatest": [max(row, default=None) for row in known],
     }
+
+
+def random_cos(hidden: int) -> float:
+    """Mean |cos| of two random directions in many dimensions, √(2/(π·hidden))."""
+    return math.sqrt(2 / (math.pi * hidden))
 
 
 def layer_names(count: int) -> list[str]:

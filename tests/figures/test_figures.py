@@ -16,7 +16,7 @@ from checks.figures.numbers import apart, column, number, stated
 from checks.figures.paths import polyline
 from checks.figures.plots import Plot
 from checks.figures.strips import strip
-from checks.sections.head_grams import section
+from checks.sections.head_grams import folded
 from tests.page import finding
 
 numbers = st.floats(-1e12, 1e12).map(lambda v: round(v, 6))
@@ -183,7 +183,7 @@ def test_a_heatmap_has_nine_to_sixteen_classes_that_cover_its_values(low, span, 
 
 def mapped(rows: int, columns: int, **given):
     return heatmap(
-        Matrix(values=[[float(i)] * columns for i in range(rows)], rows="layer", columns="head"),
+        Matrix(values=[[float(i)] * columns for i in range(rows)], rows="head", columns="layer"),
         heatmaps.sequential(0, rows),
         title="t",
         measure="m",
@@ -323,7 +323,7 @@ def test_tick_labels_that_would_touch_are_dropped():
 def test_the_mixed_range_on_the_page_is_the_one_that_was_measured():
     from analyses.head_grams import MIXED
 
-    assert section.MIXED == MIXED
+    assert folded.MIXED == MIXED
 
 
 @given(st.lists(numbers, max_size=200))

@@ -36,8 +36,8 @@ def _entropy(record: Record) -> Figure:
         )
         panels.append(
             heatmap(
-                Matrix(values=values, rows="layer", columns="head"),
-                sequential(0.0, 1.0),
+                Matrix(values=[list(heads) for heads in zip(*values, strict=True)], rows="head", columns="layer"),
+                sequential(0.0 if key.startswith("sink") else min(flat, default=0.0), max(flat, default=1.0)),
                 title=title,
                 measure=measure,
                 desc=finding,
@@ -47,9 +47,8 @@ def _entropy(record: Record) -> Figure:
     return Figure(
         id="attention_stats-entropy",
         caption=(
-            "Left: mean entropy of each head’s attention, as a fraction of what uniform attention over the "
-            "visible keys would have. "
-            "Right: how much of its attention goes to the first key, which many models use as a sink."
+            "Every head of every layer. Entropy is given as a fraction of what uniform attention over the visible keys "
+            "would have; the first key is one that many models use as a sink."
         ),
         panels=tuple(panels),
         tables=tuple(tables),
@@ -69,31 +68,18 @@ def _flat(values: Sequence[Sequence[Value]]) -> list[float]:
 def _spread(record: Record) -> Figure:
     spread, bare = _by_head(record, "mean_logit_std_per_head"), _by_head(record, "logit_std_without_sink_per_head")
     count = len(spread)
-    temperature = record["temperature"]
-    plot = Plot(
-        x=axes.layers(temperature and count),
-        y=axes.logarithmic(temperature, label="1 / mean logit spread (log axis)"),
-        height=225,
-    )
-    plot.line(range(count), temperature, "s0")
-    plot.points(range(count), temperature, "s0", tips=tips([f"layer {n}" for n in range(count)], temperature))
-    warm = plot.panel(
-        "Temperature of a layer",
-        f"From {number(temperature[0])} in the first layer to {number(temperature[-1])} in the last.",
-    )
     columns = {
         **spread_by_layer(spread),
         "median, first key left out": [median(row) for row in bare],
-        "temperature": temperature,
+        "temperature": record["temperature"],
     }
     return Figure(
         id="attention_stats-spread",
         caption=(
-            "Standard deviation of a query’s logits over its visible keys, averaged over queries. Left: every "
-            "head, and the median with and "
-            "without the first key. Right: the layer’s temperature, one over the mean spread of its heads."
+            "Standard deviation of a query’s logits over its visible keys, averaged over queries: every head, and the "
+            "median with and without the first key. One over its mean in a layer is the layer’s temperature."
         ),
-        panels=(_spread_panel(spread, columns), warm),
+        panels=(_spread_panel(spread, columns),),
         keys=(
             Key(name="one head", tone="s5 faint", kind="mark", shape="dot"),
             Key(name="median over heads", tone="s0"),
@@ -107,16 +93,14 @@ def _spread_panel(spread: Sequence[Sequence[Value]], columns: dict[str, list[Val
     count = len(spread)
     y = axes.linear(
         [*_flat(spread), *columns["median, first key left out"]],
-        label="standard deviation of the logits (nats)",
+        label="standard deviation (nats)",
         include=(0.0,),
     )
-    plot = Plot(x=axes.layers(count), y=y, height=225)
+    plot = Plot(x=axes.layers(count), y=y)
     for layer, row in enumerate(spread):
         at, names = [layer] * len(row), [f"L{layer} H{h}" for h in range(len(row))]
-        if count * len(row) > MOST_TIPS:
-            plot.specks(at, row, "s5 faint")
-        else:
-            plot.points(at, row, "s5 faint", shape="dot", tips=tips(names, row))
+        said = tips(names, row) if count * len(row) <= MOST_TIPS else ()
+        plot.heads(layer, at, row, "s5 faint", shape="dot", tips=said)
     plot.line(range(count), columns["median, first key left out"], "s1", dash=True)
     plot.line(range(count), columns["median"], "s0")
     finding = (

@@ -1,6 +1,6 @@
 """Figures of `delta_svd`: likeness of the directions that layers write, and the published phases."""
 
-import math
+from collections.abc import Sequence
 
 from checks.figures import axes
 from checks.figures.geometry import Figure, Key, Value
@@ -8,7 +8,12 @@ from checks.figures.heatmaps import Matrix, heatmap, sequential
 from checks.figures.labels import tips
 from checks.figures.numbers import number
 from checks.figures.plots import Plot
-from checks.sections.section import Record, median, pair_names, table
+from checks.sections.section import Record, median, pair_names, random_cos, table
+
+
+def _known(matrix: Sequence[Sequence[Value]]) -> list[float]:
+    """What a heatmap of the lower half shows."""
+    return [v for i, row in enumerate(matrix) for v in row[:i] if v is not None]
 
 
 def directions(record: Record) -> Figure:
@@ -24,7 +29,7 @@ def directions(record: Record) -> Figure:
         panels.append(
             heatmap(
                 Matrix(values=matrix, rows="layer", columns="layer", lower=True, borders=borders),
-                sequential(0.0, 1.0),
+                sequential(0.0, max(_known(matrix), default=1.0)),
                 title=title,
                 measure="|cos| of top directions",
                 desc=finding,
@@ -48,16 +53,11 @@ def directions(record: Record) -> Figure:
         caption=(
             "How alike the top directions of two layers’ writes are. Two random directions in this space have "
             "a mean |cos| of about "
-            f"{number(_random_cos(record['hidden']))}. Rules are the borders of the published phases."
+            f"{number(random_cos(record['hidden']))}. Rules are the borders of the published phases."
         ),
         panels=tuple(panels),
         tables=tuple(tables),
     )
-
-
-def _random_cos(hidden: int) -> float:
-    """Mean |cos| of two random directions in many dimensions, √(2/(π·hidden))."""
-    return math.sqrt(2 / (math.pi * hidden))
 
 
 def phases(record: Record) -> Figure:
@@ -66,8 +66,8 @@ def phases(record: Record) -> Figure:
         f"{name}: {p['first']}–{p['last']}" if p["first"] != p["last"] else f"{name}: {p['first']}"
         for name, p in present.items()
     ]
-    y = axes.fixed(0, 1.03, label="share of a layer’s top direction in its phase’s basis")
-    plot = Plot(x=axes.layers(record["num_layers"]), y=y, height=230)
+    y = axes.fixed(0, 1.03, label="share in its phase’s basis")
+    plot = Plot(x=axes.layers(record["num_layers"]), y=y)
     columns: dict[str, list[Value]] = {
         key: [] for key in ("intra", "cross", "capture as published", "its chance", "capture left out", "its chance ")
     }

@@ -1,10 +1,11 @@
 """Figures of `delta_svd`: size and rank of each layer's write, over depth and by mode."""
 
 from checks.figures import axes
-from checks.figures.geometry import THIRD, Figure, Key, Panel, Value
+from checks.figures.geometry import QUARTER, Figure, Key, Panel, Value
 from checks.figures.labels import tips
 from checks.figures.numbers import number
 from checks.figures.plots import Plot
+from checks.sections.delta_svd.annealing import annealing
 from checks.sections.delta_svd.directions import directions, phases
 from checks.sections.section import Record, layer_names, median, table
 
@@ -12,12 +13,14 @@ SCREES = 6  # layers whose leading singular values are drawn, evenly over depth
 
 
 def figures(record: Record) -> dict[str, Figure]:
-    return {
+    drawn = {
         "depth": _depth(record),
         "directions": directions(record),
         "phases": phases(record),
+        "annealing": annealing(record),
         "scree": _scree(record),
     }
+    return {name: figure for name, figure in drawn.items() if figure}
 
 
 def by_layer(record: Record, key: str, part: str | None = None) -> list[Value]:
@@ -27,7 +30,7 @@ def by_layer(record: Record, key: str, part: str | None = None) -> list[Value]:
 
 
 def _lines(count: int, tracks: dict[str, tuple[list[Value], str, bool]], y: axes.Axis, title: str, desc: str) -> Panel:
-    plot = Plot(x=axes.layers(count), y=y, width=THIRD, height=175)
+    plot = Plot(x=axes.layers(count), y=y, height=165)
     for name, (track, tone, dash) in tracks.items():
         plot.line(range(count), track, tone, dash=dash)
         plot.points(
@@ -122,12 +125,12 @@ def _scree(record: Record) -> Figure:
         layer: (_shares(record["layers"][layer]), _shares(record["layers"][layer]["centred"])) for layer in chosen
     }
     y = axes.logarithmic(
-        [v for pair in shares.values() for track in pair for v in track], label="share of energy, σ²/Σσ² (log axis)"
+        [v for pair in shares.values() for track in pair for v in track], label="share of energy (log)"
     )
     panels = []
     for layer, (published, centred) in shares.items():
-        modes = axes.layers(10, label="mode", first=1)
-        plot = Plot(x=modes, y=y, width=THIRD, height=140)
+        modes = axes.layers(10, label="mode", first=1, count=3)
+        plot = Plot(x=modes, y=y, width=QUARTER, height=130)
         for track, tone, dash in ((published, "s1", True), (centred, "s0", False)):
             ranks = list(range(1, len(track) + 1))
             plot.line(ranks, track, tone, dash=dash)
@@ -143,7 +146,7 @@ def _scree(record: Record) -> Figure:
         caption="The ten leading directions of a layer’s write, in a few layers over depth.",
         panels=tuple(panels),
         keys=(Key(name="mean removed", tone="s0"), Key(name="as published", tone="s1", kind="dash")),
-        size="third",
+        size="quarter",
     )
 
 

@@ -7,7 +7,7 @@ from checks.figures.bars import Series, dots
 from checks.figures.geometry import Figure, Key, Panel, Table, Value
 from checks.figures.numbers import number
 from checks.figures.plots import Plot, binned
-from checks.sections.head_geometry.scatter import NAMES
+from checks.sections.head_geometry.scatter import NAMES, OUTCOME, VERSIONS
 from checks.sections.section import Record, table
 
 PARTS = {
@@ -15,29 +15,34 @@ PARTS = {
     "within": Series(name="within layers", tone="s0", shape="circle"),
     "between": Series(name="between layers", tone="s1", shape="square"),
 }
+STORED = Series(name="pooled, as stored", tone="s7", shape="ring")
 THIRDS = ("first", "middle", "last")  # of the depth
 BINS = 20  # of the null's histogram
 
 
-def parts(association: Record) -> Figure:
+def parts(record: Record, version: str) -> Figure:
+    association = record["tables"][version][OUTCOME]
+    stored = record["tables"]["exact"][OUTCOME] if version != "exact" else None
     known = {name: a for name in NAMES if (a := association["descriptors"].get(name))}
     values = {NAMES[name]: {part: (a["r"][part], a["r_interval"][part]) for part in PARTS} for name, a in known.items()}
+    for name in known if stored else ():
+        if other := stored["descriptors"].get(name):
+            values[NAMES[name]]["stored"] = (other["r"]["pooled"], other["r_interval"]["pooled"])
+    series = PARTS | ({"stored": STORED} if stored else {})
     best = association["best"]
     finding = f"Best of seven: {NAMES[best]}, |r| {number(association['best_abs_r'])} pooled."
     return Figure(
         id="head_geometry-parts",
         caption=(
-            "Correlation with entropy of every descriptor, over all heads, inside layers, and between the "
-            "means of layers, with 90 % intervals by "
-            "resampling whole layers; without an association all three lie around zero. Beside it: what the "
-            "best of seven reaches by chance, with whole "
-            "layers of the descriptors shifted and reversed against those of the entropy, which keeps the "
-            "drift over depth on both sides."
+            f"Correlation of every descriptor, {VERSIONS[version]}, with entropy: over all heads, inside layers, and "
+            "between the means of layers, with 90 % intervals; without an association all lie around zero. The "
+            "histogram is what the best of seven reaches by chance, with whole layers shifted and reversed, which "
+            "keeps the drift over depth."
         ),
         panels=(
             dots(
                 values,
-                PARTS,
+                series,
                 x=axes.fixed(-1, 1, label="Pearson r with entropy"),
                 title="Seven descriptors of a spectrum",
                 measure="of g = W_kᵀ W_q",
@@ -46,11 +51,10 @@ def parts(association: Record) -> Figure:
             ),
             _null(association),
         ),
-        keys=tuple(Key(name=s.name, tone=s.tone, kind="mark", shape=s.shape) for s in PARTS.values()),
+        keys=tuple(Key(name=s.name, tone=s.tone, kind="mark", shape=s.shape) for s in series.values()),
         tables=(
             table("Correlation with entropy", "descriptor", list(values), _columns(list(known.values()))),
             *_regression_tables(association),
-            _null_table(association),
         ),
     )
 
@@ -91,19 +95,9 @@ def _null(association: Record) -> Panel:
     null, observed = association["shift_null"], association["best_abs_r"]
     counts = binned(null, BINS)
     y = axes.fixed(0, 1.1 * max(counts), label="rearrangements of whole layers")
-    plot = Plot(x=axes.fixed(0, 1, label="largest |r| of the seven"), y=y, height=250)
+    plot = Plot(x=axes.fixed(0, 1, label="largest |r| of the seven"), y=y)
     plot.histogram(counts, "s7 bar")
     plot.border(observed, "s1 strong")
     plot.beside(observed, y.high * 0.93, f"observed {number(observed)}")
     finding = f"{number(association['best_shift_p'])} of all arrangements reach the observed {number(observed)}."
     return plot.panel("Chance of the best of seven", finding)
-
-
-def _null_table(association: Record) -> Table:
-    null = association["shift_null"]
-    return table(
-        "Largest |r| of the seven by rearrangement, ascending",
-        "rank",
-        [str(i + 1) for i in range(len(null))],
-        {"|r|": null},
-    )

@@ -11,7 +11,8 @@ from checks.figures.numbers import number
 from checks.figures.plots import Plot
 from checks.sections.section import MOST_TIPS, Record, table
 
-VERSION, OUTCOME = "exact", "entropy"  # the table of the record that is shown
+OUTCOME = "entropy"
+VERSIONS = {"gained": "gains folded in", "exact": "as stored"}  # tables of the record, the one that counts first
 NAMES = {
     "op": "σ max",
     "fro": "√Σσ²",
@@ -29,12 +30,18 @@ LEAST_HEADS = 5  # with four the density of a chance r is flat, with three it ha
 LEVEL = 0.95  # of the chance that the wedge covers
 
 
-def scatter(record: Record, association: Record) -> Figure:
+def version_of(record: Record) -> str | None:
+    """The table that is shown: gains folded in, else as stored; None where neither could be had."""
+    return next((version for version in VERSIONS if record["tables"][version][OUTCOME]), None)
+
+
+def scatter(record: Record, version: str) -> Figure:
+    association = record["tables"][version][OUTCOME]
     best = association["best"]
-    xs, ys = record["descriptors"][VERSION][best], record["outcomes"][OUTCOME]
+    xs, ys = record["descriptors"][version][best], record["outcomes"][OUTCOME]
     layers = record["num_layers"]
     x = axes.linear([v for row in xs for v in row], label=f"{NAMES[best]} of g ({best})")
-    plot = Plot(x=x, y=axes.linear([v for row in ys for v in row], label="mean attention entropy (nats)"), height=290)
+    plot = Plot(x=x, y=axes.linear([v for row in ys for v in row], label="mean attention entropy (nats)"), height=200)
     _chance_wedge(plot, xs, ys, association["shift_null"])
     for layer in range(layers):
         tone = _depth_tone(layer, layers)
@@ -44,10 +51,8 @@ def scatter(record: Record, association: Record) -> Figure:
         ]
         if ends := _slope(xs[layer], ys[layer]):
             plot.line(*ends, f"{tone} thin")
-        if layers * len(xs[layer]) > MOST_TIPS:
-            plot.specks(xs[layer], ys[layer], tone)
-        else:
-            plot.points(xs[layer], ys[layer], tone, shape=THIRDS[layer * 3 // layers], tips=tips)
+        said = tips if layers * len(xs[layer]) <= MOST_TIPS else ()
+        plot.heads(layer, xs[layer], ys[layer], tone, shape=THIRDS[layer * 3 // layers], tips=said)
     if ends := _slope([v for row in xs for v in row], [v for row in ys for v in row]):
         plot.line(*ends, "s6", dash=True)
     r = association["descriptors"][best]["r"]
@@ -58,13 +63,10 @@ def scatter(record: Record, association: Record) -> Figure:
     return Figure(
         id="head_geometry-scatter",
         caption=(
-            "Every head’s best descriptor against its attention entropy. Colour and shape go from the first "
-            "layer to the last. "
-            "Thin lines: each layer’s own slope; "
-            "the dashed one is the slope over all heads. Where they point different ways, the pooled "
-            "correlation is about depth. Grey: the slopes that chance reaches in 19 of 20 cases, the best of "
-            "seven taken and the drift over depth kept; right, the density of a chance correlation among one "
-            "layer’s heads."
+            f"Every head’s best descriptor, {VERSIONS[version]}, against its attention entropy; thin lines are each "
+            "layer’s own slope. Where they point another way than the dashed one, the pooled correlation is about "
+            "depth. Grey: what chance reaches in 19 of 20 cases, the best of seven taken; beside the layers’ "
+            "correlations, its density among one layer’s heads."
         ),
         panels=(plot.panel("Spectrum and entropy, head by head", finding), _by_layer(association, best)),
         keys=(
@@ -123,10 +125,10 @@ def _by_layer(association: Record, best: str) -> Panel:
     values, r = association["descriptors"][best]["by_layer"], association["descriptors"][best]["r"]
     plot = Plot(
         x=axes.layers(association["layers"][-1] + 1),
-        y=axes.fixed(-1.05, 1.05, label=f"r of {best} with entropy among the heads of one layer"),
-        height=290,
+        y=axes.fixed(-1.05, 1.05, label="r among the heads of one layer"),
+        height=200,
         room=8,
-        aside=44,
+        aside=30,
     )
     heads = round(association["heads"] / len(association["layers"]))
     if heads >= LEAST_HEADS:

@@ -3,24 +3,24 @@
 from checks.figures.geometry import Figure
 from checks.figures.numbers import number
 from checks.sections.head_geometry.parts import parts
-from checks.sections.head_geometry.scatter import NAMES, OUTCOME, VERSION, scatter
+from checks.sections.head_geometry.scatter import NAMES, OUTCOME, VERSIONS, scatter, version_of
 from checks.sections.section import Comparison, Record, Section
 
 
 def figures(record: Record) -> dict[str, Figure]:
-    association = record["tables"][VERSION][OUTCOME]
-    return {"scatter": scatter(record, association), "parts": parts(association)} if association else {}
+    version = version_of(record)
+    return {"scatter": scatter(record, version), "parts": parts(record, version)} if version else {}
 
 
 def facts(record: Record) -> dict[str, str]:
-    association = record["tables"][VERSION][OUTCOME]
-    if not association:
-        return {
-            "absent": record["absent"].get(f"tables.{VERSION}.{OUTCOME}", "the spectra or the attention are missing")
-        }
+    version = version_of(record)
+    if version is None:
+        return {"absent": record["absent"].get(f"tables.exact.{OUTCOME}", "the spectra or the attention are missing")}
+    association = record["tables"][version][OUTCOME]
     r = association["descriptors"][association["best"]]["r"]
     return {
         "absent": "",
+        "version": VERSIONS[version],
         "heads": number(association["heads"]),
         "best": f"{NAMES[association['best']]} ({association['best']})",
         "pooled": number(r["pooled"]),
@@ -30,7 +30,7 @@ def facts(record: Record) -> dict[str, str]:
 
 
 def published(record: Record) -> list[Comparison]:
-    old, new = (record["tables"][version][OUTCOME] for version in ("published", VERSION))
+    old, new = (record["tables"][version][OUTCOME] for version in ("published", "exact"))
     if not old or not new:
         return []
     gained = record["tables"]["gained"][OUTCOME]

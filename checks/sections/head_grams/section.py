@@ -6,8 +6,9 @@ from checks.figures import axes
 from checks.figures.geometry import Figure, Key, Panel, Value
 from checks.figures.heatmaps import Matrix, heatmap, sequential
 from checks.figures.labels import tips
-from checks.figures.numbers import number, percent
-from checks.figures.plots import Plot, binned
+from checks.figures.numbers import number
+from checks.figures.plots import Plot
+from checks.sections.head_grams.folded import folded, sign_energy
 from checks.sections.section import (
     Comparison,
     Record,
@@ -19,16 +20,15 @@ from checks.sections.section import (
     table,
 )
 
-# analyses.head_grams.MIXED, written again because importing that module imports torch; a test holds them together.
-MIXED = (0.2, 0.8)
-BINS = 20  # of the histogram of negative energy
-
 
 def figures(record: Record) -> dict[str, Figure]:
-    drawn = {"similarity": _similarity(record), "curvature": _curvature(record)}
-    if record["overlap_by_distance"] is not None:
-        drawn["overlap"] = _overlap(record)
-    return drawn
+    drawn = {
+        "folded": folded(record),
+        "similarity": _similarity(record),
+        "curvature": _curvature(record),
+        "overlap": _overlap(record) if record["overlap_by_distance"] is not None else None,
+    }
+    return {name: figure for name, figure in drawn.items() if figure}
 
 
 def _off_diagonal(matrix: Sequence[Sequence[Value]]) -> list[float]:
@@ -67,9 +67,8 @@ def _similarity(record: Record) -> Figure:
         caption=(
             "Similarity of head metrics between every two layers, with the size of g taken out. Chance at the "
             "best matching, with the layers’ "
-            f"own spectra in scrambled coordinates, is {number(record['similarity_chance'])}. The order of "
-            "heads is arbitrary, so the right "
-            "panel is the one that counts."
+            f"own spectra in scrambled coordinates, is {number(record['similarity_chance'])}. The order of heads is "
+            "arbitrary, so the best matching is what counts."
         ),
         panels=tuple(panels),
         tables=(table("Mean |similarity| of adjacent layers", "layers", pair_names(len(adjacent)), columns),),
@@ -77,18 +76,7 @@ def _similarity(record: Record) -> Figure:
 
 
 def _curvature(record: Record) -> Figure:
-    heads = [v for row in record["curvature"] for v in row if v is not None]
-    counts = binned(heads, BINS)
-    y = axes.fixed(0, 1.06 * max(*counts, 1), label="heads")
-    plot = Plot(x=axes.fixed(0, 1, label="share of negative energy, Σ λ² over λ < 0"), y=y)
-    plot.bar(*MIXED, 0, y.high, "chance", f"mixed sign: between {number(MIXED[0], 1)} and {number(MIXED[1], 1)}")
-    plot.histogram(counts, "s0 bar", unit=" heads")
-    inside = sum(MIXED[0] <= v <= MIXED[1] for v in heads)
-    finding = (
-        f"{inside} of {len(heads)} heads have between {percent(MIXED[0])} and {percent(MIXED[1])} of their "
-        f"energy in negative eigenvalues; the median is {number(median(heads))}."
-    )
-    panels = [plot.panel("How much of a head’s curvature is negative", finding), _spectra(record)]
+    panels = [sign_energy(record["curvature"], "Negative energy, as stored"), _spectra(record)]
     columns = spread_by_layer(record["curvature"])
     return Figure(
         id="head_grams-curvature",
@@ -128,7 +116,7 @@ def _spectra(record: Record) -> Panel:
         label="eigenvalue / largest |eigenvalue|, median over heads",
         include=(-1.0, 1.0),
     )
-    plot = Plot(x=axes.layers(count, label="rank, from most positive", first=1), y=y, room=9)
+    plot = Plot(x=axes.layers(count, label="rank, from most positive", first=1), y=y, room=8)
     plot.level(0, "zero", dash=False)
     for i, (layer, track) in enumerate(tracks.items()):
         plot.line(ranks, track, ("s0", "s1", "s2")[i], dash=i == 1, label=f"layer {layer}")
@@ -169,6 +157,7 @@ def facts(record: Record) -> dict[str, str]:
     return {
         "heads": number(sum(len(row) for row in record["curvature"])),
         "top": number(record["top"]),
+        "overlap": "yes" if record["overlap_by_distance"] is not None else "",
         "matched": number(median(matched)),
         "chance": number(record["similarity_chance"]),
     }

@@ -1,45 +1,34 @@
 """Figures of `null_residual`: the norm of every family over depth, and the modes that the norms share."""
 
-import math
-import statistics
-
 from analyses.weights.architectures import FAMILIES, GAINS, MATRICES
 from checks.figures import axes
 from checks.figures.geometry import Figure, Key, Panel, Table
 from checks.figures.labels import tips
 from checks.figures.numbers import number
 from checks.figures.plots import Plot
+from checks.figures.rows import Track, aligned
 from checks.sections.section import Record, layer_names, table
-
-TONES = ("s0", "s1", "s2", "s3", "s4", "s5", "s7", "s6")
 
 
 def scales(record: Record) -> Figure:
     tracks = {f: t for f in FAMILIES if (t := record["scales"].get(f)) and min(t) > 0}
     count = record["pair_results"][-1]["L_next"] + 1
-    relative = {f: [v / math.exp(statistics.fmean(map(math.log, t))) for v in t] for f, t in tracks.items()}
-    y = axes.logarithmic([v for t in relative.values() for v in t], label="‖W‖ / its mean over depth (log axis)")
-    groups = {"Projections": [f for f in tracks if f in MATRICES], "Gains": [f for f in tracks if f in GAINS]}
+    rows = [
+        Track(
+            name=family,
+            family=family,
+            group="projections" if family in MATRICES else "gains",
+            values=tracks[family],
+            log=True,
+        )
+        for family in sorted(tracks, key=lambda family: family in GAINS)
+    ]
     return Figure(
         id="null_residual-scales",
-        caption="The norm of every family over depth, relative to its own mean, all on one vertical axis.",
-        panels=tuple(
-            _tracks(title, {f: relative[f] for f in group}, tracks, y) for title, group in groups.items() if group
-        ),
+        caption="The stored norm of every family over depth, each on a logarithmic scale of its own.",
+        rows=aligned(rows, count),
         tables=(table("Frobenius norm by layer", "layer", layer_names(count), tracks),),
     )
-
-
-def _tracks(title: str, relative: Record, tracks: Record, y: axes.Axis) -> Panel:
-    """Lines that carry their names at their right ends; every other one is dashed."""
-    count = len(next(iter(relative.values())))
-    plot = Plot(x=axes.layers(count), y=y, height=215, room=max(map(len, relative)))
-    plot.level(1, "zero", dash=False)
-    for i, (family, track) in enumerate(relative.items()):
-        plot.line(range(count), track, TONES[i % len(TONES)], dash=i % 2 == 1, label=family)
-    widest = max(relative, key=lambda f: max(tracks[f]) / min(tracks[f]))
-    low, high = min(tracks[widest]), max(tracks[widest])
-    return plot.panel(title, f"The norm of {widest} varies most, from {number(low)} to {number(high)}.")
 
 
 def modes(record: Record) -> Figure | None:
@@ -76,7 +65,6 @@ def _scree(pca: Record, title: str) -> Panel:
     plot = Plot(
         x=axes.layers(len(modes), label="mode", first=1),
         y=axes.fixed(0, 1.02, label="share of variance explained"),
-        height=200,
     )
     plot.line(modes, pca["walk_95"], "s1", dash=True)
     plot.line(modes, pca["parallel_95"], "s7", dash=True)

@@ -1,17 +1,13 @@
 """Figures of `schedule_fit`: the forms that are fitted, the weight of evidence for each, and two temperatures."""
 
-import math
-import statistics
 from collections.abc import Mapping, Sequence
 
 from analyses.weights.architectures import FAMILIES
 from checks.figures import axes
 from checks.figures.bars import Series, share_words, stacked
-from checks.figures.geometry import Figure, Key, Panel, Value
-from checks.figures.labels import tips
+from checks.figures.geometry import Figure, Key, Panel
 from checks.figures.numbers import number, percent
-from checks.figures.plots import Plot
-from checks.sections.section import Record, layer_names, table
+from checks.sections.section import Record, table
 
 ROUNDING = 1e-9  # of a sum of squares of some dozens of logarithms, generously
 
@@ -48,7 +44,7 @@ def r2(value: float | None) -> str:
 
 
 def weights(record: Record) -> Figure | None:
-    temperatures = {TEMPERATURES[n]: t for n, t in fitted_tracks(record["temperature"]).items()}
+    temperatures = {n: t for n, t in fitted_tracks(record["temperature"]).items()}
     subjects = ((fitted_tracks(record["families"]), ONE, "Norms"), (temperatures, LAWS, "Temperatures"))
     drawn = [(tracks, forms, title) for tracks, forms, title in subjects if tracks]
     if not drawn:
@@ -85,47 +81,3 @@ def _weights_panel(tracks: Mapping[str, Record], forms: Sequence[str], title: st
         beside={name: percent(shares[name][top[name]]) for name in shares},
         legend=tuple(Key(name=FORMS[f].name, tone=f"{FORMS[f].tone} bar", kind="area") for f in forms),
     )
-
-
-def temperature(record: Record) -> Figure | None:
-    tracks = {TEMPERATURES[n]: t["track"] for n, t in record["temperature"].items() if t["track"]}
-    if not tracks:
-        return None
-    count = max(map(len, tracks.values()))
-    relative = {name: _relative(track) for name, track in tracks.items()}
-    y = axes.logarithmic(
-        [v for t in relative.values() for v in t],
-        label="temperature relative to its geometric mean over depth (log axis)",
-    )
-    plot = Plot(x=axes.layers(count), y=y, height=270, room=12)
-    plot.level(1, "zero", dash=False)
-    for tone, (name, track) in zip(("s0", "s1"), relative.items(), strict=False):
-        plot.line(
-            range(count),
-            track,
-            tone,
-            dash=tone == "s1",
-            label=name.removeprefix("temperature ").removesuffix(" temperature"),
-        )
-        plot.points(
-            range(count), track, tone, shape="dot", tips=tips([f"{name}, layer {n}" for n in range(count)], track)
-        )
-    correlations = [
-        f"{TEMPERATURES[n]}: rank correlation with depth {number(t['spearman'])}"
-        for n, t in record["temperature"].items()
-        if t["spearman"] is not None
-    ]
-    return Figure(
-        id="schedule_fit-temperature",
-        caption=(
-            "The measured temperature, one over the mean spread of a layer’s logits, beside the published "
-            "one, the first layer’s gain over this layer’s."
-        ),
-        panels=(plot.panel("Two temperatures", "; ".join(correlations) + "."),),
-        tables=(table("Temperature by layer", "layer", layer_names(count), tracks),),
-    )
-
-
-def _relative(track: Sequence[Value]) -> list[Value]:
-    mean = statistics.fmean(math.log(v) for v in track)
-    return [v / math.exp(mean) for v in track]

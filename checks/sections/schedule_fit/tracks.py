@@ -3,11 +3,12 @@
 import math
 
 from checks.figures import axes
-from checks.figures.geometry import QUARTER, Figure, Key, Panel, Table
+from checks.figures.geometry import Figure, Key, Panel, Table
 from checks.figures.labels import tips
 from checks.figures.numbers import number
 from checks.figures.plots import Plot
-from checks.sections.schedule_fit.evidence import FORMS, best_published, fitted_tracks, r2, temperature, weights
+from checks.figures.rows import Track, aligned
+from checks.sections.schedule_fit.evidence import FORMS, best_published, fitted_tracks, r2, weights
 from checks.sections.section import Record, layer_names, table
 
 
@@ -16,7 +17,6 @@ def figures(record: Record) -> dict[str, Figure]:
         "main": _main(record),
         "families": _families(record),
         "weights": weights(record),
-        "temperature": temperature(record),
     }
     return {name: figure for name, figure in drawn.items() if figure}
 
@@ -26,6 +26,7 @@ def _main(record: Record) -> Figure | None:
     subjects = (
         ("Norm of the input gain", record["families"].get("input_ln")),
         ("Measured temperature", record["temperature"]["measured"]),
+        ("Temperature as published", record["temperature"].get("published")),
     )
     panels, tables = [], []
     for title, track in subjects:
@@ -45,9 +46,9 @@ def _main(record: Record) -> Figure | None:
     return Figure(
         id="schedule_fit-main",
         caption=(
-            "Each track with the form that AICc prefers and with the one that the published comparison, R² "
-            "without a penalty for "
-            "parameters, would choose; what the preferred form leaves is drawn beneath."
+            "Each track with the form that AICc prefers and with the one that the published comparison, R² without a "
+            "penalty for parameters, would choose; what the preferred form leaves stands beneath. The published "
+            "temperature is a ratio of stored gains."
         ),
         panels=tuple(panels),
         keys=(
@@ -56,6 +57,7 @@ def _main(record: Record) -> Figure | None:
             Key(name="best as published", tone="s1", kind="dash"),
         ),
         tables=tuple(tables),
+        size="third",
     )
 
 
@@ -67,8 +69,8 @@ def _with_residuals(title: str, track: Record) -> Panel:
     rest = Plot(
         x=axes.layers(count),
         y=axes.linear(residuals, label="ln(track / best form)", include=(0.0,), count=4),
-        height=125,
-        margin=52,
+        height=104,
+        margin=45,
     )
     rest.level(0, "zero", dash=False)
     rest.points(range(count), residuals, "s6", shape="dot", tips=tips([f"layer {n}" for n in range(count)], residuals))
@@ -82,10 +84,9 @@ def _with_residuals(title: str, track: Record) -> Panel:
         x=axes.layers(count),
         y=axes.linear(
             [*values, *fitted, *older],
-            label=f"best: {FORMS[best].name}, {form['formula']}; published: {FORMS[old].name}",
+            label=f"best: {FORMS[best].name}; published: {FORMS[old].name}",
         ),
-        height=230,
-        margin=52,
+        margin=45,
     )
     plot.line(range(count), older, "s1", dash=True)
     plot.line(range(count), fitted, "s0")
@@ -122,32 +123,21 @@ def _families(record: Record) -> Figure | None:
     tracks = fitted_tracks(record["families"])
     if not tracks:
         return None
-    panels = []
-    for name, track in tracks.items():
-        count, best = len(track["track"]), track["best_form"]
-        fitted = track["corrected"][best]["fitted"]
-        plot = Plot(
-            x=axes.layers(count),
-            y=axes.linear([*track["track"], *fitted], label=f"‖W‖, {FORMS[best].name}", count=4),
-            width=QUARTER,
-            height=124,
+    rows = [
+        Track(
+            name=f"{name}: {FORMS[track['best_form']].name}",
+            family=name,
+            values=track["track"],
+            other=track["corrected"][track["best_form"]]["fitted"],
         )
-        plot.line(range(count), fitted, "s0")
-        plot.specks(range(count), track["track"], "s6")
-        panels.append(
-            plot.panel(
-                name,
-                f"{name}: {FORMS[best].name} fits best, R² {r2(track['corrected'][best]['r2_log'])} on the "
-                "log scale.",
-            )
-        )
+        for name, track in tracks.items()
+    ]
     return Figure(
         id="schedule_fit-families",
         caption=(
-            "The norm of every family over depth, with its best form by AICc. A constant is a form too, and "
+            "The stored norm of every family over depth, with its best form by AICc. A constant is a form too, and "
             "often the best."
         ),
-        panels=tuple(panels),
-        keys=(Key(name="track", tone="s6", kind="mark"), Key(name="best form", tone="s0")),
-        size="quarter",
+        rows=aligned(rows, max(len(row.values) for row in rows)),
+        keys=(Key(name="track", tone="s0"), Key(name="best form", tone="s1", kind="dash")),
     )
