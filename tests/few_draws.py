@@ -20,6 +20,7 @@ def few_draws() -> Iterator[None]:
         patch.setitem(correlation.permutation_null.__kwdefaults__, "count", FEW)
         patch.setitem(gained.within_test.__kwdefaults__, "draws", FEW)
         patch.setattr("analyses.head_geometry.gained.PLANTS", 1)
+        patch.setattr("analyses.residual_stream.sinks.PLANTS", 1)
         patch.setattr("analyses.schedule_fit.chance.DRAWS", FEW)
         patch.setitem(two_pieces.calibrate.__kwdefaults__, "resamples", FEW)
         yield

@@ -19,6 +19,7 @@ FLOORS = (
     "analyses/delta_svd",
     "analyses/schedule_fit",
     "analyses/head_geometry",
+    "analyses/residual_stream",
     "analyses/run",
     "checks",  # the version alone: what else lies there is named below
     "checks/options.py",

@@ -83,6 +83,12 @@ def _straight(theta: np.ndarray, layers: int) -> tuple[np.ndarray, np.ndarray]:
     return curve, jacobian[:, :1]
 
 
+def _root(theta: np.ndarray, layers: int) -> tuple[np.ndarray, np.ndarray]:
+    """Half the logarithm of a straight line between squares; θ = ln(last/first)."""
+    curve, jacobian = _straight(2 * theta, layers)
+    return curve / 2, jacobian
+
+
 def _hajek_free(theta: np.ndarray, layers: int) -> tuple[np.ndarray, np.ndarray]:
     """−ln ln(ℓ + c₂) with c₂ = 1 + e^v, so that the logarithm stays positive."""
     shift = np.exp(theta)
@@ -164,6 +170,21 @@ EXPONENTIAL = Form(
     report=lambda s, theta, layers: {"a": math.exp(s), "b": float(theta[0])},
     evaluate=lambda p, ell: p["a"] * np.exp(p["b"] * ell),
 )
+ROOT = Form(
+    name="root",
+    formula="√(a + bℓ)",
+    parameters=3,
+    shape=_root,
+    grid=_both_signs,
+    bounds=_UNBOUNDED / 2,
+    contains=_LEVEL,
+    report=lambda s, theta, layers: {
+        "a": math.exp(2 * s),
+        "b": math.exp(2 * s) * math.expm1(2 * theta[0]) / (layers - 1),
+    },
+    evaluate=lambda p, ell: np.sqrt(p["a"] + p["b"] * ell),
+)
+"""The length of a sum of unrelated terms of equal length, and of what they are added to."""
 OFFSET_POWER = Form(
     name="offset_power",
     formula="a + b(ℓ+1)^c",

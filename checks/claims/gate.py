@@ -59,6 +59,7 @@ class Gate:
     errata: str = ""  # what a reader of the published scripts must know
     row: Row = "model"
     section: str = ""  # the analysis in whose section it stands, where that is not the one that its number is from
+    rival: str = ""  # the row with the other reading of the same finding, where the field is divided
 
     @property
     def analysis(self) -> str:

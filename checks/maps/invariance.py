@@ -88,7 +88,8 @@ STORED = moved(
     only_normalised=(QUERY_KEY,),  # there the norms' gains take up the planes' scales
 )
 GAIN_PATTERN = moved(
-    "a gain's pattern over channels can as well stand in the matrices behind it; those of q/k norms go with the planes",
+    "a gain's pattern over channels can as well stand in the matrices behind it; those of q/k norms go with the "
+    "planes",
     *FOLDED,
     only_normalised=(QUARTER_TURNS, PLANES),
 )
@@ -134,7 +135,8 @@ WRITTEN = never(
 MATCHED = never("gains are folded in, every unit is scale-free, and each is matched with one of the other layer first")
 GAINED = never("spectra of heads with all gains folded in, scale-free under q/k norms, against what attention does")
 FOLDED_HEAD = never(
-    "g̃ has every gain folded in and, under q/k norms, unit size; sums over all distances know neither turns nor scales "
+    "g̃ has every gain folded in and, under q/k norms, unit size; sums over all distances know neither turns nor "
+    "scales "
     "of planes, and matched or counted heads no order"
 )
 FOLDED_BY_HEAD = moved("g̃ has every gain folded in; heads are listed in their stored order", *ORDER)
@@ -154,6 +156,18 @@ FOLDED_HEADS = (
 """Metrics of heads with all gains folded in."""
 GAINED_METRICS = ("best_abs_r", "within_r", "regression_r2")
 FUNCTIONAL = ("functional_cos", "functional_cos_squared")
+STATES = never(
+    "norms relative to one another, spectra and angles of states are the same in every basis and scale of the "
+    "stream; under "
+    "a LayerNorm their mean over features, which a constant moves, is taken out"
+)
+WAYS = ("", "_without_first", "_without_massive")
+STREAM_METRICS = (
+    *("massive_ratio", "valley_ratio", "linear_r2", "mean_cosine", "cosine_trend", "least_distance", "later_advantage"),
+    *("half_ratio", "half_ratio_over_unrelated", "unrelated_departure", "massive_sink_rho"),
+    *("norm_exponential_weight", "norm_root_weight", "norm_growth"),
+)
+"""Metrics of the stream's states, in every way of counting tokens."""
 ANNEALING = (
     *("shared_map_r2_ratio", "shared_map_p", "remainder_top1", "phase_c_rank_ratio", "phase_e_rank_share"),
     *("phase_difference", "phase_difference_p", "phase_cos_difference", "phase_cos_difference_p"),
@@ -247,6 +261,17 @@ STATISTICS: Mapping[str, Mapping[str, Moved]] = {
         **dict.fromkeys((f"metrics.{name}.value" for name in ANNEALING), SHARED),
         **dict.fromkeys((f"annealing.{name}" for name in ("own_r2", "shared_r2", "remainder_top1")), SHARED),
         "annealing.remainder_top_singular": and_by(SHARED, "but not of every scale", STREAM),
+    },
+    "residual_stream": {
+        **{f"metrics.{name}{way}.value": STATES for name in STREAM_METRICS for way in WAYS},
+        **{f"ways.*.{name}": STATES for name in ("massive_ratio", "entropy", "cosine", "step", "distance")},
+        "ways.*.norm": and_by(STATES, "but this one is a length as it stands", STREAM),
+        "published.largest": moved(
+            "an activation is a coordinate of the stream, in its own scale",
+            ROTATION,
+            STREAM,
+        ),
+        "sink_share": COMPUTED,
     },
 }
 """Analysis → dotted path in its record (`*` stands for every key or index) → the maps that move it."""

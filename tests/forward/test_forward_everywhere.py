@@ -1,4 +1,4 @@
-"""The forward pass and all six analyses on every architecture, against the library's own model classes."""
+"""The forward pass and all analyses on every architecture, against the library's own model classes."""
 
 from pathlib import Path
 
@@ -150,7 +150,7 @@ def _behind_sdpa(monkeypatch) -> list[torch.Tensor]:
     return seen
 
 
-def test_all_six_analyses_run_and_every_identity_holds(zoo, name: str):
+def test_all_analyses_run_and_every_identity_holds(zoo, name: str):
     checkpoint = open_checkpoint(str(zoo[name]))
     with few_draws():
         found = records_of(checkpoint, TEXT, Settings(device="cpu"), registry.NAMES)

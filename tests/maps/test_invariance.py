@@ -44,9 +44,10 @@ BY_EPS = 1e-3  # the q/k norms' eps, 1e-6, over the mean square of a query or ke
 CLEARLY = 10  # times its bound, how far a statistic must move to have moved
 FROM_FORWARD = ("attention_stats.dynamic", "attention_stats.temperature", "schedule_fit.metrics.measured")
 FROM_FORWARD += ("schedule_fit.temperature.measured", "schedule_fit.metrics.write", "head_geometry", "delta_svd")
+FROM_FORWARD += ("residual_stream",)
 
 DEEPER = tuple(f"metrics.{x}" for x in ("phase_e_rank_share", "phase_difference", "phase_cos_difference", "shared_map"))
-DEEPER += ("metrics.invariant_scale_r2",)
+DEEPER += ("metrics.invariant_scale_r2", "metrics.norm_")
 """Statistics that five layers are too few for, phases and laws of scales: tested in test_invariance_deep."""
 
 LEAN = {3: 0.12, 1: 0.03}  # of keys towards queries, a layer: more than half of the heads are then of mixed sign

@@ -1,4 +1,4 @@
-"""Statistics of writes under every exact map, on a stack deep enough for the published phases.
+"""Statistics of writes and states under every exact map, on a stack deep enough for the published phases.
 
 The maps of `catalogue` on twelve layers: phase C has four, phase E two. The library's norms compute in float32
 whatever the model's dtype, 6e-8 a step; p-values count exceedances and must not move at all.
@@ -22,6 +22,7 @@ from checks.maps.catalogue import MAPS
 from checks.maps.exact import EXACT
 from checks.twins.roles import Role
 from checks.twins.twins import SHUFFLED, Twin
+from tests.few_draws import few_draws
 from tests.maps.test_invariance import numbers
 from tests.tiny import tiny_checkpoint
 
@@ -38,8 +39,12 @@ SMALL_EPS = dict.fromkeys(("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon
 BY_EPS = 1e-4  # where the map passes through a norm that takes a scale off: its eps over the mean square it sees
 
 
+ANALYSES = ("delta_svd", "residual_stream")
+
+
 def measured(checkpoint) -> dict:
-    return records_of(checkpoint, TEXT, Settings(device="cpu", dtype="float64"), ["delta_svd"])["delta_svd"]
+    with few_draws():
+        return records_of(checkpoint, TEXT, Settings(device="cpu", dtype="float64"), ANALYSES)
 
 
 @pytest.fixture(scope="module")
@@ -51,30 +56,30 @@ def bases(tmp_path_factory) -> dict:
     return found
 
 
-def ours() -> list[str]:
-    """Statistics that no map moves."""
-    return [path for path, moved in invariance.STATISTICS["delta_svd"].items() if moved.invariant]
+def ours() -> list[tuple[str, str]]:
+    """(analysis, path) of the statistics that no map moves."""
+    return [(a, path) for a in ANALYSES for path, moved in invariance.STATISTICS[a].items() if moved.invariant]
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_no_exact_map_moves_what_layers_do_and_write(bases, name: str):
     checkpoint, before = bases[name]
-    for path in ours():
-        values = list(numbers(before, path))
+    for analysis, path in ours():
+        values = list(numbers(before[analysis], path))
         assert values and all(value is not None for value in values), f"{path}: nothing there to move"
     for one in (m for m in MAPS if m.undefined(checkpoint) is None):
         after = measured(one.apply(checkpoint, 1))
         limit = BY_FORWARD if one.tolerance(checkpoint) <= EXACT else BY_EPS
-        for path in ours():
-            a, b = (np.array(list(numbers(record, path)), dtype=float) for record in (before, after))
+        for analysis, path in ours():
+            a, b = (np.array(list(numbers(found[analysis], path)), dtype=float) for found in (before, after))
             assert np.abs(a - b).max() <= limit * max(1.0, np.abs(a).max()), (one.name, path, a, b)
 
 
 def test_other_weights_do_move_them(bases):
-    for path in ours():
-        if path.endswith("_p.value"):  # of a few runs: may well be the same
+    for analysis, path in ours():
+        if "_p." in path or "_weight" in path:  # of a few runs, or all or nothing: may well be the same
             continue
-        a, b = (np.array(list(numbers(bases[name][1], path)), dtype=float) for name in ("llama", "qwen3"))
+        a, b = (np.array(list(numbers(bases[name][1][analysis], path)), dtype=float) for name in ("llama", "qwen3"))
         assert np.abs(a - b).max() > 1e-3 * np.abs(a).max(), path
 
 

@@ -449,6 +449,7 @@ FIGURES = (
     "delta_svd-phases",
     "delta_svd-annealing",
     "delta_svd-scree",
+    "residual_stream-ways",
 )
 
 

@@ -1,0 +1,198 @@
+"""How the length of states grows over depth, how large writes are beside them, and what an unrelated stack would give.
+
+Two readings of each. The length of states grows exponentially, or as √(a + bℓ), as a sum of unrelated writes of equal
+length does: forms of ln‖h‖ compared by AICc, with a line and a constant beside them. The second half writes less
+relative to what is there; or it writes what equal and unrelated writes would: with w the length of a write and h₀ that
+of the first state, ‖δ‖/‖h‖ = w/√(h₀² + ℓw²), which falls by itself.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from analyses.numerics.intervals import LEVEL, Interval, bootstrap, with_prompts
+from analyses.numerics.intervals import slope as slope_of
+from analyses.records import Metric
+from analyses.schedule_fit import chance
+from analyses.schedule_fit.fitting import aicc, akaike_weights, fit_all
+from analyses.schedule_fit.forms import CONSTANT, EXPONENTIAL, LINEAR, ROOT
+
+FORMS = (CONSTANT, EXPONENTIAL, LINEAR, ROOT)
+SURE = 1e-9  # a weight nearer to 0 or 1 counts as that near: of a logarithm of odds
+SHORT = "fewer than 8 states, or one of length zero"
+LEAST = 8  # states: with fewer, AICc of three parameters chooses nothing
+
+
+def weights(track: Sequence[float]) -> dict[str, float]:
+    """Form → Akaike weight on a (state,) track of positive lengths; empty where it is too short or not positive."""
+    values = np.asarray(track, float)
+    if len(values) < LEAST or not (np.isfinite(values).all() and (values > 0).all()):
+        return {}
+    logs = np.log(values)[None]
+    fits = fit_all(logs, FORMS)
+    return akaike_weights({f.name: float(aicc(fits[f.name].rss, logs.shape[1], f.parameters)[0]) for f in FORMS})
+
+
+def growth_metrics(
+    track: Sequence[float], without: Sequence[Sequence[float]], *, seed: int, tests: bool
+) -> dict[str, Metric]:
+    """Weights of the two readings, growth per layer, and p of the exponential among surrogates.
+
+    Parameters
+    ----------
+    track : (state,) median lengths. without : the same with each group of prompts left out.
+    tests : whether to draw surrogates.
+    """
+    n = {"layers": len(track) - 1}
+    found = weights(track)
+    if not found:
+        none = Metric(value=None, n=n, reason=SHORT)
+        return dict.fromkeys(("exponential_weight", "root_weight", "growth", "walk_p", "power"), none)
+    left_out = [weights(other) for other in without]
+    metrics = {}
+    for name in ("exponential", "root"):
+        metrics[f"{name}_weight"] = Metric(
+            value=found[name],
+            interval=_of_odds(found[name], [other[name] for other in left_out if other]),
+            n=n,
+            where=max(found, key=found.__getitem__),
+            method="Akaike weight among constant, a + bℓ, √(a + bℓ) and a·e^{bℓ}, of ln ‖h‖; prompts by the jackknife "
+            "of its log odds",
+        )
+    logs = np.log(np.asarray(track, float))
+    rate, interval = slope_of(logs)
+    metrics["growth"] = Metric(
+        value=math.expm1(rate),
+        interval=None if interval is None else tuple(math.expm1(end) for end in interval),
+        n=n,
+        method="e^slope − 1 of ln ‖h‖ over depth; Student's interval under the residuals' persistence",
+    )
+    if tests:
+        law = chance.exponential(list(track), seed=seed, missing=SHORT)
+        metrics |= {name: law[name] for name in ("walk_p", "power")}
+    return metrics
+
+
+def _of_odds(value: float, left_out: Sequence[float]) -> Interval | None:
+    """Interval of a weight over prompts, on the scale of log odds."""
+    if len(left_out) < 2:
+        return None
+
+    def odds(weight: float) -> float:
+        return math.log((weight + SURE) / (1 - weight + SURE))
+
+    here = odds(value)
+    ends = with_prompts(here, (here, here), [odds(other) for other in left_out])
+    low, high = (1 / (1 + math.exp(-end)) for end in ends)
+    return min(low, value), max(high, value)
+
+
+# --- relative size of writes --------------------------------------------------------------------
+
+
+def half_ratio(steps: np.ndarray) -> float:
+    """Median over the second half of a (layer,) track over the median of the first; the middle of an odd one in none.
+
+    >>> half_ratio(np.array([4.0, 2.0, 9.0, 1.0, 1.0]))
+    0.3333333333333333
+    """
+    half = len(steps) // 2
+    return float(np.median(steps[-half:]) / np.median(steps[:half]))
+
+
+def unrelated_steps(first: float, writes: np.ndarray) -> np.ndarray:
+    """(layer,) ‖δ‖/‖h‖ of unrelated writes of one length, the root mean square of these (layer,) lengths.
+
+    >>> unrelated_steps(1.0, np.array([1.0, 1.0, 1.0])).round(3).tolist()
+    [1.0, 0.707, 0.577]
+    """
+    square = float(np.square(writes).mean())
+    return np.sqrt(square / (first**2 + square * np.arange(len(writes))))
+
+
+def step_metrics(
+    steps: np.ndarray, without: np.ndarray, *, first: float, writes: np.ndarray, seed: int, tests: bool
+) -> dict[str, Metric]:
+    """Ratio of halves, the same over that of unrelated writes, and p among surrogates of the track.
+
+    Parameters
+    ----------
+    steps : (layer,) median ‖δ‖/‖h‖. without : (group, layer), with each group of prompts left out.
+    first : median ‖h‖ of the first state. writes : (layer,) median ‖δ‖.
+    """
+    n = {"layers": len(steps)}
+    names = ("half_ratio", "half_ratio_over_unrelated", "unrelated_departure", "half_ratio_walk_p", "half_ratio_power")
+    if len(steps) < 4 or not (np.isfinite(steps).all() and (steps > 0).all() and first > 0):
+        reason = "fewer than four layers, or one that writes nothing"
+        return dict.fromkeys(names, Metric(value=None, n=n, reason=reason))
+    ratio = half_ratio(steps)
+    interval = _interval(steps, without, seed)
+    over = half_ratio(unrelated_steps(first, writes))
+    how = "median ‖δ‖/‖h‖ over the second half's layers / the first half's; 90 %, both halves by the bootstrap, "
+    how += "prompts by the jackknife, joined on the log scale"
+    found = {
+        "half_ratio": Metric(value=ratio, interval=interval, n=n, method=how),
+        "half_ratio_over_unrelated": Metric(
+            value=ratio / over,
+            interval=interval and (interval[0] / over, interval[1] / over),
+            n=n,
+            method=f"{how}; over the same of unrelated writes of equal length, {over:.3g}",
+        ),
+        "unrelated_departure": Metric(
+            value=abs(math.log(ratio / over)),
+            interval=interval and folded(math.log(interval[0] / over), math.log(interval[1] / over)),
+            n=n,
+            method="|ln| of the ratio of halves over that of unrelated writes of equal length",
+        ),
+    }
+    if tests:
+        logs = np.log(steps)
+        line = np.polynomial.Polynomial.fit(np.arange(len(logs)), logs, 1)(np.arange(len(logs)))
+        law = chance.against_chance(logs, line, _fall, seed=seed)
+        found |= {
+            "half_ratio_walk_p": Metric(
+                value=law.p,
+                n=n | {"draws": chance.DRAWS},
+                where=law.null,
+                method="share of walks, autoregressions or orders of the track, the largest, with as small a ratio",
+            ),
+            "half_ratio_power": Metric(
+                value=law.power,
+                n=n | {"draws": chance.DRAWS},
+                method="share of the fitted lines with the track's own residual that reach the null's 95 % level",
+            ),
+        }
+    return found
+
+
+def folded(low: float, high: float) -> Interval:
+    """The interval of |x| for one of x.
+
+    >>> folded(-2.0, 1.0), folded(-2.0, -1.0)
+    ((0.0, 2.0), (1.0, 2.0))
+    """
+    return (0.0 if low <= 0 <= high else min(abs(low), abs(high))), max(abs(low), abs(high))
+
+
+def _fall(logs: np.ndarray) -> np.ndarray:
+    """−ln of the ratio of halves of (track, layer) logarithms."""
+    half = logs.shape[1] // 2
+    return np.median(logs[:, :half], axis=1) - np.median(logs[:, -half:], axis=1)
+
+
+def _interval(steps: np.ndarray, without: np.ndarray, seed: int) -> Interval | None:
+    half, logs = len(steps) // 2, np.log(steps)
+    parts = [
+        bootstrap(lambda drawn, p=part: np.median(p[drawn], axis=1), half, seed=seed, level=LEVEL)
+        for part in (logs[:half], logs[-half:])
+    ]
+    if None in parts:
+        return None
+    early, late = (float(np.median(part)) for part in (logs[:half], logs[-half:]))
+    value = late - early
+    low = value - math.hypot(late - parts[1][0], parts[0][1] - early)
+    high = value + math.hypot(parts[1][1] - late, early - parts[0][0])
+    if len(without) > 1 and np.isfinite(without).all() and (without > 0).all():
+        low, high = with_prompts(value, (low, high), [-_fall(np.log(other)[None])[0] for other in without])
+    return math.exp(low), math.exp(high)
