@@ -64,6 +64,7 @@ class AttentionStats:
     static: list[StaticLayer]  # [layer]
     dynamic: list[DynamicLayer] | None  # [layer]; None without a forward pass
     temperature: list[float | None] | None  # [layer], 1/(mean over heads of the logit std)
+    temperature_left_out: list[list[float]] | None  # [group][layer] with each group of prompts left out, if defined
     calibration: ForwardFacts | None  # text, tokens, devices; None without a forward pass
     queries: int | None  # over all sequences
     metrics: dict[str, Metric]
@@ -109,16 +110,18 @@ def measure(
             method="|Σσ² − ‖g‖²| / ‖g‖², ‖g‖² from traces of d×d matrices; worst head",
         )
     }
-    dynamic, temperature = None, None
+    dynamic, temperature, left_out = None, None, None
     if probe is None or facts is None:
         identities |= {
             name: Metric(value=None, reason=no_forward, applies=False) for name in ("entropy_bound", "row_sum")
         }
-        absent |= dict.fromkeys(("dynamic", "temperature", "calibration", "queries"), no_forward)
+        absent |= dict.fromkeys(("dynamic", "temperature*", "calibration", "queries"), no_forward)
     else:
         by_layer = _means_by_layer(probe, shape.layers)
         dynamic = [_dynamic(means, layer, absent) for layer, means in enumerate(by_layer)]
         temperature = [_temperature(means, layer, absent) for layer, means in enumerate(by_layer)]
+        spreads = torch.stack([means.logit_std_left_out.mean(1) for means in by_layer], 1)  # (group, layer)
+        left_out = (1 / spreads).tolist() if (spreads > 0).all() else []
         identities |= _probe_identities(by_layer, facts)
     return AttentionStats(
         model=checkpoint.name,
@@ -130,6 +133,7 @@ def measure(
         static=static,
         dynamic=dynamic,
         temperature=temperature,
+        temperature_left_out=left_out,
         calibration=facts,
         queries=None if dynamic is None else by_layer[0].queries,
         metrics={},

@@ -19,6 +19,7 @@ import torch
 from analyses.attention_stats.means import HeadMeans, Hidden, Queries, Space, means, over_keys, span
 from analyses.errors import InputError
 from analyses.forward.probe import AttentionInputs, Probe
+from analyses.numerics.prompt_groups import groups
 
 BLOCK_ENTRIES = 1 << 20  # logits held at a time, 8 MiB as float64; a single head may exceed it
 QUERIES = 128  # worked on at a time, with the keys that they see: half of all pairs are hidden under a causal mask
@@ -99,7 +100,8 @@ def head_means(
                 for field, values in zip(into, reduced, strict=False):
                     field.copy_(values)
         done += tokens
-    return means(Queries(*rows), position, shows_weights=inputs.weights is not None)
+    parts = groups(real.sum(1).tolist()).slices
+    return means(Queries(*rows), position, groups=parts, shows_weights=inputs.weights is not None)
 
 
 class _Block(NamedTuple):

@@ -7,6 +7,7 @@ where it holds nearly all of the probability.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -32,6 +33,7 @@ class HeadMeans:
     sink_share: torch.Tensor  # probability on key 0, over queries other than the first
     entropy_without_sink: torch.Tensor  # key 0 left out and the rest renormalised, where two or more remain
     logit_std_without_sink: torch.Tensor  # key 0 left out, where two or more remain
+    logit_std_left_out: torch.Tensor  # (group, head) `logit_std` with each group of prompts left out
     entropy_excess: float  # worst of entropy − ln(visible keys) and −entropy over queries and heads, nats
     row_sum_error: float  # worst |Σ visible probabilities − 1|, of the model's own where it shows them
     queries: int  # over all sequences
@@ -123,12 +125,13 @@ def over_keys(logits: torch.Tensor, hidden: Hidden, space: Space) -> tuple[torch
     return n, entropy, torch.where(n > 0, largest + rest.log1p(), -math.inf), largest + mean, square
 
 
-def means(of: Queries, position: torch.Tensor, *, shows_weights: bool) -> HeadMeans:
+def means(of: Queries, position: torch.Tensor, *, groups: Sequence[slice] = (), shows_weights: bool) -> HeadMeans:
     """Means over queries and the worst of them.
 
     Parameters
     ----------
     of : all queries of all sequences. position : (query,) number of each in its sequence.
+    groups : runs of queries, each left out once.
     shows_weights : whether the model showed its own probabilities.
 
     Raises
@@ -155,13 +158,22 @@ def means(of: Queries, position: torch.Tensor, *, shows_weights: bool) -> HeadMe
         where = where.expand_as(values)
         return (torch.where(where, values, 0).sum(-1) / where.sum(-1)).cpu()
 
+    spread, counted = (square / keys).sqrt(), (keys >= 2).expand_as(square)
+
+    def mean_without(part: slice) -> torch.Tensor:
+        kept = counted.clone()
+        kept[:, part] = False
+        return mean(spread, kept)
+
+    left_out = [mean_without(part) for part in groups]
     return HeadMeans(
         entropy=mean(entropy, keys > 0),
         entropy_fraction=mean(entropy / bound.clamp_min(math.log(2)), keys >= 2),
-        logit_std=mean((square / keys).sqrt(), keys >= 2),
+        logit_std=mean(spread, counted),
         sink_share=mean(p_zeroth, position > 0),
         entropy_without_sink=mean(of.entropy, of.keys >= 2),
         logit_std_without_sink=mean((of.square / of.keys.clamp_min(1)).sqrt(), of.keys >= 2),
+        logit_std_left_out=torch.stack(left_out) if left_out else torch.empty(0, len(entropy), dtype=torch.float64),
         entropy_excess=float(torch.maximum(entropy - bound, -entropy).max()),
         row_sum_error=float((total - 1).abs().max()),
         queries=len(position),

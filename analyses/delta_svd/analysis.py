@@ -6,6 +6,7 @@ is *after* that norm, so that the published last δ was no layer's write; it is 
 one in `published_last`. `writes` measures one layer, `probe` feeds it, `phases` compares runs of layers.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -14,11 +15,13 @@ import torch
 from analyses.delta_svd.annealing import Annealing, annealing
 from analyses.delta_svd.delta_probe import DeltaProbe as DeltaProbe
 from analyses.delta_svd.neighbours import Pair, Text, neighbours
+from analyses.delta_svd.of_text import beside
 from analyses.delta_svd.phases import Phase, PhaseTest, describe, phase_ranges, phase_test
 from analyses.delta_svd.writes import LayerWrite, Spectrum
 from analyses.forward.inputs import Inputs
 from analyses.forward.probe import ForwardFacts
-from analyses.numerics.intervals import bootstrap, spearman
+from analyses.numerics.families import member
+from analyses.numerics.intervals import spearman_of_text
 from analyses.records import SCHEMA_VERSION, Metric
 from analyses.weights.checkpoint import Checkpoint
 
@@ -116,7 +119,9 @@ def measure(
     tests = {"phase_test": _test(cos, ranges, seed), "phase_test_centred": _test(cos_centred, ranges, seed)}
     tokens = int(probe.later.sum())
     per_dimension = tokens / checkpoint.shape.hidden
-    pairs, text, of_pairs, absent_pairs = neighbours(probe, depth=depth, per_dimension=per_dimension, seed=seed)
+    pairs, text, of_pairs, absent_pairs = neighbours(
+        probe, depth=depth, adjacent=np.diagonal(cos_centred, 1).tolist(), per_dimension=per_dimension, seed=seed
+    )
     hypothesis, of_hypothesis, absent_hypothesis = annealing(
         [probe.maps[layer] for layer in range(depth)],
         centred.numpy(),
@@ -140,7 +145,7 @@ def measure(
         pairs=pairs,
         text=text,
         annealing=hypothesis,
-        metrics=_metrics(writes, cos_centred, tests, per_dimension, seed) | of_pairs | of_hypothesis,
+        metrics=_metrics(writes, tests, per_dimension, seed) | of_pairs | of_hypothesis,
         identities=_identities(probe, depth),
         absent=_absent(writes, phases, tests, probe.published_last) | absent_pairs | absent_hypothesis,
         notes=_notes(checkpoint, facts),
@@ -190,20 +195,10 @@ def _published_last(write: LayerWrite | None) -> dict[str, float | None]:
 
 
 def _metrics(
-    writes: list[LayerWrite], cos_centred: np.ndarray, tests: dict[str, PhaseTest], per_dimension: float, seed: int
+    writes: list[LayerWrite], tests: dict[str, PhaseTest], per_dimension: float, seed: int
 ) -> dict[str, Metric]:
-    size = {"tokens_per_dimension": per_dimension}
-
-    def median(values: list[float | None], unit: str) -> Metric:
-        known = np.array([value for value in values if value is not None and np.isfinite(value)])
-        if not known.size:
-            return Metric(value=None, reason=f"undefined in all {unit}", n=size)
-        interval = bootstrap(lambda drawn: np.median(known[drawn], axis=1), len(known), seed=seed)
-        method = f"median over {unit}, 90 % percentile bootstrap over {unit}"
-        return Metric(value=float(np.median(known)), interval=interval, n={unit: len(known)} | size, method=method)
-
-    def top1(spectra: list[Spectrum | None]) -> Metric:
-        return median([spectrum.top1_frac if spectrum else None for spectrum in spectra], "layers")
+    shares = [write.without_outliers.top1_frac if write.without_outliers else None for write in writes]
+    bare = member(shares, seed=seed, families=1, unit="layers", within=(0, 1))
 
     def p_value(test: PhaseTest) -> Metric:
         n = {"segmentations": test.segmentations}
@@ -211,24 +206,30 @@ def _metrics(
         return Metric(value=test.p, n=n, method=method, reason=NO_TEST if test.p is None else None)
 
     return {
-        "median_top1_frac": top1([write.spectrum for write in writes]),
-        "median_top1_frac_unit_rows": top1([write.unit_rows for write in writes]),
-        "median_top1_frac_centred": top1([write.centred for write in writes]),
-        "median_top1_frac_without_outliers": top1([write.without_outliers for write in writes]),
-        "median_adjacent_abs_cos_centred": median(np.diagonal(cos_centred, 1).tolist(), "pairs"),
+        "median_top1_frac_without_outliers": Metric(
+            value=bare.value,
+            interval=bare.interval,
+            n={**bare.n, "tokens_per_dimension": per_dimension},
+            method="median over layers of the first direction's share, largest feature dimensions left out; over depth",
+            reason=bare.reason,
+        ),
         "phase_p": p_value(tests["phase_test_centred"]),
         "phase_p_published": p_value(tests["phase_test"]),
-        "rel_step_spearman": trend([write.size.rel_step_mean for write in writes]),
+        "rel_step_spearman": trend(
+            [write.size.rel_step_mean for write in writes], [write.without.get("rel_step_mean") for write in writes]
+        ),
     }
 
 
-def trend(steps: list[float | None]) -> Metric:
+def trend(steps: list[float | None], without: Sequence[torch.Tensor | None] = ()) -> Metric:
+    """Whether relative steps fall with depth; (layer), and each with groups of prompts left out where there are any."""
     layers = {"layers": len(steps)}
     if None in steps:
         return Metric(value=None, n=layers, reason=f"layer {steps.index(None)} reads a zero hidden state everywhere")
-    rho, interval = spearman(np.arange(len(steps)), np.array(steps))
+    values = beside(steps, without)
+    rho, interval = spearman_of_text(values[:, 0], values[:, 1:].T)
     reason = "the track is constant or too short" if rho is None else None
-    method = "Spearman's ρ of mean ‖δ‖/‖h‖ with depth, 90 % interval by Fisher's z"
+    method = "Spearman's ρ of mean ‖δ‖/‖h‖ with depth; Fisher's z, wider for persistent ranks; and the text's error"
     return Metric(value=rho, interval=interval, n=layers, method=method, reason=reason)
 
 

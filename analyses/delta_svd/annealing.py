@@ -130,7 +130,9 @@ def _maps(
     )
     remainder = Metric(
         value=float(np.median(top1)) if top1.size else None,
-        interval=bootstrap(lambda drawn: np.median(top1[drawn], axis=1), len(top1), seed=seed, within=(0, 1)),
+        interval=bootstrap(
+            lambda drawn: np.median(top1[drawn], axis=1), len(top1), seed=seed, track=top1, within=(0, 1)
+        ),
         n=n | {"layers": len(top1)},
         method=f"median over layers of phase {SHARED}: first direction's share of what the shared map leaves",
         reason=None if top1.size else "the map leaves nothing of any layer",

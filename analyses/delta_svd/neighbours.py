@@ -14,14 +14,24 @@ import torch
 
 from analyses.delta_svd.delta_probe import DeltaProbe
 from analyses.delta_svd.functional import BRANCHES
-from analyses.numerics.families import member, worst_member
-from analyses.numerics.intervals import LEVEL, Interval, jackknife_error, with_prompts
-from analyses.records import Member, Metric
+from analyses.delta_svd.of_text import PROMPTS, beside, error, median, medians, table
+from analyses.delta_svd.writes import Spectrum
+from analyses.numerics.families import worst_member
+from analyses.records import Metric
 
-PROMPTS = "90 %, over depth by the bootstrap and over prompts by the jackknife, joined"
 FLAT = "a layer of the pair writes the same to every token, or equally in all dimensions"
 NARROW = "fewer than 32 dimensions: eight directions of one layer and eight of another then overlap by chance"
 STILL = "a branch of the pair writes the same to every token"
+SILENT = "undefined in all layers"
+OF_LAYERS = {
+    "median_top1_frac": (SILENT, "layers", "the first direction's share in the write's energy"),
+    "median_top1_frac_unit_rows": (SILENT, "layers", "the same with every token's write scaled to length 1"),
+    "median_top1_frac_centred": (SILENT, "layers", "the same of the write less its mean over tokens"),
+    "median_adjacent_abs_cos_centred": (
+        "undefined in all pairs", "pairs", "|cos| between first directions of adjacent centred writes"
+    ),
+}  # fmt: skip
+"""Metric → reason where it is undefined, what the median is over, and of what."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,21 +54,25 @@ class Text:
 
 
 def neighbours(
-    probe: DeltaProbe, *, depth: int, per_dimension: float, seed: int
+    probe: DeltaProbe, *, depth: int, adjacent: Sequence[float], per_dimension: float, seed: int
 ) -> tuple[list[Pair], Text, dict[str, Metric], dict[str, str]]:
     """Pairs of layers, the text's standard errors, metrics, and reasons for what the record lacks.
 
     Parameters
     ----------
+    adjacent : (pair) |cos| between first directions of centred writes, NaN where a layer has none.
     per_dimension : tokens per dimension of the stream. seed : of the bootstraps.
     """
     pairs = range(depth - 1)
-    cosines = {b: _table([probe.functional[b].get(pair) for pair in pairs]) for b in BRANCHES}  # (pair, 1 + group)
+    cosines = {b: table([probe.functional[b].get(pair) for pair in pairs]) for b in BRANCHES}  # (pair, 1 + group)
     over = [probe.overlaps.get(pair + 1) for pair in pairs]
-    alignments = _table([probe.alignments.get(pair + 1) for pair in pairs])
-    overlaps = _table([None if both is None else both[0] for both in over])
+    alignments = table([probe.alignments.get(pair + 1) for pair in pairs])
+    overlaps = table([None if both is None else both[0] for both in over])
     n = {"tokens_per_dimension": per_dimension}
-    functional = {b: _member(np.abs(cosines[b]), probe.refused or STILL, seed, len(BRANCHES), (0, 1)) for b in BRANCHES}
+    functional = {
+        b: median(np.abs(cosines[b]), probe.refused or STILL, seed=seed, families=len(BRANCHES), within=(0, 1))
+        for b in BRANCHES
+    }
     what = "median over pairs of |cos| of what a branch and the next layer's write on the same states, centred"
     found = worst_member(functional, worst="largest", method=f"{what}; {PROMPTS}")
     worst = found.where or BRANCHES[0]
@@ -78,9 +92,9 @@ def neighbours(
         ),
     }  # fmt: skip
     metrics = {"functional_cos": replace(found, n={**found.n, **n})}
-    errors = {f"functional_cos_{branch}": _error(_medians(np.abs(cosines[branch]))[1:]) for branch in BRANCHES}
-    for name, (table, why, within, text) in cases.items():
-        one = _member(table, why, seed, 1, within)
+    errors = {f"functional_cos_{branch}": error(medians(np.abs(cosines[branch]))[1:]) for branch in BRANCHES}
+    for name, (values, why, within, text) in cases.items():
+        one = median(values, why, seed=seed, within=within)
         metrics[name] = Metric(
             value=one.value,
             interval=one.interval,
@@ -88,8 +102,18 @@ def neighbours(
             method=f"median over pairs of {text}; {PROMPTS}",
             reason=one.reason,
         )
-        errors[name] = _error(_medians(table)[1:])
-    errors |= _of_layers(probe, over, depth)
+        errors[name] = error(medians(values)[1:])
+    of_layers = layer_tables(probe, depth, adjacent)
+    errors |= {name: error(medians(values)[1:]) for name, values in of_layers.items()}
+    for name, (why, unit, text) in OF_LAYERS.items():
+        one = median(of_layers[name], why, seed=seed, unit=unit, within=(0, 1))
+        metrics[name] = Metric(
+            value=one.value,
+            interval=one.interval,
+            n={**one.n, **n},
+            method=f"median over {unit} of {text}; {PROMPTS}",
+            reason=one.reason,
+        )
     listed = [
         Pair(
             feed_forward_cos=_number(cosines["feed_forward"][pair]),
@@ -105,54 +129,27 @@ def neighbours(
     return listed, text, metrics, _absent(listed, text, probe.refused)
 
 
-def _of_layers(probe: DeltaProbe, over: Sequence[torch.Tensor | None], depth: int) -> dict[str, float | None]:
-    """Standard errors of medians over layers that the record has as metrics, and of the mean angle's."""
+def layer_tables(probe: DeltaProbe, depth: int, adjacent: Sequence[float]) -> dict[str, np.ndarray]:
+    """Metric, or "median_parallel_frac" of the mean angle → (layer or pair, 1 + group), as in `of_text`."""
     writes = [probe.writes[layer] for layer in range(depth)]
-    tables = {
-        "median_top1_frac": [write.without.get("top1_frac") for write in writes],
-        "median_top1_frac_unit_rows": [write.without.get("top1_frac_unit_rows") for write in writes],
-        "median_top1_frac_centred": [w.centred_without.top1 if w.centred_without else None for w in writes],
-        "median_parallel_frac": [write.without.get("parallel_frac") for write in writes],
-        "median_adjacent_abs_cos_centred": [None if both is None else both[1][1:] for both in over],
+
+    def shares(spectra: Sequence[Spectrum | None], without: Sequence[torch.Tensor | None]) -> np.ndarray:
+        return beside([spectrum.top1_frac if spectrum else None for spectrum in spectra], without)
+
+    over = [probe.overlaps.get(pair + 1) for pair in range(depth - 1)]
+    return {
+        "median_top1_frac": shares([w.spectrum for w in writes], [w.without.get("top1_frac") for w in writes]),
+        "median_top1_frac_unit_rows": shares(
+            [w.unit_rows for w in writes], [w.without.get("top1_frac_unit_rows") for w in writes]
+        ),
+        "median_top1_frac_centred": shares(
+            [w.centred for w in writes], [w.centred_without.top1 if w.centred_without else None for w in writes]
+        ),
+        "median_parallel_frac": beside(
+            [w.size.parallel_frac for w in writes], [w.without.get("parallel_frac") for w in writes]
+        ),
+        "median_adjacent_abs_cos_centred": beside(adjacent, [None if both is None else both[1][1:] for both in over]),
     }
-    return {name: _error(_medians(_table(rows))) for name, rows in tables.items()}
-
-
-def _table(rows: Sequence[torch.Tensor | None]) -> np.ndarray:
-    """(row, value) with NaN where a row is missing."""
-    width = max((len(row) for row in rows if row is not None), default=1)
-    return np.array([np.full(width, np.nan) if row is None else row.numpy() for row in rows]).reshape(-1, width)
-
-
-def _medians(table: np.ndarray) -> np.ndarray:
-    """Median of every column over the rows that are known throughout."""
-    known = table[np.isfinite(table).all(1)]
-    return np.median(known, axis=0) if len(known) else np.full(table.shape[1], np.nan)
-
-
-def _member(table: np.ndarray, why: str, seed: int, families: int, within: tuple[float, float]) -> Member:
-    """Median over pairs of the first column; its intervals joined with the sampling of prompts by the others."""
-    one = member(table[:, 0].tolist(), seed=seed, families=families, within=within)
-    if one.value is None:
-        return replace(one, reason=why)
-    left_out = _medians(table)[1:]
-
-    def joined(interval: Interval | None, level: float) -> Interval | None:
-        if interval is None or _error(left_out) is None:
-            return interval
-        low, high = with_prompts(one.value, interval, left_out, level=level)
-        return max(low, within[0]), min(high, within[1])
-
-    return replace(
-        one,
-        interval=joined(one.interval, LEVEL),
-        bonferroni=joined(one.bonferroni, 1 - (1 - LEVEL) / families),
-    )
-
-
-def _error(left_out: np.ndarray) -> float | None:
-    """The text's standard error; None where a statistic is undefined, or the text cannot be cut."""
-    return jackknife_error(left_out) if len(left_out) > 1 and np.isfinite(left_out).all() else None
 
 
 def _number(values: np.ndarray) -> float | None:

@@ -45,7 +45,12 @@ def _over(
         return Metric(value=None, n=n, reason=reason)
     return Metric(
         value=float(statistic(known)),
-        interval=bootstrap(lambda drawn: np.array([statistic(known[i]) for i in drawn]), len(known), seed=seed),
+        interval=bootstrap(
+            lambda drawn: np.array([statistic(known[i]) for i in drawn]),
+            len(known),
+            seed=seed,
+            track=np.array([statistic(unit) for unit in known[:, None]]),
+        ),
         n=n,
         method=f"{what}; bootstrap over {units}",
     )

@@ -35,7 +35,7 @@ def member(
 
     def interval(level: float) -> intervals.Interval | None:
         return intervals.bootstrap(
-            lambda drawn: reduce(known[drawn], axis=-1), len(known), seed=seed, level=level, within=within
+            lambda drawn: reduce(known[drawn], axis=-1), len(known), seed=seed, track=known, level=level, within=within
         )
 
     return Member(

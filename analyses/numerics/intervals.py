@@ -14,8 +14,8 @@ from analyses.numerics import autocorrelation
 
 LEVEL = 0.90  # two-sided; each end alone is a 95 % bound
 RESAMPLES = 2000  # percentile ends then have a Monte Carlo error of about 0.5 percentage points
-RANK_CAUTION = 0.75  # as `autocorrelation.CAUTION`, of ranks, whose interval is wider by itself
-LEAST = 3  # units: fewer say nothing of their spread and their persistence at once
+RANK_CAUTION = -0.25  # beside `autocorrelation.caution` of a mean: the interval of ranks is wider by itself
+LEAST = 4  # units: fewer say nothing of their spread about a parabola
 LEAST_TREND = 5  # layers: the same about a line over depth
 
 Interval = tuple[float, float]
@@ -27,6 +27,7 @@ def bootstrap(
     *,
     seed: int,
     resamples: int = RESAMPLES,
+    track: np.ndarray | None = None,
     exchangeable: bool = False,
     level: float = LEVEL,
     within: tuple[float, float] = (-math.inf, math.inf),
@@ -35,14 +36,15 @@ def bootstrap(
 
     Units are resampled one by one, and each end's distance from the median of the resampled values is laid off from
     the estimate, times a factor for the units' persistence φ: the half-width of Student's interval of a mean under
-    noise of correlation φ^|i−j| about a line over depth, over that of this bootstrap. φ is that of the influence of
-    each unit on the statistic, the covariance of how often it was drawn with the resampled values (the infinitesimal
-    jackknife), about its own line.
+    noise of correlation φ^|i−j| about a parabola over depth, over that of this bootstrap. φ is that of the influence
+    of each unit on the statistic, the covariance of how often it was drawn with the resampled values (the
+    infinitesimal jackknife), about its own parabola, or that of the ranks of `track`.
 
     Parameters
     ----------
     statistic : takes (resample, n) integer indices of the units drawn, returns (resample,) values.
     n : number of units.
+    track : (unit,) the values that a mean or median is taken of, or each unit's own where it has several.
     exchangeable : the units have no order, as heads or prompts have none; φ is then 0.
     level : two-sided.
     within : the statistic's range; the interval does not leave it.
@@ -58,7 +60,7 @@ def bootstrap(
     estimate = float(np.asarray(statistic(np.arange(n)[None]), dtype=float)[0])
     if not (np.isfinite(values).all() and math.isfinite(estimate)):
         return None
-    factor = _exchangeable(n, level) if exchangeable else _persistent(drawn, values, level)
+    factor = _exchangeable(n, level) if exchangeable else _persistent(drawn, values, track, level)
     low, middle, high = np.quantile(values, [(1 - level) / 2, 0.5, (1 + level) / 2])
     below, above = estimate - factor * (middle - low), estimate + factor * (high - middle)
     return min(estimate, max(float(below), within[0])), max(estimate, min(float(above), within[1]))
@@ -69,25 +71,34 @@ def _exchangeable(n: int, level: float) -> float:
     return float(n * stats.t.ppf((1 + level) / 2, n - 1) / np.sqrt(n * (n - 1)) / stats.norm.ppf((1 + level) / 2))
 
 
-def _persistent(drawn: np.ndarray, values: np.ndarray, level: float) -> float:
-    """The same under noise of persistence φ about a line over depth, from the units' influence on the statistic.
+def _persistent(drawn: np.ndarray, values: np.ndarray, track: np.ndarray | None, level: float) -> float:
+    """The same under noise of persistence φ about a parabola over depth, from the units' influence on the
+    statistic.
 
-    The line counts in the bootstrap's width and not in Student's: layers are not drawn at random from it.
+    The parabola counts in the bootstrap's width and not in Student's: layers are not drawn at random from it.
     """
-    resamples, n = drawn.shape
-    counts = np.zeros((resamples, n))
-    np.add.at(counts, (np.arange(resamples)[:, None], drawn), 1)
-    influence = counts.T @ (values - values.mean())
-    influence -= influence.mean()
-    residual = influence @ autocorrelation.precision(n, trend=False).residual
-    total = float(np.linalg.norm(influence))
+    n = drawn.shape[1]
+    off = autocorrelation.precision(n, trend=False).residual
+    own = _influence(drawn, values)
+    total = float(np.linalg.norm(own))
     if total == 0:
         return 1.0
-    # Monte Carlo noise adds n/resamples of the influence's variance to the lag-one products: taken off.
-    raw = autocorrelation.lag_one(residual) / max(1 - n / resamples, 0.5)
-    phi = float(autocorrelation.persistence(raw, n, trend=False))
+    residual = own @ off
+    if track is None:  # Monte Carlo noise adds n/resamples of the influence's variance to the lag-one products
+        raw = autocorrelation.lag_one(residual) / max(1 - n / len(values), 0.5)
+    else:  # of a median, it is nearly a sign, which says too little of persistence; one far value shall not decide
+        raw = autocorrelation.lag_one(stats.rankdata(track) @ off)
+    phi = float(autocorrelation.persistence(raw, n, trend=False, raised=autocorrelation.caution(n, trend=False)))
     reach = float(autocorrelation.reach(phi, n, trend=False, level=level))
     return n * reach * float(np.linalg.norm(residual)) / total / float(stats.norm.ppf((1 + level) / 2))
+
+
+def _influence(drawn: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """(unit) up to a factor: the covariance of how often each was drawn with the resampled values."""
+    counts = np.zeros(drawn.shape)
+    np.add.at(counts, (np.arange(len(drawn))[:, None], drawn), 1)
+    influence = counts.T @ (values - values.mean())
+    return influence - influence.mean()
 
 
 def spearman(x: np.ndarray, y: np.ndarray, *, level: float = LEVEL) -> tuple[float | None, Interval | None]:
@@ -106,13 +117,31 @@ def spearman(x: np.ndarray, y: np.ndarray, *, level: float = LEVEL) -> tuple[flo
     if n < LEAST_TREND:
         return rho, None
     ranks = stats.rankdata(np.asarray(y)[np.argsort(x)])
-    phi = autocorrelation.estimate(ranks, trend=True, caution=RANK_CAUTION)
+    phi = autocorrelation.estimate(ranks, trend=True, raised=autocorrelation.caution(n, trend=False) + RANK_CAUTION)
     # Of a slope on independent noise, √RSS·√(1/(S_xx·(n−2))) is one standard error.
     spread = n * (n**2 - 1) / 12
     reach = float(autocorrelation.reach(phi, n, trend=True, level=level)) * math.sqrt(spread * (n - 2))
     half = reach * math.sqrt((1 + rho**2 / 2) / (n - 1))
     z = math.atanh(max(-1 + 1e-15, min(1 - 1e-15, rho)))
     return rho, (min(rho, math.tanh(z - half)), max(rho, math.tanh(z + half)))
+
+
+def spearman_of_text(track: np.ndarray, left_out: np.ndarray) -> tuple[float | None, Interval | None]:
+    """`spearman` of a track that was read off a text with its layers' numbers, joined with the sampling of prompts.
+
+    Parameters
+    ----------
+    left_out : (group, layer) the track with each group of prompts left out; fewer than two, or an undefined one, add
+        nothing.
+    """
+    depth = np.arange(len(track))
+    rho, over_depth = spearman(depth, track)
+    if over_depth is None or len(left_out) < 2 or not np.isfinite(left_out).all():
+        return rho, over_depth
+    without = [spearman(depth, each)[0] for each in left_out]
+    if None in without:
+        return rho, over_depth
+    return rho, with_prompts(rho, over_depth, without, within=(-1.0, 1.0))
 
 
 def slope(track: np.ndarray, *, level: float = LEVEL) -> tuple[float, Interval | None]:
@@ -126,7 +155,8 @@ def slope(track: np.ndarray, *, level: float = LEVEL) -> tuple[float, Interval |
     if n < LEAST_TREND:
         return value, None
     residual = track - track.mean() - value * depth
-    phi = autocorrelation.persistence(autocorrelation.lag_one(residual), n, trend=True)
+    raised = autocorrelation.caution(n, trend=True)
+    phi = autocorrelation.persistence(autocorrelation.lag_one(residual), n, trend=True, raised=raised)
     half = float(autocorrelation.reach(phi, n, trend=True, level=level)) * float(np.linalg.norm(residual))
     return value, (value - half, value + half)
 
@@ -146,7 +176,12 @@ def jackknife_error(left_out: Sequence[float] | np.ndarray) -> float:
 
 
 def with_prompts(
-    estimate: float, over_depth: Interval, left_out: Sequence[float] | np.ndarray, *, level: float = LEVEL
+    estimate: float,
+    over_depth: Interval,
+    left_out: Sequence[float] | np.ndarray,
+    *,
+    level: float = LEVEL,
+    within: tuple[float, float] = (-math.inf, math.inf),
 ) -> Interval:
     """An interval over depth, joined with the sampling of prompts: the two half-widths add in squares, end by end.
 
@@ -154,7 +189,9 @@ def with_prompts(
     ----------
     left_out : the statistic with one group of prompts left out at a time (`jackknife_error`); Student's t with one
         degree of freedom fewer than groups.
+    within : the statistic's range; the interval does not leave it.
     """
     half = float(stats.t.ppf((1 + level) / 2, len(left_out) - 1)) * jackknife_error(left_out)
     low, high = over_depth
-    return estimate - math.hypot(estimate - low, half), estimate + math.hypot(high - estimate, half)
+    below, above = estimate - math.hypot(estimate - low, half), estimate + math.hypot(high - estimate, half)
+    return min(estimate, max(below, within[0])), max(estimate, min(above, within[1]))

@@ -22,7 +22,7 @@ def walks(track: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray
 
 def autoregressions(track: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
     """(draw, layer): stationary Gaussian tracks of the track's mean, spread and persistence, without a trend."""
-    phi = float(autocorrelation.estimate(track, trend=False, caution=0))
+    phi = float(autocorrelation.estimate(track, trend=True, raised=0))
     return track.mean() + track.std() * autocorrelation.noise(phi, (draws, len(track)), rng)
 
 
@@ -32,16 +32,16 @@ def orders(track: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarra
 
 
 def about(
-    curve: np.ndarray, residual: np.ndarray, draws: int, rng: np.random.Generator, *, caution: float = 0
+    curve: np.ndarray, residual: np.ndarray, draws: int, rng: np.random.Generator, *, raised: float = 0
 ) -> np.ndarray:
     """(draw, layer): a curve with noise of the persistence and spread of a fit's residuals, for power and intervals.
 
-    The spread is that before fitting two parameters, √(RSS/tr(MR)) at that persistence, which is raised by `caution`
-    standard errors.
+    The spread is that before fitting two parameters, √(RSS/tr(MR)) at that persistence, which is `raised` by so
+    many standard errors.
     """
     n = len(curve)
     raw = autocorrelation.lag_one(residual)
-    phi = float(autocorrelation.persistence(raw, n, trend=True, caution=caution))
+    phi = float(autocorrelation.persistence(raw, n, trend=True, raised=raised))
     table = autocorrelation.precision(n, trend=True)
     apart = np.abs(np.arange(n)[:, None] - np.arange(n))
     left = float(np.trace(table.residual @ phi**apart))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from analyses.forward.inputs import Inputs, NotMeasured, Skipped
-from analyses.numerics.intervals import slope
+from analyses.numerics.intervals import slope, spearman_of_text
 from analyses.records import SCHEMA_VERSION, Metric
 from analyses.schedule_fit import chance
 from analyses.schedule_fit.forms import COOLING_LAWS, ONE_PIECE
@@ -63,6 +63,7 @@ def measure(
     no_temperature: str = "",
     invariant_scales: Mapping[str, Sequence[float] | None] | None = None,
     sigma1: Sequence[float | None] | None = None,
+    temperature_left_out: Sequence[Sequence[float]] | None = None,
 ) -> ScheduleFit:
     """Fit every family's track of norms, and the published and the measured temperature.
 
@@ -73,6 +74,7 @@ def measure(
     dtype : of the forward pass behind `temperature`.
     invariant_scales : name → (layer) scales that no exact map moves, or None where the model lacks one.
     sigma1 : (layer) largest singular value of the layer's centred write.
+    temperature_left_out : (group, layer) the temperature with each group of prompts left out.
 
     Returns
     -------
@@ -99,7 +101,8 @@ def measure(
         num_layers=max((len(track.track) for track, _ in fits.values() if track.track), default=0),
         **tracks,
         metrics=_metrics(fits, scales.get(GAIN) is not None, temperature is not None, seed)
-        | _laws(temperature, no_temperature, invariant_scales or {}, sigma1, seed),
+        | _laws(temperature, no_temperature, invariant_scales or {}, sigma1, seed)
+        | _fall_of_text(temperature, temperature_left_out),
         identities=_identities([track for track, _ in fits.values() if track.status == "fitted"]),
         absent={f"{path}.{key}": why for path, (_, reasons) in fits.items() for key, why in reasons.items()},
         notes=[
@@ -147,6 +150,26 @@ def _laws(
         **{f"measured_exponential_{name}": metric for name, metric in cooling.items()},
         **{f"write_sigma1_{name}": metric for name, metric in writes.items()},
         "measured_temperature_walk_p": _fall(temperature, cooling["r2"], seed),
+    }
+
+
+def _fall_of_text(
+    temperature: Sequence[float | None] | None, left_out: Sequence[Sequence[float]] | None
+) -> dict[str, Metric]:
+    """SF3's rank correlation with an interval that joins depth with the sampling of prompts, where groups are known."""
+    if not left_out or temperature is None or None in temperature:
+        return {}
+    rho, interval = spearman_of_text(np.asarray(temperature, float), np.asarray(left_out, float))
+    if rho is None:
+        return {}
+    return {
+        "measured_temperature_spearman": Metric(
+            value=rho,
+            interval=interval,
+            n={"layers": len(temperature)},
+            method="rank correlation with depth; Fisher's z, wider for the persistence of the ranks about their line, "
+            "joined with the jackknife over prompts",
+        )
     }
 
 
@@ -286,10 +309,10 @@ def analyse(inputs: Inputs) -> tuple[ScheduleFit, dict[str, Any]]:
     whole = inputs.settings.claimed is None
     try:
         attention = inputs.record_of("attention_stats")
-        temperature, reason = attention["temperature"], attention["absent"].get("temperature", "")
-        dtype = attention["dtype"]
+        temperature, left_out = attention["temperature"], attention["temperature_left_out"]
+        reason, dtype = attention["absent"].get("temperature", ""), attention["dtype"]
     except (Skipped, NotMeasured) as missing:
-        temperature, reason, dtype = None, str(missing), weights["dtype"]
+        temperature, left_out, reason, dtype = None, None, str(missing), weights["dtype"]
     record = measure(
         weights["scales"] if whole else {GAIN: weights["scales"].get(GAIN)},
         temperature,
@@ -299,6 +322,7 @@ def analyse(inputs: Inputs) -> tuple[ScheduleFit, dict[str, Any]]:
         no_temperature=reason,
         invariant_scales=weights.get("invariant_scales") if inputs.asks(*_law("invariant_scale")) else None,
         sigma1=_write_sizes(inputs) if inputs.asks(*_law("write_sigma1")) else None,
+        temperature_left_out=left_out,
     )
     return record, {}
 

@@ -82,7 +82,7 @@ def r2_interval(
         return np.arctanh(np.sqrt(np.clip(r2, 0, 1 - 1e-12)))
 
     rng = np.random.default_rng([seed, 4])
-    tracks = surrogates.about(curve, log - curve, DRAWS, rng, caution=autocorrelation.CAUTION)
+    tracks = surrogates.about(curve, log - curve, DRAWS, rng, raised=autocorrelation.caution(len(log), trend=True))
     values = z(best_r2(tracks, forms))
     low, middle, high = np.quantile(values, [(1 - level) / 2, 0.5, (1 + level) / 2])
     value = best_r2(log[None], forms)[0]

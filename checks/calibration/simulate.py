@@ -121,7 +121,7 @@ def _line_r2(logs: np.ndarray) -> np.ndarray:
 
 
 def _bootstrap(reduce: Callable[..., np.ndarray], track: np.ndarray, seed: int) -> intervals.Interval | None:
-    return intervals.bootstrap(lambda drawn: reduce(track[drawn], axis=1), len(track), seed=seed)
+    return intervals.bootstrap(lambda drawn: reduce(track[drawn], axis=1), len(track), seed=seed, track=track)
 
 
 def _inside(interval: intervals.Interval | None, truth: float) -> bool:

@@ -204,7 +204,7 @@ def test_unrelated_layers_are_so_in_any_coordinates_and_their_published_cosines_
     [
         (0.5, {"NR1m": "does not hold", "HG1": "does not hold", "NR5": "does not hold", "NR3": "holds"}),
         (0.8, {"NR1m": "does not hold", "HG1": "does not hold", "NR5": "undecided", "NR3": "undecided"}),
-        (0.9, {"NR1m": "does not hold", "HG1": "does not hold", "NR5": "holds", "NR3": "does not hold"}),
+        (0.95, {"NR1m": "does not hold", "HG1": "does not hold", "NR3": "does not hold"}),
     ],
 )
 def test_layers_mixed_with_the_one_before_are_found_related_by_as_much_as_was_planted(unrelated, cos, expected):
@@ -212,6 +212,12 @@ def test_layers_mixed_with_the_one_before_are_found_related_by_as_much_as_was_pl
     assert words(found, *expected) == expected
     stored = rows_of(found)["NR1.stored"]["findings"][0]["observed"]
     assert stored == pytest.approx(cos, abs=1e-9)  # every family's cosine by construction; float64 rounding
+
+
+def test_layers_that_read_what_the_one_before_reads_hold_where_there_are_enough_of_them(tmp_path):
+    """Eleven pairs cannot tell alignments that wander between 0.4 and 0.75 from a walk; 23 can."""
+    deep = open_checkpoint(str(tiny_checkpoint(tmp_path, "llama", layers=24)))
+    assert words(measured(adjacent_mixture(cos=0.95).apply(deep, seed=0), "null_residual"), "NR5") == {"NR5": "holds"}
 
 
 def test_a_common_subspace_is_seen_in_what_layers_read_and_write(unrelated):

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from scipy import stats
 
 from analyses.delta_svd import DeltaProbe, measure
 from analyses.delta_svd.writes import DIRECTIONS, layer_write, principal
@@ -15,6 +16,7 @@ from analyses.errors import InputError
 from analyses.forward.calibration import Calibration
 from analyses.forward.instrumented import run
 from analyses.forward.probe import LayerStates
+from analyses.numerics.intervals import bootstrap
 from analyses.records import write_json
 from analyses.weights.checkpoint import open_checkpoint
 from tests.strategies import matrices, seeds
@@ -307,10 +309,11 @@ def test_metrics_are_those_of_the_layers(folders):
     assert metrics["median_top1_frac_centred"].value == np.median([layer.centred.top1_frac for layer in layers])
     adjacent = [record.abs_cos_centred[layer][layer + 1] for layer in range(3)]
     assert metrics["median_adjacent_abs_cos_centred"].value == np.median(adjacent)
-    for name, unit in (("median_top1_frac", "layers"), ("median_adjacent_abs_cos_centred", "pairs")):
-        low, high = metrics[name].interval
-        assert low <= metrics[name].value <= high
-        assert metrics[name].n == {unit: 4 if unit == "layers" else 3, "tokens_per_dimension": record.tokens / 32}
+    low, high = metrics["median_top1_frac"].interval
+    assert low <= metrics["median_top1_frac"].value <= high
+    assert metrics["median_top1_frac"].n == {"layers": 4, "tokens_per_dimension": record.tokens / 32}
+    assert metrics["median_adjacent_abs_cos_centred"].n == {"pairs": 3, "tokens_per_dimension": record.tokens / 32}
+    assert metrics["median_adjacent_abs_cos_centred"].interval is None  # three values and a parabola
     assert metrics["phase_p"].value == record.phase_test_centred.p
     assert metrics["phase_p_published"].value == record.phase_test.p
     assert metrics["rel_step_spearman"].n == {"layers": 4}
@@ -346,3 +349,21 @@ def test_states_that_overflow_are_rejected_with_the_layer(folders, tmp_path: Pat
     folder = edited(folders["llama"], tmp_path / "overflow", explode)
     with pytest.raises(InputError, match="layer 1: hidden states are not finite; use a wider --dtype"):
         measured(folder, dtype="float16")
+
+
+def test_intervals_of_a_text_hold_both_errors(folders):
+    """Over depth and over prompts, added in squares; every median over layers, and the trend of relative steps."""
+    checkpoint = open_checkpoint(str(folders["llama"]))
+    probe = DeltaProbe(layer_norm=False)
+    facts = run(checkpoint, prompts(*(TEXTS[i % 3][i:] for i in range(12))), [probe])
+    record, _ = measure(checkpoint, probe, facts, seed=0, device="cpu")
+    assert record.text.whole_prompts and len(record.text.groups) == 10
+    rows = np.array([probe.writes[layer].without["top1_frac"].numpy() for layer in range(4)])
+    left_out = np.median(rows, axis=0)
+    half = stats.t.ppf(0.95, 9) * np.sqrt(0.9 * np.square(left_out - left_out.mean()).sum())
+    shares = np.array([layer.top1_frac for layer in record.layers])
+    depth = bootstrap(lambda drawn: np.median(shares[drawn], axis=1), 4, seed=0, track=shares)
+    metric = record.metrics["median_top1_frac"]
+    low, high = (metric.value + s * np.hypot(end - metric.value, half) for s, end in zip((-1, 1), depth, strict=True))
+    assert metric.interval == pytest.approx((max(low, 0), min(high, 1)), rel=1e-12)
+    assert record.text.standard_errors["median_top1_frac"] * stats.t.ppf(0.95, 9) == pytest.approx(half, rel=1e-12)

@@ -79,7 +79,7 @@ def test_a_model_whose_neighbours_all_turn_differently_has_reasons_and_a_mixed_o
 
 
 def test_the_metrics_of_a_record_are_the_medians_of_its_lists():
-    found, metrics = summarised(*(gaussian(i) for i in range(4)))
+    found, metrics = summarised(*(gaussian(i) for i in range(5)))  # of fewer than four pairs there is no interval
     ratio = found.overlap / found.overlap_chance[:, None]
     assert metrics["all_distance_similarity"].value == np.median(np.abs(found.similarity))
     assert metrics["read_subspace_overlap"].value == np.median(ratio)

@@ -51,10 +51,10 @@ def test_without_persistence_slope_and_mean_have_students_interval():
     residual = y - line.intercept - line.slope * np.arange(n)
     reach = autocorrelation.reach(0.0, n, trend=True, level=level) * np.linalg.norm(residual)
     assert reach == pytest.approx(half, rel=1e-12)
-    # Of the mean: the intercept of the line through the centred depth.
+    # Of the mean about a parabola: s²/n, s² with three degrees of freedom fewer than layers.
+    residual = y - np.polynomial.Polynomial.fit(np.arange(n), y, 2)(np.arange(n))
     reach = autocorrelation.reach(0.0, n, trend=False, level=level) * np.linalg.norm(residual)
-    centred = stats.linregress(np.arange(n) - (n - 1) / 2, y)
-    assert reach == pytest.approx(stats.t.ppf(0.95, n - 2) * centred.intercept_stderr, rel=1e-12)
+    assert reach == pytest.approx(stats.t.ppf(0.95, n - 3) * math.sqrt(residual @ residual / (n - 3) / n), rel=1e-12)
 
 
 def test_of_exchangeable_units_the_bootstrap_of_a_mean_is_students_interval():
@@ -128,7 +128,7 @@ def test_a_persistent_track_has_a_wider_interval_than_the_same_values_in_random_
 def test_persistence_is_estimated_up_to_a_bias_of_the_order_of_one_over_n_a_third_of_the_raw_ones(n):
     tracks = autocorrelation.noise(0.5, (20_000, n), rng(10))
     raw = autocorrelation.lag_one(tracks - tracks.mean(1, keepdims=True)).mean()
-    found = np.median(autocorrelation.estimate(tracks, trend=False, caution=0))
+    found = np.median(autocorrelation.estimate(tracks, trend=True, raised=0))
     # About a mean the raw one lies (1 + 4φ)/n too low (Marriott & Pope 1954). Turning its expectation round leaves
     # what a ratio differs by from the ratio of expectations, and a skewed estimate's median from its mean: 1/n at most.
     assert raw - 0.5 == pytest.approx(-3 / n, rel=0.25)  # and terms of 1/n²
@@ -146,7 +146,7 @@ def test_a_higher_level_is_wider_and_a_range_is_kept():
 
 
 def test_too_few_units_or_a_resample_without_a_value_have_no_interval():
-    assert of(np.arange(2.0), np.mean) is None
+    assert of(np.arange(3.0), np.mean) is None
     assert of(np.arange(2.0), np.mean, exchangeable=True) is not None
     assert of(np.array([1.0, np.nan, 2.0, 3.0]), np.mean) is None
     assert intervals.spearman(np.arange(4), np.array([1.0, 3, 2, 4]))[1] is None
