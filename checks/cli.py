@@ -16,7 +16,11 @@ from checks.verbs import VERBS
 
 def main(argv: Sequence[str] | None = None) -> int:
     threads.sleep_while_waiting()
-    arguments = _parser().parse_args(argv)
+    try:
+        arguments = parse(argv)
+    except Misuse as error:
+        print(f"fathom: {error}", file=sys.stderr)
+        raise SystemExit(ERROR) from None
     try:
         return arguments.verb(arguments)
     except InputError as error:
@@ -29,11 +33,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+class Misuse(InputError):
+    """A command that there is not, or an option with a value that it cannot have."""
+
+
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong with a command in one line, as everything else does."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(ERROR, f"fathom: {message}; see `{self.prog} --help`\n")
+        raise Misuse(f"{message}; see `{self.prog} --help`")
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The options of one command, with its verb; raises Misuse for one that there is not."""
+    return _parser().parse_args(argv)
 
 
 def _parser() -> argparse.ArgumentParser:

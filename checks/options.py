@@ -29,6 +29,8 @@ def measuring(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--spectra", choices=("exact", "sampled", "none"), default="exact", help=spectra)
     controls = ("all", "class", "coordinates", "noise", "none")
     parser.add_argument("--controls", choices=controls, help="default: all for the reference model, else none")
+    own = "claims of your own, stated in a .toml file before the measurement"
+    parser.add_argument("--claims", type=Path, metavar="FILE", help=own)
     parser.add_argument("--trust-remote-code", action="store_true", help="let the model's own code run")
 
 

@@ -43,3 +43,17 @@ def loopback(no_network, monkeypatch):
 @pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def measured_result(tmp_path_factory) -> Path:
+    """The folder of a tiny Llama of four layers, measured by every analysis, judged and rendered once for all tests."""
+    from checks.cli import main
+    from tests.few_draws import few_draws
+    from tests.tiny import tiny_checkpoint
+
+    root = tmp_path_factory.mktemp("measured")
+    model = tiny_checkpoint(root / "model", layers=4)
+    with few_draws():
+        assert main(["run", str(model), "--out", str(root / "out"), "--quiet"]) in (0, 1)
+    return root / "out" / "model"

@@ -28,6 +28,8 @@ FLOORS = (
     "checks/twins",
     "checks/maps",
     "checks/machine",
+    "checks/tables",
+    "checks/own",
     "checks/controls",
     "checks/calibration",
     "checks/figures",
@@ -45,12 +47,13 @@ FLOORS = (
     "checks/bench",
     "checks/verbs",
     "checks/cli.py",
+    "fathom",
 )
 """From the ground up. A module named by itself stands on a floor of its own."""
 
 MODULES = {
     path.relative_to(ROOT).with_suffix("").as_posix().removesuffix("/__init__").replace("/", "."): path
-    for top in ("analyses", "checks")
+    for top in ("analyses", "checks", "fathom")
     for path in sorted((ROOT / top).rglob("*.py"))
 }
 

@@ -4,12 +4,12 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-LOCKS = ("requirements.lock", "requirements-browser.lock", "requirements-sweep.lock")
+LOCKS = ("requirements.lock", "requirements-browser.lock", "requirements-sweep.lock", "requirements-notebook.lock")
 
 
 def test_every_package_is_named_for_installation():
     named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    modules = (path for folder in ("analyses", "checks") for path in (ROOT / folder).rglob("*.py"))
+    modules = (path for folder in ("analyses", "checks", "fathom") for path in (ROOT / folder).rglob("*.py"))
     found = {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in modules}
     assert set(named) == found | {"checks.templates"}
 
@@ -22,7 +22,7 @@ def test_the_lock_file_pins_every_dependency_exactly_and_within_the_declared_ran
     lines = [line for line in locks.splitlines() if not line.startswith("#")]
     pinned = {name.lower(): version for name, version in (line.split("==") for line in lines)}
     extras = project["optional-dependencies"]
-    for text in project["dependencies"] + extras["test"] + extras["browser"] + extras["slurm"] + extras["dask"]:
+    for text in project["dependencies"] + extras["test"] + extras["browser"] + extras["slurm"] + extras["dask"] + extras["notebook"]:
         requirement = Requirement(text)
         assert requirement.specifier.contains(pinned[requirement.name]), text
 

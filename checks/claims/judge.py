@@ -5,18 +5,19 @@ the gate alone, and the page says so.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from analyses import records, registry
 from analyses.errors import InputError
 from checks.claims import CLAIMS, INTEGRITY
-from checks.claims.gate import Outcome, evaluate
+from checks.claims.gate import Gate, Outcome, evaluate
 from checks.claims.invariance import invariance_outcomes
 from checks.claims.verdicts import MEETS, VERDICTS, adjusted, stored_verdict, verdict
 
 SCHEMA_VERSION = 2
+CLAIM_SET = 2  # of the built-in claims; raised when one of them asks another question or has another limit
 READING = (
     "Version 2 has two rows for a published claim. `claims` are asked of statistics that no exact change of parameters "
     "moves. The numbers of version 1 that such a change moves are in `stored`, with the same paths, under the id of "
@@ -68,25 +69,40 @@ def checksums(found: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     return {name: record["checksum"] for name, record in found.items()}
 
 
-def judge(found: Mapping[str, Mapping[str, Any]], controls: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def judge(
+    found: Mapping[str, Mapping[str, Any]],
+    controls: Mapping[str, Any] | None = None,
+    *,
+    own: Sequence[Gate] = (),
+    stated: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """The content of `gates.json` from a model's records.
 
     Keys: `model`; `integrity`, `claims` (rows about the model) and `stored` (rows about the stored coordinates),
     lists of outcomes; `counts`, how many claims have each verdict and how many integrity gates each status;
-    `verdicts`, the meaning of each word; `reading`, how this version differs from the one before.
+    `verdicts`, the meaning of each word; `reading`, how this version differs from the one before; `claim_set`, the
+    version of the built-in claims; `own`, what is known of claims that are not built in.
+
+    Parameters
+    ----------
+    own : gates of claims that the reader stated, asked of `found` beside the built-in ones.
+    stated : when they were, for `own`.
     """
+    asked = [*CLAIMS, *own]
     controls = controls or {}
     integrity = [records.plain(evaluate(gate, found)) for gate in INTEGRITY]
     integrity += [records.plain(outcome) for outcome in invariance_outcomes(controls.get("invariance") or {})]
     evidence, orbits = controls.get("claims") or {}, controls.get("orbits") or {}
-    claims = adjusted([_model_row(evaluate(g, found), evidence.get(g.id)) for g in CLAIMS if g.row == "model"])
+    claims = adjusted([_model_row(evaluate(g, found), evidence.get(g.id)) for g in asked if g.row == "model"])
     return {
         "schema_version": SCHEMA_VERSION,
         "reading": READING,
+        "claim_set": CLAIM_SET,
+        "own": stated,
         "model": next(iter(found.values()))["model"],
         "integrity": integrity,
         "claims": claims,
-        "stored": [_stored_row(evaluate(g, found), orbits) for g in CLAIMS if g.row == "stored"],
+        "stored": [_stored_row(evaluate(g, found), orbits) for g in asked if g.row == "stored"],
         "counts": {
             "claims": Counter(claim["verdict"] for claim in claims),
             "integrity": Counter(outcome["status"] for outcome in integrity),

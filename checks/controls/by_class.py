@@ -13,6 +13,7 @@ from analyses.numerics.pvalues import STOP, sequential_p
 from checks.claims.gate import POWER, Gate, Outcome
 from checks.controls.subject import Evidence, Run, Subject, run_of
 from checks.controls.surrogates import TRACKS, planted_records
+from checks.own.statement import planted_for
 from checks.twins.planted import (
     adjacent_mixture,
     common_direction,
@@ -52,7 +53,14 @@ POSITIVES: Mapping[str, Twin] = {
 
 def controlled(subject: Subject) -> dict[str, Evidence]:
     """Every row about the model whose class has a control for its answer; claim id → evidence."""
-    return nulls(subject) | absences(subject) | positives(subject) | schedules(subject)
+    return unplanted(subject) | nulls(subject) | absences(subject) | positives(subject) | schedules(subject)
+
+
+def unplanted(subject: Subject) -> dict[str, Evidence]:
+    """Claims of one's own that do not hold, where nothing shows that they could have."""
+    told = Evidence(answer="insensitive", detail="nothing is planted for this claim, so that it is absent is not shown")
+    own = {claim.id for claim in subject.own if claim.kind in ("presence", "schedule")}
+    return {gate.id: told for gate in subject.gates("presence", "schedule", status="fail") if gate.id in own}
 
 
 # --- what holds must be rare among models that have nothing to show --------------------------------
@@ -126,9 +134,9 @@ def _rare(outcome: Outcome, worthless: str, kinds: Mapping[str, Sequence[Run]]) 
 def absences(subject: Subject) -> dict[str, Evidence]:
     """The strongest plant must fail the claim; weaker ones find the least that it sees."""
     evidence = {}
-    gates = [gate for gate in subject.gates("absence", status="pass") if gate.id in PLANTS]
-    for plants in dict.fromkeys(PLANTS[gate.id] for gate in gates):
-        asked = [gate for gate in gates if PLANTS[gate.id] is plants]
+    gates = [(gate, plants_for(gate)) for gate in subject.gates("absence", status="pass")]
+    for plants in dict.fromkeys(own for _, own in gates if own):
+        asked = [gate for gate, own in gates if own is plants]
         if reason := plants[0].undefined(subject.checkpoint):
             evidence |= {gate.id: Evidence(answer="not defined", detail=reason) for gate in asked}
             continue
@@ -141,6 +149,12 @@ def absences(subject: Subject) -> dict[str, Evidence]:
             seeing = [gate for gate in seeing if runs[gate.id][-1].status == "fail"]
         evidence |= {gate.id: _absence(plants, runs[gate.id]) for gate in asked}
     return evidence
+
+
+def plants_for(gate: Gate) -> tuple[Twin, ...]:
+    """Of a built-in absence its own; of another that of a built-in one which reads the same number."""
+    serving = (id for id in planted_for(gate.conditions[0].path) if id in PLANTS)
+    return PLANTS.get(gate.id) or PLANTS.get(next(serving, ""), ())
 
 
 def _absence(plants: Sequence[Twin], runs: Sequence[Run]) -> Evidence:

@@ -19,6 +19,8 @@ from checks.controls.stability import rounding
 from checks.controls.subject import Evidence, Records, Subject
 from checks.maps.identities import invariance_identities, limits
 from checks.maps.orbit import orbit
+from checks.own.gates import PART, gates, with_own
+from checks.own.statement import Statement
 
 NOT_NEEDED = Evidence(
     answer="not needed",
@@ -35,6 +37,7 @@ def controls(
     found: Records,
     *,
     parts: Sequence[str] = PARTS,
+    own: Sequence[Statement] = (),
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """The content of `controls.json`.
@@ -46,11 +49,14 @@ def controls(
     ----------
     found : the records of the model itself, made with the same text and settings.
     parts : which of PARTS to run.
+    own : claims that are not built in.
     """
-    outcomes = {gate.id: evaluate(gate, found) for gate in CLAIMS if all(name in found for name in gate.reads)}
+    asked = [*CLAIMS, *gates(own, "")]
+    judged = with_own(found, own)
+    outcomes = {gate.id: evaluate(gate, judged) for gate in asked if all(name in found for name in gate.reads)}
     outcomes = {claim: o for claim, o in outcomes.items() if o.status in ("pass", "fail", "inconclusive")}
     rows = {claim: o for claim, o in outcomes.items() if o.row == "model"}
-    subject = Subject(checkpoint, text, settings, found, rows, say)
+    subject = Subject(checkpoint, text, settings, judged, rows, say, asked, own)
     control, band, same, reached = {}, {}, {}, {}
     if "class" in parts:
         control = dict.fromkeys(rows, NOT_NEEDED) | controlled(subject)
@@ -81,4 +87,4 @@ def _by_map(checkpoint: Checkpoint, differences: Mapping[str, Mapping[str, float
 
 def _paths(outcomes: Any) -> list[str]:
     """Paths of the numbers that have a limit of their own, p-values left out, in the order of the claims."""
-    return list(dict.fromkeys(f.path for o in outcomes for f in o.findings if f.observed is not None and not f.test))
+    return list(dict.fromkeys(f.path for o in outcomes for f in o.findings if f.observed is not None and not f.test and f.path.split(".")[1] != PART))

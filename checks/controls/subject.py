@@ -15,6 +15,8 @@ from analyses.weights.checkpoint import Checkpoint
 from checks.claims import CLAIMS
 from checks.claims.gate import Gate, Outcome, Status, evaluate
 from checks.maps import remeasured
+from checks.own.gates import PART, with_own
+from checks.own.statement import Statement
 
 WEIGHTS = tuple(name for name in registry.NAMES if name not in registry.FORWARD and not registry.reads(name))
 """Analyses that read nothing but weights, so that no setting of the forward pass moves them."""
@@ -54,12 +56,14 @@ class Subject:
     found: Records
     outcomes: Mapping[str, Outcome]  # of the rows about the model that could be judged
     say: Callable[[str], None]
+    asked: Sequence[Gate] = CLAIMS
+    own: Sequence[Statement] = ()  # claims among them that are not built in
 
     def gates(self, *kinds: str, status: Status | None = None) -> list[Gate]:
         """The rows about the model, of these kinds and with this answer; of all where none is given."""
         return [
             gate
-            for gate in CLAIMS
+            for gate in self.asked
             if gate.id in self.outcomes
             and (not kinds or gate.kind in kinds)
             and (status is None or self.outcomes[gate.id].status == status)
@@ -89,16 +93,18 @@ class Subject:
         known: Records = {}
         if checkpoint is self.checkpoint:
             known = {name: self.found[name] for name in WEIGHTS if name in self.found}
-        found = records_of(checkpoint, text, changed, only, known=known)
+        found = with_own(records_of(checkpoint, text, changed, only, known=known), self.own)
         return {gate.id: run_of(gate, found, name=name, seed=number) for gate in gates}
 
 
 def claimed(gates: Sequence[Gate]) -> frozenset[str]:
     """Paths of the metrics that these gates read, the powers of their tests included.
 
-    Of an analysis whose record another one reads, everything.
+    Of an analysis whose record another one reads, or a claim that is not built in reduces, everything.
     """
-    return remeasured.claimed([path for gate in gates for c in gate.conditions for path in (c.path, c.power) if path])
+    paths = [path for gate in gates for c in gate.conditions for path in (c.path, c.power) if path]
+    whole = [f"{path.partition('.')[0]}.metrics.*" for path in paths if path.split(".")[1] == PART]
+    return remeasured.claimed(paths) | {*whole}
 
 
 def needs_forward(gate: Gate) -> bool:

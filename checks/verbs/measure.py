@@ -32,10 +32,12 @@ def measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:
     """Measure every model; one that cannot be measured does not keep the others from it."""
     from analyses import registry
     from analyses.forward.inputs import Settings
-    from analyses.records import write_json
-    from analyses.run.measure import measure
+    from analyses.records import read_json, write_json
+    from analyses.run.measure import measure, slug
     from checks.machine.manifest import manifest
     from checks.machine.progress import bars
+    from checks.own.registered import register, registered, with_claims
+    from checks.own.statement import read as read_claims
 
     if arguments.quiet or not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read when the hub's client is imported
@@ -51,9 +53,11 @@ def measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:
         only=arguments.only or registry.NAMES,
         trust_remote_code=arguments.trust_remote_code,
     )
+    stated = read_claims(arguments.claims) if arguments.claims else None
     folders, code = [], options.OK
     for model in arguments.models:
         source = source_of(model)
+        undo = register(arguments.out / slug(source), stated) if stated else None
         try:
             measured = measure(
                 source,
@@ -64,6 +68,8 @@ def measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:
                 debug=arguments.debug,
             )
         except InputError as error:
+            if undo:
+                undo()
             if arguments.debug or len(arguments.models) == 1:
                 raise
             print(f"fathom: {error}", file=sys.stderr)
@@ -73,8 +79,11 @@ def measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:
         if failure := _control(measured, wanted, arguments):
             print(f"fathom: {measured.checkpoint.name}: controls failed: {failure}", file=sys.stderr)
             code = options.ERROR
-        if measured.renewed or not (measured.folder / "manifest.json").exists():
-            write_json(measured.folder / "manifest.json", manifest(measured))
+        path, own = measured.folder / "manifest.json", registered(measured.folder)
+        if measured.renewed or not path.exists():
+            write_json(path, manifest(measured) | with_claims(own))
+        elif own and read_json(path).get("claims") != with_claims(own)["claims"]:
+            write_json(path, read_json(path) | with_claims(own))
         folders.append(measured.folder)
         for name, failure in measured.failures.items():
             print(f"fathom: {measured.checkpoint.name}: {name} failed: {failure}", file=sys.stderr)
@@ -91,10 +100,12 @@ def _control(measured: Measured, wanted: str, arguments: argparse.Namespace) -> 
     from analyses.run import keys
     from checks.claims.judge import checksums
     from checks.controls.run import PARTS, controls
+    from checks.own.registered import registered
 
-    path = measured.folder / "controls.json"
+    path, own = measured.folder / "controls.json", registered(measured.folder)
     found = {name: read_record(measured.folder / f"{name}.json", arrays=False) for name in measured.settings.only}
     rests_on = {"records": checksums(found), "code": keys.code("checks.controls.run")}
+    rests_on |= {"own": own[0].sha256} if own else {}
     parts = {"all": PARTS, "none": ()}.get(wanted, (wanted,))
     say = options.say(arguments)
     known = read_json(path) if path.exists() else {}
@@ -105,7 +116,15 @@ def _control(measured: Measured, wanted: str, arguments: argparse.Namespace) -> 
     if not parts:
         return None
     try:
-        evidence = controls(measured.checkpoint, measured.calibration, measured.settings, found, parts=parts, say=say)
+        evidence = controls(
+            measured.checkpoint,
+            measured.calibration,
+            measured.settings,
+            found,
+            parts=parts,
+            own=own[0].claims if own else (),
+            say=say,
+        )
         write_json(path, evidence | rests_on | {"parts": parts})
     except CannotWrite:
         raise

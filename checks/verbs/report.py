@@ -79,6 +79,8 @@ def _report(folder: Path, arguments: argparse.Namespace) -> int:
     """Judge and render one model; its exit code. Raises InputError where its records cannot be read."""
     from analyses.records import write_bytes, write_json
     from checks.claims.judge import exit_code, judge, read_controls, read_records
+    from checks.own.gates import gates, with_own
+    from checks.own.registered import registered, stated
     from checks.report import words
     from checks.report.cases import cases
     from checks.report.junit import junit
@@ -88,7 +90,12 @@ def _report(folder: Path, arguments: argparse.Namespace) -> int:
     say = options.say(arguments)
     try:
         found = read_records(folder)
-        judged = judge(found, read_controls(folder, found))
+        own = registered(folder)
+        claims = own[0].claims if own else ()
+        gates_of_own = gates(claims, stated(own[1])) if own else []
+        judged = judge(
+            with_own(found, claims), read_controls(folder, found), own=gates_of_own, stated=own[1] if own else None
+        )
         write_json(folder / "gates.json", judged)
         write_bytes(folder / "report.html", render_model(folder).encode(errors="replace"))
     except (KeyError, IndexError, TypeError, AttributeError) as error:

@@ -392,7 +392,7 @@ def test_an_option_of_another_engine_is_one_line(capsys):
 
 
 def test_a_machine_without_slurm_is_one_line(capsys, model, tmp_path, monkeypatch, inline):
-    pytest.importorskip("submitit", reason="submitit is not installed (pip install 'fathom[slurm]')")
+    pytest.importorskip("submitit", reason="submitit is not installed (pip install 'fathom-geometry[slurm]')")
     monkeypatch.setenv("PATH", "")
     words = (model, "--engine", "slurm", "--device", "cpu", "--out", tmp_path)
     assert "there is no sbatch here" in refused(capsys, *words)

@@ -29,7 +29,7 @@ class Dask:
             import dask
             import distributed
         except ImportError:
-            raise InputError("--engine dask: Dask is not installed here; pip install 'fathom[dask]'") from None
+            raise InputError("--engine dask: Dask is not installed here; pip install 'fathom-geometry[dask]'") from None
         self.setup = setup
         self.cluster = None
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # of a worker that dies the driver tells
