@@ -9,7 +9,9 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from checks.calibration import plants
 from checks.calibration import simulate as sim
+from checks.controls.surrogates import MARGIN
 
 COVERED = (0.85, 0.97)  # asked of a nominal 0.90, for φ up to 0.8 and 24 layers or more
 SIZE = 0.075  # at most, for a nominal 0.05
@@ -49,6 +51,16 @@ def page(trials: int, seed: int) -> str:
         "within layers. Where the power is less, p > 0.05 says nothing: more layers are needed, and every p-value of a "
         "law or an association has its own power beside it in the record.",
         _powers(few, seed),
+        "## What controls plant",
+        "A schedule about 0.9^ℓ of which the law explains R² of the variance, in the sample: share whose interval of R² "
+        f"clears {plants.LIMIT}. Controls plant {plants.LIMIT + MARGIN:.2f}, the least with {POWER} in every row.",
+        _schedules(few, seed),
+        "Unrelated layers that all write into the same directions as well, as much as by themselves; r counts the "
+        "dimensions of the write without that, of 128. DS3 sees the plant where one of its two numbers fails. Of a "
+        "write of few dimensions an image has few too, so that of eight dimensions only r are filled. A random function "
+        "of what a layer reads, of the size of its weights, is no plant where the layer answers to that three times as "
+        "strongly: its energy is a ninth.",
+        _common_writes(seed),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -99,6 +111,27 @@ def _powers(trials: int, seed: int) -> str:
         rows.append(["heads move with their group", length, *(_marked(s, s >= POWER) for s in found)])
     cases = (f"{heads} heads, {groups} groups" for heads, groups in sim.GROUPS)
     return over_depth + "\n\n" + _table(("association within layers", "layers", *cases), rows)
+
+
+def _schedules(trials: int, seed: int) -> str:
+    sizes = [plants.LIMIT + step / 100 for step in range(4, 10)]
+    rows = []
+    for length in sim.LENGTHS:
+        for name, phi in list(sim.PERSISTENCE.items())[:3]:
+            found = [plants.seen_schedules(length, phi, r2, trials=trials, seed=seed) for r2 in sizes]
+            rows.append([length, name, *(_marked(s, s >= POWER) for s in found)])
+    return _table(("layers", "noise", *(f"R² = {r2:.2f}" for r2 in sizes)), rows)
+
+
+def _common_writes(seed: int) -> str:
+    kinds = {"nothing": (0, None), "one direction": (1, None), "eight directions": (8, None)}
+    kinds["eight, by the weights' size"] = (8, 3.0)
+    rows = []
+    for name, (rank, response) in kinds.items():
+        for r in (2, 4, 8, 16, 64):
+            found = plants.common_writes(r, rank, response=response, seed=seed)
+            rows.append([name, r, *(f"{value:.2f}, {plants.WORDS[status]}" for value, status in found.values())])
+    return _table(("common part", "r", *plants.LIMITS), rows)
 
 
 def _bounded(shares: Iterable[float]) -> list[str]:

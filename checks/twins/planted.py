@@ -57,11 +57,17 @@ def query_key_mixture(*, cos: float = 0.4) -> Twin:
 def common_direction(*, size: float = 1.0, rank: int = 1) -> Twin:
     """One direction, or one subspace of a few, of the residual stream added to all that every layer writes.
 
-    W' = W + U V for each o_proj and down_proj: U has `rank` random orthonormal columns (hidden,), the same for the
-    whole model, V a random (rank, in) matrix of its own, ‖U V‖_F = size·‖W‖_F. On isotropic inputs x
-    the planted write has `size` times the root mean square length of the matrix's own, and V x makes
-    it vary over tokens; real inputs are not isotropic, so there the size is that of the weights only.
-    Experts of a layer share U too. Where a norm stands behind the branch, its gain multiplies what is written.
+    δ' = δ + size·√(hidden/rank)·U O δ for the write δ of each branch, that is W' = (1 + size·√(hidden/rank)·U O) W for
+    each o_proj and down_proj: U has `rank` random orthonormal columns (hidden,), the same for the whole model, O
+    `rank` random orthonormal rows (hidden,) of the layer's own. The mean of ‖O δ‖² over draws of O is rank/hidden·‖δ‖²
+    for every δ, so that what is planted is `size` times as long as what the layer writes by itself, whatever it reads.
+
+    A random V in place of O W would have that size on isotropic inputs only. A trained matrix answers to what it reads
+    several times more strongly than a random one of its norm: the plant then has 1/9 of the write's energy at a factor
+    of 3, and eight dimensions of it are rightly called nothing (`checks.calibration.plants`). A write that has a few
+    dimensions only, r by its participation ratio, fills r of the subspace's: below about five no more is in common.
+
+    Experts of a layer share both. Where a norm stands behind the branch, its gain multiplies what is written.
     """
     what = "direction" if rank == 1 else f"subspace of {rank} directions"
     return Twin(
@@ -74,7 +80,7 @@ def common_direction(*, size: float = 1.0, rank: int = 1) -> Twin:
 
 
 def own_direction(*, size: float = 3.0) -> Twin:
-    """One direction of its own added to all that a layer writes: `common_direction` with another one in each layer."""
+    """One direction of its own added to all that a layer writes: `common_direction` with another U in each layer."""
     return Twin(
         name="direction of each layer's own",
         preserves="all matrices but those that write; these up to a term of rank one",
@@ -109,6 +115,22 @@ def repeated_layers(*, share: float = 0.8) -> Twin:
         destroys=f"the difference of layers: each matrix has cosine {share:g} with the first layer's",
         size=share,
         change=partial(_repeat, share=share),
+    )
+
+
+def repeated_readers(*, cos: float = 0.5) -> Twin:
+    """Every layer reads as the first one, and writes by a matrix of cosine `cos` with that of the layer before.
+
+    What two branches write on the same states then differs by their writing matrices alone, ⟨W a, W' a⟩ for the same
+    activations a, so that `cos` is the cosine of what they do. Were each matrix of a branch mixed so, the cosines of
+    the two or three that its function multiplies would multiply as well: 0.5 in each leaves 0.1 to 0.3.
+    """
+    return Twin(
+        name="repeated reader",
+        preserves="the Frobenius norm of every matrix; biases, embedding and head",
+        destroys=f"the difference of what layers do: on the same states adjacent writes have cosine {cos:g}",
+        size=cos,
+        change=partial(_repeat_readers, cos=cos),
     )
 
 
@@ -177,11 +199,19 @@ def _add_directions(
     if role.bias or role.part not in WRITES:
         return value
     matrix = value.double()  # (hidden, in)
-    where = ("direction",) if shared else ("direction", role.layer)
-    drawn = torch.randn(matrix.shape[0], rank, generator=twin.draw(*where), dtype=torch.float64)
-    u = torch.linalg.qr(drawn).Q  # (hidden, rank)
-    v = torch.randn(rank, matrix.shape[1], generator=twin.draw(*role.key), dtype=torch.float64)
-    return matrix + u @ (v * (size * torch.linalg.vector_norm(matrix) / torch.linalg.vector_norm(v)))
+
+    def frame(*key: object) -> torch.Tensor:
+        drawn = torch.randn(len(matrix), rank, generator=twin.draw(*key), dtype=torch.float64)
+        return torch.linalg.qr(drawn).Q  # (hidden, rank)
+
+    into = frame("direction") if shared else frame("direction", role.layer)
+    out_of = frame("written", role.layer)
+    return with_part_in(matrix, into, out_of, size=size)
+
+
+def with_part_in(matrix: torch.Tensor, into: torch.Tensor, out_of: torch.Tensor, *, size: float) -> torch.Tensor:
+    """(hidden, in) W + size·√(hidden/rank)·U Oᵀ W; U `into` and O `out_of` (hidden, rank) with orthonormal columns."""
+    return matrix + size * math.sqrt(len(matrix) / into.shape[1]) * into @ (out_of.T @ matrix)
 
 
 def _project(twin: TwinCheckpoint, role: Role, value: torch.Tensor, *, keep: float) -> torch.Tensor:
@@ -207,6 +237,12 @@ def _repeat(twin: TwinCheckpoint, role: Role, value: torch.Tensor, *, share: flo
     if role.part not in MATRICES:
         return value
     return _mix(twin.base.weight(role.part, 0, expert=role.number), value.double(), cos=share)
+
+
+def _repeat_readers(twin: TwinCheckpoint, role: Role, value: torch.Tensor, *, cos: float) -> torch.Tensor:
+    if role.part in WRITES:
+        return _chained(partial(_mix, cos=cos), twin, role, value)
+    return _repeat(twin, role, value, share=1.0)
 
 
 def _largest(matrix: torch.Tensor, keep: float) -> torch.Tensor:

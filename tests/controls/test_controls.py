@@ -95,7 +95,7 @@ def test_drawing_ends_when_enough_twins_have_shown_as_much(monkeypatch):
 
 
 def test_the_detection_limit_is_the_weakest_plant_that_is_still_seen():
-    plants = PLANTS["HG1"]
+    (plants,) = PLANTS["HG1"]
     seen = [run("0.5", "fail"), run("0.25", "fail"), run("0.125", "inconclusive")]
     detail = _absence(plants, seen).detail
     assert detail.endswith("detection limit: it still fails at size 0.25 and no longer at 0.125")
@@ -116,7 +116,7 @@ def test_every_claim_of_absence_has_its_plant_and_every_schedule_its_planted_tra
     assert set(PLANTS) == {gate.id for gate in model if gate.kind == "absence"}
     schedules = {gate.id for gate in model if gate.kind == "schedule"}
     assert {claim for claims in surrogates.TRACKS for claim in claims} == schedules
-    assert all(plant.size is not None for plants in PLANTS.values() for plant in plants)
+    assert all(plant.size is not None for ladders in PLANTS.values() for ladder in ladders for plant in ladder)
     # Of a presence that only a p-value judges, nothing is said without a test's power, so that no plant is asked.
     limited = {g.id for g in model if g.kind == "presence" and not all(c.test for c in g.conditions)}
     assert set(POSITIVES) <= {g.id for g in model if g.kind == "presence"} and limited - set(POSITIVES) <= {"AN5"}

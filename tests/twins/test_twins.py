@@ -244,22 +244,39 @@ def test_the_planted_share_of_negative_curvature_is_below_a_fifth():
     assert share == pytest.approx(0.6**2 / (2 + 2 * 0.4**2), abs=ROUNDING)
 
 
-@pytest.mark.parametrize("size", [1.0, 0.25])
-def test_every_write_gains_one_direction_of_the_planted_size(checkpoint, size):
-    twin = common_direction(size=size).apply(checkpoint, 0)
-    shared = []
+@pytest.mark.parametrize(("size", "rank"), [(1.0, 1), (0.25, 8)])
+def test_every_write_gains_the_same_directions_each_a_linear_image_of_itself(checkpoint, size, rank):
+    twin = common_direction(size=size, rank=rank).apply(checkpoint, 0)
+    hidden, spans, images = checkpoint.shape.hidden, [], {}
     for family in ("o_proj", "down_proj"):
         for layer in range(checkpoint.shape.layers):
             before = checkpoint.weight(family, layer)
-            u, sigma, vt = torch.linalg.svd(twin.weight(family, layer) - before)
-            assert float(sigma[0]) == pytest.approx(size * norm(before), rel=ROUNDING)
-            assert float(sigma[1]) < 1e-14 * float(sigma[0]) * 64  # rank one, up to the subtraction's rounding
-            shared.append((u[:, 0], vt[0]))
-    assert all(abs(cosine(u, shared[0][0])) == pytest.approx(1, abs=ROUNDING) for u, _ in shared)
-    assert abs(cosine(shared[0][1], shared[1][1])) < 0.99  # each matrix reads its own direction
+            added = (twin.weight(family, layer) - before) @ torch.linalg.pinv(before) if family == "down_proj" else None
+            u, sigma, _ = torch.linalg.svd(twin.weight(family, layer) - before)
+            assert float(sigma[rank - 1]) > 1e-3 * float(sigma[0]) and float(sigma[rank]) < 1e-12 * float(sigma[0])
+            spans.append(u[:, :rank] @ u[:, :rank].T)
+            if added is not None:  # down_proj has more columns than rows, so that the image is all there is to find
+                images[layer] = added
+                found = torch.linalg.svdvals(added)[:rank]
+                assert found.tolist() == pytest.approx([size * math.sqrt(hidden / rank)] * rank, rel=1e-9)
+    assert all(norm(span - spans[0]) < 1e-9 for span in spans)  # float64, through a division by the least of sigma
+    assert abs(cosine(images[0], images[1])) < 0.9  # each layer's own image
     others = [n for n in checkpoint.files if roles_of(twin, n)[0].part not in ("o_proj", "down_proj")]
     assert same(twin, checkpoint, others)
     assert same(twin, checkpoint, [n for n in checkpoint.files if n.endswith(".bias")])
+
+
+@pytest.mark.parametrize("rank", [1, 8])
+def test_what_is_planted_has_the_length_of_the_write_whatever_the_layer_reads(checkpoint, generator, rank):
+    """On inputs to which the matrix answers five times as strongly as a random one of its norm would."""
+    matrix = checkpoint.weight("o_proj", 0)
+    inputs = torch.linalg.svd(matrix).Vh[:4].T @ torch.randn(4, 200, generator=generator, dtype=torch.float64)
+    own = matrix @ inputs
+    plant = common_direction(rank=rank)
+    planted = [(plant.apply(checkpoint, seed).weight("o_proj", 0) - matrix) @ inputs for seed in range(200)]
+    shares = torch.stack([p.square().sum() for p in planted]) / own.square().sum()
+    # χ² with at least three degrees of freedom in each of `rank` rows: a standard error of √(2/3/200) = 0.06 at most.
+    assert float(shares.mean()) == pytest.approx(1, abs=0.2)
 
 
 def test_the_residual_of_the_truncated_twin_has_lost_half_its_modes(checkpoint):
