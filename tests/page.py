@@ -99,6 +99,7 @@ def attention_record(layers: int = COUNT, heads: int = 2, **given: Any) -> dict[
         * layers,
         "dynamic": dynamic,
         "temperature": [1 / row[0] for row in spread],
+        "temperature_left_out": [],
         "calibration": {
             "calibration": "text",
             "sha256": "ab" * 32,

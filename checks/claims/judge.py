@@ -11,13 +11,13 @@ from typing import Any
 
 from analyses import records, registry
 from analyses.errors import InputError
-from checks.claims import CLAIMS, INTEGRITY
+from checks.claims import INTEGRITY
 from checks.claims.gate import Gate, Outcome, evaluate
 from checks.claims.invariance import invariance_outcomes
+from checks.claims.sets import LATEST, gates_of
 from checks.claims.verdicts import MEETS, VERDICTS, adjusted, stored_verdict, verdict
 
 SCHEMA_VERSION = 2
-CLAIM_SET = 2  # of the built-in claims; raised when one of them asks another question or has another limit
 READING = (
     "Version 2 has two rows for a published claim. `claims` are asked of statistics that no exact change of parameters "
     "moves. The numbers of version 1 that such a change moves are in `stored`, with the same paths, under the id of "
@@ -75,6 +75,7 @@ def judge(
     *,
     own: Sequence[Gate] = (),
     stated: Mapping[str, Any] | None = None,
+    claim_set: int = LATEST,
 ) -> dict[str, Any]:
     """The content of `gates.json` from a model's records.
 
@@ -87,17 +88,19 @@ def judge(
     ----------
     own : gates of claims that the reader stated, asked of `found` beside the built-in ones.
     stated : when they were, for `own`.
+    claim_set : version of the built-in claims (`checks.claims.sets`).
     """
-    asked = [*CLAIMS, *own]
+    asked = [*gates_of(claim_set), *own]
     controls = controls or {}
     integrity = [records.plain(evaluate(gate, found)) for gate in INTEGRITY]
     integrity += [records.plain(outcome) for outcome in invariance_outcomes(controls.get("invariance") or {})]
     evidence, orbits = controls.get("claims") or {}, controls.get("orbits") or {}
-    claims = adjusted([_model_row(evaluate(g, found), evidence.get(g.id)) for g in asked if g.row == "model"])
+    claims = [_model_row(evaluate(g, found), evidence.get(g.id)) for g in asked if g.row == "model"]
+    claims = adjusted(claims) if claim_set > 1 else [_alone(claim) for claim in claims]
     return {
         "schema_version": SCHEMA_VERSION,
         "reading": READING,
-        "claim_set": CLAIM_SET,
+        "claim_set": claim_set,
         "own": stated,
         "model": next(iter(found.values()))["model"],
         "integrity": integrity,
@@ -114,6 +117,11 @@ def judge(
 def _model_row(outcome: Outcome, controls: Mapping[str, Any] | None) -> dict[str, Any]:
     word, reason = verdict(outcome.status, outcome.reason, controls)
     return records.plain(outcome) | {"verdict": word, "verdict_reason": reason, "controls": controls}
+
+
+def _alone(claim: dict[str, Any]) -> dict[str, Any]:
+    """With its own word, whatever else was asked."""
+    return claim | {"raw": {"verdict": claim["verdict"], "reason": claim["verdict_reason"]}, "p_adjusted": None}
 
 
 def _stored_row(outcome: Outcome, orbits: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from analyses.errors import InputError
 from checks import options
+from checks.claims.sets import LATEST, VERSIONS
 from checks.options import ERROR, GATE_FAILED, NOTHING, OK
 
 HELP = "gates, pages and an index over these records alone; no model needed"
@@ -16,6 +17,8 @@ HELP = "gates, pages and an index over these records alone; no model needed"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     folder = "a model's folder of records, or the folder over all models"
+    sets = "judge by an earlier version of the built-in claims (default: the latest)"
+    parser.add_argument("--claim-set", type=int, choices=VERSIONS, default=LATEST, help=sets)
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help=folder)
     options.common(parser)
 
@@ -94,7 +97,8 @@ def _report(folder: Path, arguments: argparse.Namespace) -> int:
         claims = own[0].claims if own else ()
         gates_of_own = gates(claims, stated(own[1])) if own else []
         judged = judge(
-            with_own(found, claims), read_controls(folder, found), own=gates_of_own, stated=own[1] if own else None
+            with_own(found, claims), read_controls(folder, found), own=gates_of_own, stated=own[1] if own else None,
+            claim_set=getattr(arguments, "claim_set", LATEST),
         )
         write_json(folder / "gates.json", judged)
         write_bytes(folder / "report.html", render_model(folder).encode(errors="replace"))

@@ -100,7 +100,16 @@ def _parsed(path: Path, name: str, data: bytes) -> dict[str, Any]:
 
 
 def compare(a: Side, b: Side) -> list[Pair]:
-    """Every claim that either run asked, in the order of GROUPS."""
+    """Every claim that either run asked, in the order of GROUPS.
+
+    Raises InputError where the two were judged by other versions of the built-in claims.
+    """
+    sets = [side.judged.get("claim_set") for side in (a, b)]
+    if None not in sets and sets[0] != sets[1]:
+        raise InputError(
+            f"{a.name} was judged by claim set {sets[0]}, {b.name} by {sets[1]}; judge both by one: "
+            f"`fathom report DIR --claim-set {min(sets)}`"
+        )
     left, right = ({claim["id"]: claim for claim in rows(side.judged)} for side in (a, b))
     pairs = [_pair(id, left.get(id), right.get(id), a, b) for id in dict.fromkeys([*left, *right])]
     return sorted(pairs, key=lambda pair: GROUPS.index(pair.group))

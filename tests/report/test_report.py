@@ -251,9 +251,8 @@ def test_a_template_that_cites_a_number_which_no_record_has_fails(section):
 def test_a_record_without_a_key_that_a_figure_needs_is_an_error(tmp_path):
     record = attention_record()
     del record["temperature"]
-    folder = write_folder(tmp_path, gates([]), manifest(), attention_stats=record)
     with pytest.raises(InputError, match="temperature: expected .*, it is missing"):
-        render_model(folder)
+        render_model(write_folder(tmp_path, gates([]), manifest(), attention_stats=record))
 
 
 def test_a_crashed_analysis_says_so_and_the_rest_is_there(folder):
