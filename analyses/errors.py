@@ -1,5 +1,10 @@
 """The exception for faulty input, whose message says in one line what is wrong."""
 
+LEFT_OUT = "left out of this measurement"
+"""In every reason that the user gave by an option: the model may well have what is missing."""
+
+DEFECT = "a defect of Fathom; --debug shows where"
+
 
 class InputError(ValueError):
     """Bad input, described in one line: the thing, what was expected, what to do.
@@ -11,6 +16,12 @@ class InputError(ValueError):
     def __init__(self, message: str):
         escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
         super().__init__("".join(escaped))
+
+
+def one_line(error: BaseException) -> str:
+    """Any exception as one line: a message of ours as it is, another with its class in front."""
+    text = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+    return str(InputError(" ".join(text.split()).removesuffix(":") or type(error).__name__))
 
 
 def first_line(error: BaseException) -> str:

@@ -186,7 +186,7 @@ def write_record(path: Path, record: Any, *, key: Mapping[str, Any], arrays: Seq
             content.update(part)
         tree["arrays"] = {beside.name: content.hexdigest()}
     tree["checksum"] = checksum(tree)
-    if (there := _current(path, key)) and (there["checksum"] == tree["checksum"] or "error" in tree):
+    if (there := _current(path, key)) and (there["checksum"] == tree["checksum"] or failed(tree)):
         return
     if there:
         raise Differs(f"{path}: is there with the same key and other numbers; they do not come again")
@@ -201,7 +201,12 @@ def _current(path: Path, key: Mapping[str, Any]) -> dict[str, Any] | None:
         record = read_record(path)
     except InputError:
         return None
-    return record if record["key"] == dict(key) and "error" not in record else None
+    return record if record["key"] == dict(key) and not failed(record) else None
+
+
+def failed(record: Mapping[str, Any]) -> str | None:
+    """Why a record, or a part of it, could not be made and is to be tried again; None where it is whole."""
+    return record.get("error") or record.get("incomplete")
 
 
 class Common(TypedDict):
@@ -217,6 +222,7 @@ class Common(TypedDict):
     shortened: NotRequired[list[str]]
     skipped: NotRequired[str]
     error: NotRequired[str]
+    incomplete: NotRequired[str]  # why a part failed that is to be tried again
     shard: NotRequired[Any]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from analyses.errors import InputError
+from analyses.errors import DEFECT, InputError, one_line
 from checks.machine import threads
 from checks.options import ERROR
 from checks.verbs import VERBS
@@ -24,9 +24,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return arguments.verb(arguments)
     except InputError as error:
-        if arguments.debug:
+        if getattr(arguments, "debug", False):
             raise
         print(f"fathom: {error}", file=sys.stderr)
+        return ERROR
+    except Exception as error:  # a defect of ours, but never a traceback, and never the code of a broken identity
+        if getattr(arguments, "debug", False):
+            raise
+        print(f"fathom: {one_line(error)} ({DEFECT})", file=sys.stderr)
         return ERROR
     except KeyboardInterrupt:
         print("fathom: interrupted", file=sys.stderr)

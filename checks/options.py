@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from analyses.errors import DEFECT, InputError, one_line
+
 OK, GATE_FAILED, ERROR, NOTHING = 0, 1, 2, 3
 DTYPES = ("float32", "bfloat16", "float16", "float64", "auto")
 
@@ -64,6 +66,11 @@ def families(text: str) -> tuple[str, ...]:
     if unknown := [name for name in names if name not in FAMILIES]:
         raise argparse.ArgumentTypeError(f"no family '{unknown[0]}' (there are: {', '.join(FAMILIES)})")
     return tuple(family for family in FAMILIES if family in names)
+
+
+def told(what: object, error: Exception) -> str:
+    """What went wrong with one of several models or folders, in one line."""
+    return str(error) if isinstance(error, InputError) else f"{what}: {one_line(error)} ({DEFECT})"
 
 
 def say(arguments: argparse.Namespace) -> Callable[[str], None]:

@@ -249,17 +249,16 @@ def probe(checkpoint: Checkpoint) -> AttentionProbe:
 
 
 def analyse(inputs: Inputs) -> tuple[AttentionStats, dict[str, torch.Tensor]]:
-    """`measure` as the suite calls it; no arrays. Without a tokenizer the static half remains."""
+    """`measure` as the suite calls it; no arrays. Without a tokenizer, or a pass that ends, the static half remains."""
     passes = inputs.passes
-    if passes.failure:
-        raise passes.failure
+    failed = passes.failed(ANALYSIS)
     record = measure(
         inputs.checkpoint,
-        passes.probes["attention_stats"] if passes.facts else None,
-        passes.facts,
+        passes.probes[ANALYSIS] if passes.facts and not failed else None,
+        passes.facts if not failed else None,
         seed=inputs.seed,
         device=inputs.device,
-        no_forward=passes.skipped or "",
+        no_forward=passes.skipped or failed,
         tick=inputs.tick,
     )
     return record, {}

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from analyses.errors import InputError
+from analyses.errors import InputError, one_line
 from analyses.forward.probe import ForwardFacts, Probe
 from analyses.progress import Tick, silent
 from analyses.registry import NAMES
@@ -49,6 +49,12 @@ class Passes:
     skipped: str | None = None
     failure: Exception | None = None
     parts: Mapping[str, Callable[[range], Any]] = field(default_factory=dict)  # analysis → shards made elsewhere
+
+    def failed(self, name: str) -> str:
+        """Why the pass, or an analysis' probe of it, failed; "" where neither did."""
+        probe = self.probes.get(name)
+        error = self.failure or (probe.failure if probe else None)
+        return f"the forward pass failed: {one_line(error)}" if error else ""
 
     def require(self) -> None:
         """Raise what kept the pass from running, if anything did."""

@@ -63,7 +63,7 @@ class HeadGrams:
     overlap_chance_matched: float | None  # median overlap at the best matching when layers are unrelated
     overlap_adjacent: np.ndarray | None  # (pair, head), ‖V_ℓ V_ℓ+1ᵀ‖_F²/k at equal index, in [0, 1]
     overlap_adjacent_matched: np.ndarray | None  # (pair, head), at the best matching
-    overlap_by_distance: list[float] | None  # (layer − 1,), mean overlap at equal index, |ℓ − ℓ'| = 1, 2, …
+    overlap_by_distance: list[float | None] | None  # (layer − 1,), mean overlap at equal index, |ℓ − ℓ'| = 1, 2, …
     # fro_sq_ratio: median of published/exact · fro_sq_pearson: their correlation over all heads ·
     # self_similarity: median of gram's diagonal/published · direction_abs_cos: mean |cos| of the first published
     # direction with v₁ · direction_crosstalk: median of the largest |cos| between two published directions of a head.

@@ -10,10 +10,11 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
+from analyses.errors import LEFT_OUT
 from analyses.null_residual.pairs import IDENTICAL, PAGE_SIDE, Chance, FamilyPair, Side, likeness, with_rank
 
 ALIKE = "the two matrices are identical up to scale and the rounding of their storage, so no residual is left"
-NO_SPECTRA = "spectra were left out (--spectra none)"
+NO_SPECTRA = f"spectra were {LEFT_OUT} (--spectra none)"
 SPECTRAL = ("*eff_rank*", "resid_spec_entropy", "spectrum_error")  # what only a matrix has; patterns of fields
 
 

@@ -140,6 +140,8 @@ def measure_checkpoint(
             if why[name].startswith(READS):  # of the same key, but made when what it reads had failed
                 (folder / f"{name}.json").unlink(missing_ok=True)
             records.write_record(folder / f"{name}.json", record, key=own[name], arrays=arrays)
+            if "incomplete" in record:
+                failures[name] = record["incomplete"]
         except records.CannotWrite:
             raise
         except Skipped as reason:
@@ -207,7 +209,7 @@ def outdated(path: Path, key: Mapping[str, Any]) -> str | None:
         return str(error).removeprefix(f"{path}: ").removesuffix("; measure again")
     if parts := keys.differing(record["key"], key):
         return f"{keys.told(parts)} changed"
-    if "error" in record:
+    if records.failed(record):
         return "it failed the last time"
     return None
 

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from analyses import records, registry
+from analyses.errors import LEFT_OUT, InputError
 from analyses.forward.calibration import Calibration
-from analyses.forward.inputs import Inputs, Passes, RecordOf, Settings, Skipped
+from analyses.forward.inputs import Inputs, NotMeasured, Passes, RecordOf, Settings, Skipped
 from analyses.forward.probe import NoTokenizer, Probe, Ticking, Window
 from analyses.forward.tokens import require_tokenizer
 from analyses.progress import Tick, silent
@@ -82,7 +83,23 @@ def analyse(
     )
     record, arrays = registry.row(name).measure()(inputs)
     plain = records.plain(record)
-    return plain | {"notes": plain["notes"] + _restrictions(name, checkpoint, settings)}, arrays
+    plain["notes"] += _restrictions(name, checkpoint, settings)
+    if incomplete := _incomplete(name, passes, record_of):
+        plain["incomplete"] = incomplete
+    return plain, arrays
+
+
+def _incomplete(name: str, passes: Passes, record_of: RecordOf) -> str:
+    """Why the part of a record that rests on the forward pass is missing, though the model could be asked."""
+    if name in registry.FORWARD:
+        return passes.failed(name)
+    for needed in registry.reads(name):
+        try:
+            if why := record_of(needed).get("incomplete"):
+                return why
+        except (Skipped, NotMeasured):
+            continue
+    return ""
 
 
 def _restrictions(name: str, checkpoint: Checkpoint, settings: Settings) -> list[str]:
@@ -102,7 +119,7 @@ def restricted(name: str, checkpoint: Checkpoint, settings: Settings) -> Checkpo
     """What the settings let an analysis see of a checkpoint; raises Skipped where that is too little."""
     row = registry.row(name)
     if row.from_heads and settings.families and (missing := sorted({"q_proj", "k_proj"} - set(settings.families))):
-        raise Skipped(f"heads are measured from q_proj and k_proj, and {', '.join(missing)} was left out")
+        raise Skipped(f"heads are measured from q_proj and k_proj, and {', '.join(missing)} was {LEFT_OUT}")
     return checkpoint.restricted(layers=settings.layers, families=settings.families if row.by_family else None)
 
 
@@ -123,4 +140,6 @@ def records_of(
     passes = forward_pass(checkpoint, text, settings, wanted)
     for name in wanted:
         found[name], _ = analyse(name, checkpoint, passes, settings, found.__getitem__)
+        if why := records.failed(found[name]):
+            raise InputError(f"{name}: {why}")
     return found

@@ -11,10 +11,12 @@ uniform factor of the gain cancels in the logits, without them logits go as γ²
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from analyses.errors import LEFT_OUT
 from analyses.forward.inputs import Inputs, NotMeasured, Skipped
 from analyses.numerics.intervals import slope, spearman_of_text
 from analyses.records import SCHEMA_VERSION, Metric
@@ -23,6 +25,7 @@ from analyses.schedule_fit.forms import COOLING_LAWS, ONE_PIECE
 from analyses.schedule_fit.tracks import TWO_PIECE, CorrectedFit, Track, fit_track
 
 GAIN = "input_ln"
+NO_FAMILY = "the model lacks this family"
 NESTED = (
     ("constant", "linear"),
     ("constant", "power"),
@@ -64,12 +67,13 @@ def measure(
     invariant_scales: Mapping[str, Sequence[float] | None] | None = None,
     sigma1: Sequence[float | None] | None = None,
     temperature_left_out: Sequence[Sequence[float]] | None = None,
+    lacking: Mapping[str, str] = MappingProxyType({}),
 ) -> ScheduleFit:
     """Fit every family's track of norms, and the published and the measured temperature.
 
     Parameters
     ----------
-    scales : family → (layer) Frobenius norms, or None where the architecture lacks the family.
+    scales : family → (layer) Frobenius norms, or None for the reason in `lacking`.
     temperature : (layer) measured temperatures in any unit, or None with the reason in `no_temperature`.
     dtype : of the forward pass behind `temperature`.
     invariant_scales : name → (layer) scales that no exact map moves, or None where the model lacks one.
@@ -82,7 +86,7 @@ def measure(
     its metrics then have no value.
     """
     fits = {
-        f"families.{name}": fit_track(track, ONE_PIECE, seed=seed, missing="the model lacks this family")
+        f"families.{name}": fit_track(track, ONE_PIECE, seed=seed, missing=lacking.get(name, NO_FAMILY))
         for name, track in ({GAIN: None} | dict(scales)).items()
     }
     gain, no_gain = fits[f"families.{GAIN}"]
@@ -101,7 +105,7 @@ def measure(
         num_layers=max((len(track.track) for track, _ in fits.values() if track.track), default=0),
         **tracks,
         metrics=_metrics(fits, scales.get(GAIN) is not None, temperature is not None, seed)
-        | _laws(temperature, no_temperature, invariant_scales or {}, sigma1, seed)
+        | _laws(temperature, no_temperature, invariant_scales or {}, sigma1, lacking, seed)
         | _fall_of_text(temperature, temperature_left_out),
         identities=_identities([track for track, _ in fits.values() if track.status == "fitted"]),
         absent={f"{path}.{key}": why for path, (_, reasons) in fits.items() for key, why in reasons.items()},
@@ -138,11 +142,13 @@ def _laws(
     no_temperature: str,
     invariant_scales: Mapping[str, Sequence[float] | None],
     sigma1: Sequence[float | None] | None,
+    lacking: Mapping[str, str],
     seed: int,
 ) -> dict[str, Metric]:
     """Of what no exact map moves: the laws that its tracks follow, against chance."""
     known = {name: track for name, track in invariant_scales.items() if track is not None}
-    scales = chance.one_piece(known, seed=seed, absent="no invariant scale was measured")
+    left_out = [why for why in lacking.values() if LEFT_OUT in why]
+    scales = chance.one_piece(known, seed=seed, absent=(left_out or ["no invariant scale was measured"])[0])
     cooling = chance.exponential(temperature, seed=seed, missing=no_temperature or "no temperature was measured")
     writes = chance.exponential(sigma1, seed=seed, missing="the writes of the layers were not measured")
     return {
@@ -310,7 +316,7 @@ def analyse(inputs: Inputs) -> tuple[ScheduleFit, dict[str, Any]]:
     try:
         attention = inputs.record_of("attention_stats")
         temperature, left_out = attention["temperature"], attention["temperature_left_out"]
-        reason, dtype = attention["absent"].get("temperature", ""), attention["dtype"]
+        reason, dtype = attention["absent"].get("dynamic", ""), attention["dtype"]
     except (Skipped, NotMeasured) as missing:
         temperature, left_out, reason, dtype = None, None, str(missing), weights["dtype"]
     record = measure(
@@ -320,6 +326,7 @@ def analyse(inputs: Inputs) -> tuple[ScheduleFit, dict[str, Any]]:
         dtype=dtype,
         seed=inputs.seed,
         no_temperature=reason,
+        lacking={path.removeprefix("scales."): why for path, why in weights["absent"].items()},
         invariant_scales=weights.get("invariant_scales") if inputs.asks(*_law("invariant_scale")) else None,
         sigma1=_write_sizes(inputs) if inputs.asks(*_law("write_sigma1")) else None,
         temperature_left_out=left_out,

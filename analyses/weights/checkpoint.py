@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from analyses.errors import InputError
+from analyses.errors import LEFT_OUT, InputError
 from analyses.progress import Tick, silent
 from analyses.weights import files, hub
 from analyses.weights.architectures import FAMILIES, FEED_FORWARD, Architecture
@@ -56,7 +56,7 @@ class Checkpoint:
     @property
     def absent(self) -> dict[str, str]:
         """Families that this model lacks → why."""
-        return dict(self.lacking) | dict.fromkeys(self.left_out, "left out of this measurement")
+        return dict(self.lacking) | dict.fromkeys(self.left_out, LEFT_OUT)
 
     @property
     def families(self) -> tuple[str, ...]:

@@ -60,7 +60,7 @@ def locate(source: str) -> tuple[Path, str | None, str]:
         return folder, None, folder.resolve().name
     repository, revision = _split(source)
     try:
-        path = _fetch(repository, revision)
+        path = fetch(repository, revision)
     except InputError:
         raise
     except Exception as error:  # the hub's client raises a dozen unrelated classes
@@ -160,8 +160,11 @@ def _cached(repository: str, revision: str | None) -> Path:
     return Path(path)
 
 
-def _fetch(repository: str, revision: str | None) -> Path:
-    """The folder of the cache that holds the repository's weights in one format, its config and tokenizer."""
+def fetch(repository: str, revision: str | None) -> Path:
+    """The folder of the cache that holds the repository's weights in one format, its config and tokenizer.
+
+    Raises whatever the hub's client does, and InputError for a repository without weights that can be read.
+    """
     client = _client()
     if (listing := _listing(repository, revision)) is None:
         return _cached(repository, revision)
@@ -208,7 +211,9 @@ def _of_repository(repository: str, revision: str | None) -> Description:
     if sharded:
         promised = shard_map(Path(client.hf_hub_download(repository, sharded, revision=commit)))
 
-    def header_of(shard: str) -> Shard:
+    def header_of(shard: str) -> Shard | InputError:
+        if shard not in names:
+            return InputError(f"{repository}/{sharded}: names {shard}, which the repository lacks")
         found = client.parse_safetensors_file_metadata(repository, shard, revision=commit).tensors
         return {name: safetensors.header(vars(info)) for name, info in found.items()}, {}
 

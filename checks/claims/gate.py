@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from analyses.errors import LEFT_OUT
 from checks.claims.compare import Comparator, Status, compare, compare_worst, p_value, satisfies
 
 Kind = Literal["integrity", "absence", "presence", "schedule", "association"]
@@ -197,7 +198,7 @@ def _find(condition: Condition, records: Mapping[str, Mapping[str, Any]]) -> Fin
     metric: Mapping[str, Any] = {}
     threshold: float | None = None
     if record is None:
-        status, reason = "skip", f"{analysis} was not measured"
+        status, reason = "skip", f"{analysis} was {LEFT_OUT}"
     elif "error" in record:
         status, reason = "error", f"{analysis} failed: {record['error']}"
     elif "skipped" in record:
@@ -211,6 +212,8 @@ def _find(condition: Condition, records: Mapping[str, Mapping[str, Any]]) -> Fin
             threshold = threshold[record["dtype"]]
         power = record["metrics"].get(condition.power.rpartition(".")[2]) if condition.power else None
         status, reason = _judge(condition, metric, threshold, power)
+        if status == "skip" and reason == record.get("incomplete"):
+            status = "error"  # the question applies, and what it rests on failed
     observed, interval, members = metric.get("value"), metric.get("interval"), metric.get("members") or {}
     bound = condition.interval_bound
     margin = None

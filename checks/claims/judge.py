@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from analyses import records, registry
-from analyses.errors import InputError
+from analyses.errors import LEFT_OUT, InputError
 from checks.claims import INTEGRITY
 from checks.claims.gate import Gate, Outcome, evaluate
 from checks.claims.invariance import invariance_outcomes
@@ -51,7 +51,7 @@ def current_records(folder: Path) -> dict[str, dict[str, Any]]:
 
 def _of_another_run(record: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: record[key] for key in ("schema_version", "analysis", "model", "key", "checksum")}
-    told = f"the record of {record['analysis']} is of another run than the others; measure it again"
+    told = f"{record['analysis']} was {LEFT_OUT}: its record is of another run; measure it again"
     return kept | {"absent": {}, "skipped": told}
 
 

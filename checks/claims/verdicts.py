@@ -11,6 +11,7 @@ A row about the stored coordinates, whose number other coordinates move, has one
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from analyses.errors import LEFT_OUT
 from analyses.numerics.pvalues import benjamini_hochberg, holm
 from checks.claims.compare import Status
 
@@ -18,8 +19,9 @@ VERDICTS = {
     "holds": "The number meets its limit, with its whole interval, and its control does not meet it.",
     "does not hold": "The number misses its limit, with its whole interval.",
     "uninformative": "The number meets its limit, but its control shows that it would do so anyway.",
-    "undecided": "Too few layers or tokens, an interval across the limit, a test that would not have seen the effect, "
-    "a margin within the rounding, or an answer that the number of claims makes likely by chance.",
+    "undecided": "Left out of the measurement, too few layers or tokens, an interval across the limit, a test that "
+    "would not have seen the effect, a margin within the rounding, or an answer that the number of claims makes likely "
+    "by chance.",
     "not applicable": "The model has nothing that the claim speaks of.",
     "coordinate-dependent": "A published number in stored coordinates: a change of parameters that leaves the model's "
     "function alone moves it, so it says nothing of the model.",
@@ -46,6 +48,7 @@ MEETS: dict[Status, str] = {
 
 WORTHLESS = ("vacuous", "mechanical", "insensitive")  # answers of a class control to a pass
 INSENSITIVE = "insensitive"
+UNDEFINED = "not defined"  # of a control: then what it would have shown is unknown
 WITHIN_ROUNDING = "within rounding"
 LEVEL = 0.05  # of the answers of one page together
 
@@ -63,11 +66,13 @@ def verdict(
     controls : "control" and "noise", each its evidence, or None where it was not run.
     """
     if status not in ("pass", "fail"):
-        return FROM_STATUS[status], reason
+        return _without_number(status, reason), reason
     controls = controls or {}
     control, noise = (controls.get(name) for name in ("control", "noise"))
     if control and status == "pass" and control["answer"] in WORTHLESS:
         return "uninformative", f"{control['answer']}: {control['detail']}"
+    if control and status == "pass" and control["answer"] == UNDEFINED:
+        return "undecided", f"its control has no such number: {control['detail']}"
     if control and status == "fail" and control["answer"] == INSENSITIVE:
         return "undecided", f"{control['answer']}: {control['detail']}"
     if noise and noise["answer"] == WITHIN_ROUNDING:
@@ -78,8 +83,13 @@ def verdict(
 def stored_verdict(status: Status, reason: str | None) -> tuple[str, str | None]:
     """(word, reason) of a row about the stored coordinates, whose number is not invariant."""
     if status in ("skip", "error"):
-        return FROM_STATUS[status], reason
+        return _without_number(status, reason), reason
     return "coordinate-dependent", reason
+
+
+def _without_number(status: Status, reason: str | None) -> str:
+    """The word where there is nothing to compare: what the user left out may well apply to the model."""
+    return "undecided" if status == "skip" and reason and LEFT_OUT in reason else FROM_STATUS[status]
 
 
 def adjusted(claims: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

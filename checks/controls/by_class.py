@@ -83,6 +83,8 @@ def nulls(subject: Subject) -> dict[str, Evidence]:
     shuffled = _drawn(subject, [*present, *associated], SHUFFLED)
     initialised = _drawn(subject, present, INITIALISED)
     words = {gate.id: "vacuous" for gate in present} | {gate.id: "mechanical" for gate in associated}
+    if reason := SHUFFLED.undefined(subject.checkpoint):
+        return {claim: Evidence(answer="not defined", detail=reason) for claim in words}
     return {
         claim: _rare(subject.outcomes[claim], words[claim], {**kinds, **initialised.get(claim, {})})
         for claim, kinds in shuffled.items()

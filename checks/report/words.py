@@ -113,8 +113,15 @@ def aside(stored: Sequence[Mapping[str, Any]]) -> str:
 
 
 def caution(claims: Sequence[Mapping[str, Any]]) -> str:
-    """What a reader must know about controls that were not run; "" where all were."""
-    run = [bool(claim["controls"] and claim["controls"].get(name)) for claim in claims for name in CONTROLS]
+    """What a reader must know about controls that were not run on an answer; "" where all were.
+
+    >>> caution([{"status": "skip", "controls": None}, {"status": "pass", "controls": {"control": {}, "noise": {}}}])
+    ''
+    >>> caution([{"status": "pass", "controls": {"control": {}, "noise": None}}]) == PARTLY
+    True
+    """
+    answers = [claim["controls"] or {} for claim in claims if claim["status"] in ("pass", "fail")]
+    run = [controls.get(name) is not None for controls in answers for name in CONTROLS]
     if all(run):
         return ""
     return PARTLY if any(run) else CAUTION

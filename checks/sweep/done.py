@@ -32,8 +32,8 @@ def missing(out: Path, element: Element) -> dict[str, str]:
         found[name] = record["key"]
         if parts := [part for part, value in task.key.items() if record["key"].get(part) != value]:
             why[name] = f"another {' and '.join(parts)}"
-        elif "error" in record:
-            why[name] = record["error"]
+        elif failure := records.failed(record):
+            why[name] = failure
         elif remade := [needed for needed in task.reads if needed in why]:
             why[name] = f"it reads {' and '.join(remade)}"
         elif task.reads and record["key"]["inputs"] != _inputs({needed: found[needed] for needed in task.reads}):

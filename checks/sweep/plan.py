@@ -6,7 +6,7 @@ by it.
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,7 @@ class Plan:
     out: Path
     elements: tuple[Element, ...]
     command: str  # that starts or completes it
+    refused: Mapping[str, str] = field(default_factory=dict)  # model → why it is no part of the sweep
 
     @property
     def state(self) -> Path:
@@ -109,13 +110,13 @@ def read_element(out: Path, id: str) -> Element:
 def plain_settings(settings: Any) -> dict[str, Any]:
     """Settings as JSON; paths made absolute, since a worker may start elsewhere."""
     tree = {}
-    for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
+    for each in dataclasses.fields(settings):
+        value = getattr(settings, each.name)
         if isinstance(value, Path):
             value = {"path": str(value.resolve())}
         elif isinstance(value, range):
             value = {"range": [value.start, value.stop, value.step]}
-        tree[field.name] = list(value) if isinstance(value, tuple) else value
+        tree[each.name] = list(value) if isinstance(value, tuple) else value
     return tree
 
 

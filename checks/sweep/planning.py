@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from analyses import records, registry
-from analyses.errors import InputError
+from analyses.errors import InputError, one_line
 from checks.reference import source_of
 from checks.sweep.patterns import expand
 from checks.sweep.plan import STATE, Element, Plan, Shard, Task, plain_settings, settings_of
@@ -60,20 +60,29 @@ def make(wanted: Sequence[Wanted], out: Path, *, threads: int, local: bool, comm
 
     Raises
     ------
-    InputError for what does not exist, and for two tasks that would write the same record.
+    What keeps the first model from being measured, where none can be; InputError for two tasks that would write
+    the same record. Of several models, one that cannot be measured is left out and told (`Plan.refused`).
     """
     hashes = Hashes(out / STATE / "hashes.json")
     elements: dict[str, Element] = {}
+    refused: dict[str, Exception] = {}
     for want in wanted:
         for given in expand([source_of(want.pattern)], revisions):
-            element = _element(resolve(given), want.options, threads, hashes, local=local)
-            shards = list(_shards(element)) if split else []
+            try:
+                element = _element(resolve(given), want.options, threads, hashes, local=local)
+                shards = list(_shards(element)) if split else []
+            except Exception as error:  # the others are measured
+                refused[given] = error
+                continue
             for shard in shards:
                 elements.setdefault(shard.id, shard)
             element = dataclasses.replace(element, after=tuple(shard.id for shard in shards))
             elements.setdefault(element.id, element)
     hashes.keep()
-    plan = Plan(out=out, elements=tuple(elements.values()), command=command)
+    if not elements and refused:
+        raise next(iter(refused.values()))
+    told = {given: one_line(error) for given, error in refused.items()}
+    plan = Plan(out=out, elements=tuple(elements.values()), command=command, refused=told)
     _require_distinct(plan.checkpoints)
     return plan
 

@@ -21,7 +21,7 @@ def prefetch(elements: Iterable[Element], say: Callable[[str], None]) -> None:
     import huggingface_hub
     from huggingface_hub import constants
 
-    from analyses.weights.hub import HUB_FILES
+    from analyses.weights import hub
 
     cache = Path(constants.HF_HUB_CACHE)
     for element in elements:
@@ -35,7 +35,7 @@ def prefetch(elements: Iterable[Element], say: Callable[[str], None]) -> None:
             cache.mkdir(parents=True, exist_ok=True)
             if why := lacking(cache, needed, element.source.given):
                 raise InputError(f"{why}; make room or set HF_HOME to another disk")
-            huggingface_hub.snapshot_download(repository, revision=commit, allow_patterns=HUB_FILES)
+            hub.fetch(repository, commit)
         except InputError:
             raise
         except Exception as error:  # the hub's client raises a dozen unrelated classes

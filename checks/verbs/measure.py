@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,8 +56,9 @@ def measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:
     )
     stated = read_claims(arguments.claims) if arguments.claims else None
     folders, code = [], options.OK
-    for model in arguments.models:
-        source = source_of(model)
+    sources = {model: source_of(model) for model in arguments.models}
+    _require_distinct(sources)
+    for model, source in sources.items():
         undo = register(arguments.out / slug(source), stated) if stated else None
         try:
             measured = measure(
@@ -67,12 +69,12 @@ def measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:
                 bar=bars(sys.stderr, quiet=arguments.quiet),
                 debug=arguments.debug,
             )
-        except InputError as error:
+        except Exception as error:  # the others are still measured
             if undo:
                 undo()
             if arguments.debug or len(arguments.models) == 1:
                 raise
-            print(f"fathom: {error}", file=sys.stderr)
+            print(f"fathom: {options.told(model, error)}", file=sys.stderr)
             code = options.ERROR
             continue
         wanted = arguments.controls or ("all" if source == str(REFERENCE) else "none")
@@ -89,6 +91,25 @@ def measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:
             print(f"fathom: {measured.checkpoint.name}: {name} failed: {failure}", file=sys.stderr)
             code = options.ERROR
     return folders, code
+
+
+def _require_distinct(sources: Mapping[str, str]) -> None:
+    """Raise InputError where two of the models would write into one folder."""
+    from analyses.run.measure import slug
+
+    seen: dict[str, str] = {}
+    for model, source in sources.items():
+        other = seen.setdefault(slug(source), model)
+        if other != model and not _same(source, sources[other]):
+            into = f"{slug(source)}/, as {other} does"
+            raise InputError(f"{model}: would write {into}; measure one of them into another --out")
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two sources are one folder by two paths, or one id."""
+    if one == other or not (Path(one).exists() and Path(other).exists()):
+        return one == other
+    return Path(one).resolve() == Path(other).resolve()
 
 
 def _control(measured: Measured, wanted: str, arguments: argparse.Namespace) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -28,13 +29,21 @@ def run(arguments: argparse.Namespace) -> int:
     from analyses.run.plan import plan
     from checks.reference import source_of
 
+    code = options.OK
     for i, model in enumerate(arguments.models):
-        found = plan(source_of(model))
+        try:
+            found = plan(source_of(model))
+        except Exception as error:  # the others still have their plans
+            if arguments.debug or len(arguments.models) == 1:
+                raise
+            print(f"fathom: {options.told(model, error)}", file=sys.stderr)
+            code = options.ERROR
+            continue
         if arguments.json:
             print(json.dumps(plain(found), sort_keys=True))
         else:
             print("\n".join([*([""] if i else []), *lines(found)]))
-    return options.OK
+    return code
 
 
 def lines(plan: Plan) -> Iterator[str]:

@@ -61,11 +61,11 @@ def report_all(
     for folder in folders:
         try:
             codes.append(_report(folder, arguments))
-        except InputError as error:
-            if arguments.debug:
+        except Exception as error:  # the others still have their pages
+            if getattr(arguments, "debug", False):
                 raise
-            print(f"fathom: {error}", file=sys.stderr)
-            unread[folder] = str(error)
+            unread[folder] = options.told(folder, error)
+            print(f"fathom: {unread[folder]}", file=sys.stderr)
             if named is None or folder in named:
                 codes.append(ERROR)
     if len(unread) == len(folders):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from analyses.errors import InputError
 from checks import options
 from checks.machine import threads
-from checks.options import NOTHING, OK
+from checks.options import ERROR, NOTHING, OK
 from checks.sweep.engine import ENGINES
 
 if TYPE_CHECKING:
@@ -97,6 +97,8 @@ def _sweep(arguments: argparse.Namespace) -> int:
         )
     with held:
         plan.write(made)
+        for reason in made.refused.values():
+            print(f"fathom: {reason}", file=sys.stderr)
         if arguments.retry:
             failures.forget(made.state / "failures", [t.id for e in made.elements for t in e.tasks.values()])
         if arguments.prefetch:
@@ -179,7 +181,7 @@ def _finish(made: Plan, full: str | None, arguments: argparse.Namespace) -> int:
     folders = [element.folder(made.out) for element in made.checkpoints]
     measured = [folder for folder in folders if (folder / "manifest.json").exists()]
     if measured:
-        quiet = argparse.Namespace(quiet=True, strict=arguments.strict)
+        quiet = argparse.Namespace(quiet=True, strict=arguments.strict, debug=arguments.debug)
         code = report_all(measured, measured, quiet)
         facts, names = steps.facts(made), {element.source.slug: element.source.short for element in made.elements}
         index = [Indexed(folder=f, name=names[f.name], facts=facts[f.name]) for f in measured]
@@ -191,7 +193,7 @@ def _finish(made: Plan, full: str | None, arguments: argparse.Namespace) -> int:
     for line in [*progress.lines(now, None), *progress.why_not(now)]:
         say(line)
     if now.complete:
-        return code
+        return ERROR if made.refused else code
     retry = " --retry" if now.given_up and not full else ""
     if full:
         print(f"fathom: stopped, the disk is full: {full}", file=sys.stderr)

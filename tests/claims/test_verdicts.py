@@ -2,6 +2,7 @@
 
 import pytest
 
+from analyses.errors import LEFT_OUT
 from checks.claims.verdicts import FROM_STATUS, LEVEL, VERDICTS, WORTHLESS, across, adjusted, stored_verdict, verdict
 
 
@@ -23,6 +24,17 @@ def test_without_controls_or_with_sound_ones_the_gate_decides(status):
 def test_a_pass_with_a_worthless_control_is_uninformative(answer):
     word, reason = verdict("pass", None, SOUND | {"control": evidence(answer)})
     assert word == "uninformative" and answer in reason
+
+
+def test_a_pass_whose_control_has_no_such_number_is_not_one():
+    word, reason = verdict("pass", None, SOUND | {"control": evidence("not defined")})
+    assert word == "undecided" and reason.startswith("its control has no such number")
+    assert verdict("fail", None, SOUND | {"control": evidence("not defined")}) == ("does not hold", None)
+
+
+def test_what_an_option_left_out_is_undecided_in_both_rows():
+    reason = f"head_grams was {LEFT_OUT}"
+    assert verdict("skip", reason, None) == stored_verdict("skip", reason) == ("undecided", reason)
 
 
 def test_a_failure_on_a_model_where_the_planted_effect_is_not_seen_either_is_undecided():

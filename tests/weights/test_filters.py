@@ -76,7 +76,7 @@ def test_the_manifest_and_the_page_name_the_filters(folder, tmp_path):
     page = (tmp_path / "tiny" / "report.html").read_text()
     assert "1:4" in page and "up_proj,input_ln" in page and "Of 5 layers, 1 to 3 were measured" in page
     skipped = json.loads((tmp_path / "tiny" / "head_grams.json").read_text())["skipped"]
-    assert skipped == "heads are measured from q_proj and k_proj, and k_proj, q_proj was left out"
+    assert skipped == "heads are measured from q_proj and k_proj, and k_proj, q_proj was left out of this measurement"
 
 
 def test_a_window_counts_from_its_own_first_layer_and_passes_failures_on():
