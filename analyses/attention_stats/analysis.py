@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 
+from analyses.attention_stats import sinks
 from analyses.attention_stats.attention_probe import AttentionProbe as AttentionProbe
-from analyses.attention_stats.means import STATISTICS, HeadMeans
+from analyses.attention_stats.attention_probe import early_queries
+from analyses.attention_stats.means import EARLY, STATISTICS, HeadMeans
 from analyses.errors import InputError
 from analyses.forward.inputs import Inputs
 from analyses.forward.probe import ForwardFacts
@@ -45,6 +47,7 @@ class DynamicLayer:
     entropy_fraction_per_head: list[float | None]  # of ln(visible keys), 0 to 1, queries with ≥ 2 visible keys
     mean_logit_std_per_head: list[float | None]  # scaled logits before softmax, ddof 0, queries with ≥ 2 visible keys
     sink_share_per_head: list[float | None]  # mean probability on key 0, queries other than the first
+    sink_share_early_per_head: list[float | None]  # the same of the first 64 queries, the first with them, as published
     entropy_without_sink_per_head: list[float | None]  # nats, key 0 left out, where ≥ 2 other keys are visible
     logit_std_without_sink_per_head: list[float | None]  # key 0 left out, where ≥ 2 other keys are visible
 
@@ -88,7 +91,7 @@ def measure(
     Parameters
     ----------
     probe, facts : from `forward.run`; None where there was no pass, for the reason in `no_forward`.
-    seed : unused, nothing here is random.
+    seed : of the bootstrap over layers.
     device : where the spectra are computed.
 
     Raises
@@ -111,6 +114,7 @@ def measure(
         )
     }
     dynamic, temperature, left_out = None, None, None
+    metrics = sinks.none(no_forward)
     if probe is None or facts is None:
         identities |= {
             name: Metric(value=None, reason=no_forward, applies=False) for name in ("entropy_bound", "row_sum")
@@ -119,6 +123,7 @@ def measure(
     else:
         by_layer = _means_by_layer(probe, shape.layers)
         dynamic = [_dynamic(means, layer, absent) for layer, means in enumerate(by_layer)]
+        metrics = sinks.metrics(dynamic, prompts=int(early_queries(probe.real).sum()) // EARLY, seed=seed)
         temperature = [_temperature(means, layer, absent) for layer, means in enumerate(by_layer)]
         spreads = torch.stack([means.logit_std_left_out.mean(1) for means in by_layer], 1)  # (group, layer)
         left_out = (1 / spreads).tolist() if (spreads > 0).all() else []
@@ -136,7 +141,7 @@ def measure(
         temperature_left_out=left_out,
         calibration=facts,
         queries=None if dynamic is None else by_layer[0].queries,
-        metrics={},
+        metrics=metrics,
         identities=identities,
         absent=absent,
         notes=_notes(checkpoint, facts),
@@ -202,7 +207,8 @@ def _dynamic(means: HeadMeans, layer: int, absent: dict[str, str]) -> DynamicLay
     for name, key in keys.items():
         values = getattr(means, name)
         if not values.isfinite().all():
-            absent[f"dynamic.{layer}.{key}.*"] = "no query of the text sees enough keys"
+            early = f"no prompt has {EARLY} tokens" if name == "sink_share_early" else ""
+            absent[f"dynamic.{layer}.{key}.*"] = early or "no query of the text sees enough keys"
         lists[key] = [value if value == value else None for value in values.tolist()]
     return DynamicLayer(**lists)
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import torch
 
-from analyses.attention_stats.means import HeadMeans, Hidden, Queries, Space, means, over_keys, span
+from analyses.attention_stats.means import EARLY, HeadMeans, Hidden, Queries, Space, means, over_keys, span
 from analyses.errors import InputError
 from analyses.forward.probe import AttentionInputs, Probe
 from analyses.numerics.prompt_groups import groups
@@ -100,8 +100,15 @@ def head_means(
                 for field, values in zip(into, reduced, strict=False):
                     field.copy_(values)
         done += tokens
+    early = early_queries(real).to(device)
     parts = groups(real.sum(1).tolist()).slices
-    return means(Queries(*rows), position, groups=parts, shows_weights=inputs.weights is not None)
+    return means(Queries(*rows), position, groups=parts, shows_weights=inputs.weights is not None, early=early)
+
+
+def early_queries(real: torch.Tensor) -> torch.Tensor:
+    """(query,) bool over all real tokens of (sequence, token): the first EARLY of sequences that have as many."""
+    inside = (torch.arange(real.shape[1]) < EARLY) & (real.sum(1, keepdim=True) >= EARLY)
+    return inside[real]
 
 
 class _Block(NamedTuple):

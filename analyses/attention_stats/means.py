@@ -18,9 +18,11 @@ STATISTICS = (
     "entropy_fraction",
     "logit_std",
     "sink_share",
+    "sink_share_early",
     "entropy_without_sink",
     "logit_std_without_sink",
 )
+EARLY = 64  # queries of a prompt, as the published measure of sinks takes; shorter prompts have no such number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +33,7 @@ class HeadMeans:
     entropy_fraction: torch.Tensor  # of ln(visible keys), over queries with at least two
     logit_std: torch.Tensor  # population form over visible keys, over queries with at least two
     sink_share: torch.Tensor  # probability on key 0, over queries other than the first
+    sink_share_early: torch.Tensor  # probability on key 0, over the first EARLY queries of prompts that have as many
     entropy_without_sink: torch.Tensor  # key 0 left out and the rest renormalised, where two or more remain
     logit_std_without_sink: torch.Tensor  # key 0 left out, where two or more remain
     logit_std_left_out: torch.Tensor  # (group, head) `logit_std` with each group of prompts left out
@@ -125,7 +128,14 @@ def over_keys(logits: torch.Tensor, hidden: Hidden, space: Space) -> tuple[torch
     return n, entropy, torch.where(n > 0, largest + rest.log1p(), -math.inf), largest + mean, square
 
 
-def means(of: Queries, position: torch.Tensor, *, groups: Sequence[slice] = (), shows_weights: bool) -> HeadMeans:
+def means(
+    of: Queries,
+    position: torch.Tensor,
+    *,
+    groups: Sequence[slice] = (),
+    shows_weights: bool,
+    early: torch.Tensor,
+) -> HeadMeans:
     """Means over queries and the worst of them.
 
     Parameters
@@ -133,6 +143,7 @@ def means(of: Queries, position: torch.Tensor, *, groups: Sequence[slice] = (), 
     of : all queries of all sequences. position : (query,) number of each in its sequence.
     groups : runs of queries, each left out once.
     shows_weights : whether the model showed its own probabilities.
+    early : (query,) bool, among the first EARLY of a prompt that has as many.
 
     Raises
     ------
@@ -171,6 +182,7 @@ def means(of: Queries, position: torch.Tensor, *, groups: Sequence[slice] = (), 
         entropy_fraction=mean(entropy / bound.clamp_min(math.log(2)), keys >= 2),
         logit_std=mean(spread, counted),
         sink_share=mean(p_zeroth, position > 0),
+        sink_share_early=mean(p_zeroth, early),
         entropy_without_sink=mean(of.entropy, of.keys >= 2),
         logit_std_without_sink=mean((of.square / of.keys.clamp_min(1)).sqrt(), of.keys >= 2),
         logit_std_left_out=torch.stack(left_out) if left_out else torch.empty(0, len(entropy), dtype=torch.float64),

@@ -9,7 +9,7 @@ together.
 import functools
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from analyses.head_grams import folded_record
 from analyses.head_grams.all_pairs import FLOAT32_HIDDEN
 from analyses.head_grams.folded_heads import FoldedHeads
 from analyses.head_grams.folded_record import NO_ROOM, ROOM, FoldedRecord
+from analyses.head_grams.head_ranks import HeadRanks, absent_ranks, measure_ranks
 from analyses.head_grams.layer_pairs import Compared, Pairs, compare_layers, mean, median
 from analyses.head_grams.one_head import HeadMetrics, Reader, curvature
 from analyses.head_grams.shards import TOP, ShardOf, head_shards, matches_all, measure_shard
@@ -69,6 +70,7 @@ class HeadGrams:
     # direction with v₁ · direction_crosstalk: median of the largest |cos| between two published directions of a head.
     published: dict[str, float | None]
     folded: FoldedRecord  # the heads apart from the coordinates they are stored in, which claims about the model read
+    ranks: HeadRanks | None = None  # ranks beside those of turned factors, and rotary planes
 
     metrics: dict[str, Metric]
     identities: dict[str, Metric]
@@ -77,7 +79,13 @@ class HeadGrams:
 
 
 def measure(
-    checkpoint: Checkpoint, *, seed: int, device: str, shard_of: ShardOf | None = None, tick: Tick = silent
+    checkpoint: Checkpoint,
+    *,
+    seed: int,
+    device: str,
+    shard_of: ShardOf | None = None,
+    tick: Tick = silent,
+    ranks: bool = True,
 ) -> tuple[HeadGrams, dict[str, torch.Tensor]]:
     """Measure a checkpoint's head metrics, reading a layer at a time.
 
@@ -87,6 +95,7 @@ def measure(
     seed : of the bootstrap intervals and of the scrambled coordinates that give the chance level.
     device : where products are computed.
     shard_of : gives the shards that were measured elsewhere; None to measure them all here.
+    ranks : whether to measure ranks and planes too.
 
     Returns
     -------
@@ -99,7 +108,14 @@ def measure(
     """
     read, notes = reader(checkpoint, device=device), _notes(checkpoint)
     options = dict(seed=seed, shard_of=shard_of, tick=tick)
-    return measure_heads(read, checkpoint.shape, model=checkpoint.name, notes=notes, **options)
+    record, arrays = measure_heads(read, checkpoint.shape, model=checkpoint.name, notes=notes, **options)
+    symmetry = record.metrics["all_distance_symmetry"]
+    metrics = record.metrics | folded_record.by_kind(symmetry, encoder=checkpoint.architecture.encoder)
+    if not ranks:
+        return replace(record, metrics=metrics), arrays
+    found, of_ranks = measure_ranks(checkpoint, seed=seed, device=device)
+    absent = record.absent | absent_ranks(found)
+    return replace(record, ranks=found, metrics=metrics | of_ranks, absent=absent), arrays
 
 
 def reader(checkpoint: Checkpoint, *, device: str) -> Reader:
@@ -159,7 +175,7 @@ def measure_heads(
         **values,
         metrics=_metrics(values, seed=seed) | folded_record.metrics(folded, seed=seed),
         identities=_identities(facts, pairs),
-        absent=_absent(values, all_pairs=matches_all(shape)),
+        absent=_absent(values, all_pairs=matches_all(shape)) | {"ranks": "not asked for"},
         notes=list(notes),
     )
     return record, {"directions": facts.directions}
@@ -280,12 +296,14 @@ def _notes(checkpoint: Checkpoint) -> list[str]:
     notes = [
         position_note(checkpoint),
         "g is taken from the stored projections; the gain of the norm before them is not folded in.",
-        "The published fro_sq is ‖W_k W_qᵀ‖², not ‖g‖² = ‖W_kᵀ W_q‖²: the gram's diagonal agrees with the latter only.",
+        "The published fro_sq is ‖W_k W_qᵀ‖², not ‖g‖² = ‖W_kᵀ W_q‖²: the gram's diagonal agrees with the latter "
+        "only.",
         "The published eigenvalues, of an unsymmetric matrix, turn complex on rank-deficient heads; these are real.",
         "The published directions (V of W_k W_qᵀ pushed through W_q) are not singular vectors of g; these are.",
         "The order of heads is a free permutation of the parameters: the pairing by index is arbitrary, "
         "the best matching is what counts.",
-        "Heads under `folded` have all gains folded in and are compared over all distances at once; a plane that turns "
+        "Heads under `folded` have all gains folded in and are compared over all distances at once; a plane that "
+        "turns "
         "slowly takes longer than the context to average out.",
     ]
     if matches_all(checkpoint.shape) and checkpoint.shape.hidden >= FLOAT32_HIDDEN:
@@ -303,4 +321,5 @@ def _notes(checkpoint: Checkpoint) -> list[str]:
 def analyse(inputs: Inputs) -> tuple[HeadGrams, dict[str, torch.Tensor]]:
     """`measure` as the suite calls it."""
     options = dict(seed=inputs.seed, device=inputs.device, shard_of=inputs.shard_of, tick=inputs.tick)
-    return measure(inputs.checkpoint, **options)
+    asked = inputs.asks("qk_rank_ratio", "ov_rank_ratio", "plane_rho")
+    return measure(inputs.checkpoint, ranks=asked, **options)

@@ -70,6 +70,26 @@ def metrics(found: FoldedRecord, *, seed: int) -> dict[str, Metric]:
     }
 
 
+BAND = (0.5, 0.62)  # of a decoder's symmetry, as claimed; its middle makes one number of it
+
+
+def by_kind(symmetry: Metric, *, encoder: bool) -> dict[str, Metric]:
+    """The symmetry as its claims ask for it: of an encoder itself, of a decoder its distance from the band's middle."""
+    none = replace(symmetry, value=None, interval=None, reason="it is asked of the other kind of model", applies=False)
+    if symmetry.value is None or encoder:
+        mine, other = (symmetry, none) if encoder else (none, symmetry)
+        return {"encoder_symmetry": mine, "decoder_symmetry_off": other}
+    middle = sum(BAND) / 2
+    ends = symmetry.interval and tuple(end - middle for end in symmetry.interval)
+    off = replace(
+        symmetry,
+        value=abs(symmetry.value - middle),
+        interval=ends and (0.0 if ends[0] <= 0 <= ends[1] else min(map(abs, ends)), max(map(abs, ends))),
+        method=f"|S − {middle:g}|; {symmetry.method}",
+    )
+    return {"encoder_symmetry": none, "decoder_symmetry_off": off}
+
+
 def _over_own_chance(found: FoldedRecord, *, seed: int) -> Metric:
     """Overlap over the pair's own chance; n's `room` is the largest ratio there could be, the median of 1/chance."""
     chance = np.where(found.overlap_chance > 0, found.overlap_chance, np.nan)  # the condition is false also for a NaN

@@ -1,7 +1,7 @@
-"""Gates of attention_stats: identities only. Claims about entropy and temperature are judged where
+"""Gates of attention_stats: identities, and sinks. Claims about entropy and temperature are judged where
 they are tested, in head_geometry and schedule_fit."""
 
-from checks.claims.gate import Gate, identity
+from checks.claims.gate import Condition, Gate, identity
 
 INTEGRITY = (
     identity(
@@ -30,4 +30,25 @@ INTEGRITY = (
     ),
 )
 
-CLAIMS: tuple[Gate, ...] = ()
+CLAIMS = (
+    Gate(
+        id="AT1",
+        kind="presence",
+        claim="A good part of the heads are sinks: they give the first token much of their attention",
+        conditions=(
+            Condition(
+                path="attention_stats.metrics.sink_heads",
+                comparator=">=",
+                threshold=0.25,
+                unit="",
+                quantity="share of heads with mean attention on key 0 above 0.3, over 64 tokens",
+            ),
+        ),
+        reason="a quarter of all heads, more than a few that might serve another end; uniform attention gives "
+        "key 0 0.07",
+        minimum={"layers": 2, "prompts": 4},
+        errata="The published mean counts each prompt's first query, which can attend to nothing else: 1/64 of "
+        "it is so by "
+        "counting. A model with learned sink logits has no need of a first token, and is told apart.",
+    ),
+)

@@ -65,6 +65,13 @@ INTEGRITY = (
 )
 
 FOLDED = "Gains are folded in and every head is scaled to norm one, so that no exact change of coordinates moves it"
+_SLICES = (
+    "The published code repeats all keys of grouped queries where it should repeat each, so that query head h "
+    "meets key "
+    "head h mod K, and halves an interleaved tensor of queries and keys: its 0.500 for Llama-3, Mistral and "
+    "Pythia is what "
+    "unrelated pairs give. It also adds up a layer's heads before it asks."
+)
 
 CLAIMS = (
     Gate(
@@ -97,7 +104,8 @@ CLAIMS = (
                 "the layers read",
             ),
         ),
-        reason="three times what two subspaces share that are drawn from the layers' own read covariance; so much must "
+        reason="three times what two subspaces share that are drawn from the layers' own read covariance; so "
+        "much must "
         "be possible at all",
         minimum={"pairs": 4, "room": 3},
         errata=f"{PUBLISHED_DIRECTIONS}. {HEAD_ORDER}",
@@ -117,6 +125,95 @@ CLAIMS = (
         reason="a fifth of the energy at least on either sign, for four heads in five; unrelated W_q, W_k give a half",
         minimum={"heads": 32},
         errata=f"{FOLDED}. {UNSYMMETRIC}",
+    ),
+    Gate(
+        id="HG4",
+        kind="absence",
+        claim="A decoder's queries and keys are directional: heads are hardly more symmetric than unrelated ones",
+        conditions=(
+            Condition(
+                path="head_grams.metrics.decoder_symmetry_off",
+                comparator="<=",
+                threshold=0.06,
+                unit="",
+                quantity="distance of the median S from 0.56, the middle of 0.5 to 0.62; S is 1 for a symmetric head",
+            ),
+        ),
+        reason="0.5 is what unrelated queries and keys give, 0.62 lies between the published decoders and encoders",
+        minimum={"heads": 32},
+        errata=_SLICES,
+    ),
+    Gate(
+        id="HG4e",
+        kind="presence",
+        claim="An encoder's queries and keys are symmetric: what attends to what is attended to",
+        conditions=(
+            Condition(
+                path="head_grams.metrics.encoder_symmetry",
+                comparator=">=",
+                threshold=0.65,
+                unit="",
+                quantity="median S of heads, 1 for a symmetric head and 0.5 for unrelated queries and keys",
+            ),
+        ),
+        reason="0.65 lies between the published encoders and decoders",
+        minimum={"heads": 32},
+        errata=_SLICES,
+    ),
+    Gate(
+        id="HG5",
+        kind="presence",
+        claim="Heads' products are of lower rank than their factors need: of queries and keys, of values and output",
+        conditions=(
+            Condition(
+                path="head_grams.metrics.qk_rank_ratio",
+                comparator="<=",
+                threshold=0.9,
+                unit="",
+                quantity="median effective rank of the folded W_kᵀW_q / that of its balanced factors turned at random",
+            ),
+            Condition(
+                path="head_grams.metrics.ov_rank_ratio",
+                comparator="<=",
+                threshold=0.9,
+                unit="",
+                quantity="median effective rank of W_oW_v / that of its balanced factors turned at random",
+            ),
+        ),
+        reason="factors that know nothing of each other give 1; a tenth less is a rank that they do not need",
+        minimum={"heads": 32},
+        errata="The spectra of stored factors are free: a map between them moves theirs and not the product's. "
+        "They are "
+        "balanced before they are turned.",
+    ),
+    Gate(
+        id="HG6",
+        kind="association",
+        claim="Large queries and keys sit in the rotary planes that turn slowly",
+        conditions=(
+            Condition(
+                path="head_grams.metrics.plane_rho",
+                comparator="<=",
+                threshold=-0.5,
+                unit="",
+                quantity="median over heads of Spearman's ρ, over planes, of ‖a_p‖‖b_p‖ with the frequency",
+            ),
+            Condition(
+                path="head_grams.metrics.plane_p",
+                comparator="<=",
+                threshold=0.05,
+                unit="",
+                quantity="share of orders of the planes with as low a median ρ",
+                test=True,
+                power="head_grams.metrics.plane_power",
+                effect="a planted correlation of −0.7",
+            ),
+        ),
+        reason="half of a perfect ranking; with few planes chance orders them often",
+        minimum={"planes": 4},
+        errata="Published figures show the entries of queries and keys on a text, whose scale a map moves "
+        "between the two; "
+        "the product of a plane's norms does not move.",
     ),
     Gate(
         id="HG1.stored",

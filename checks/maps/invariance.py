@@ -155,6 +155,12 @@ FOLDED_HEADS = (
 )
 """Metrics of heads with all gains folded in."""
 GAINED_METRICS = ("best_abs_r", "within_r", "regression_r2")
+BALANCED = never(
+    "ranks of products and sizes of planes with all gains folded in, beside factors in the one balanced form "
+    "that maps "
+    "between them leave"
+)
+BALANCED_HEADS = ("qk_rank_ratio", "ov_rank_ratio", "plane_rho", "decoder_symmetry_off", "encoder_symmetry")
 FUNCTIONAL = ("functional_cos", "functional_cos_squared")
 STATES = never(
     "norms relative to one another, spectra and angles of states are the same in every basis and scale of the "
@@ -205,6 +211,7 @@ STATISTICS: Mapping[str, Mapping[str, Moved]] = {
         "metrics.median_overlap_ratio_index.value": METRIC_BY_HEAD,
         "metrics.mixed_sign_share.value": METRIC_SHAPE,
         **dict.fromkeys((f"metrics.{name}.value" for name in FOLDED_HEADS), FOLDED_HEAD),
+        **dict.fromkeys((f"metrics.{name}.value" for name in BALANCED_HEADS), BALANCED),
         "folded.symmetry": FOLDED_BY_HEAD,
         "folded.negative": FOLDED_BY_HEAD,
         "curvature": METRIC_BY_HEAD,
@@ -217,6 +224,8 @@ STATISTICS: Mapping[str, Mapping[str, Moved]] = {
         "dynamic.*.mean_attention_entropy_per_head": BY_HEAD,
         "dynamic.*.mean_logit_std_per_head": BY_HEAD,
         "dynamic.*.sink_share_per_head": BY_HEAD,
+        "metrics.sink_heads.value": COMPUTED,
+        "metrics.sink_heads_without_first.value": COMPUTED,
         "temperature": COMPUTED,
     },
     "schedule_fit": {

@@ -1,6 +1,6 @@
 """Figures and text of `head_grams`: the metric of each head, compared across layers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from checks.figures import axes
 from checks.figures.geometry import Figure, Key, Panel, Value
@@ -164,7 +164,27 @@ def facts(record: Record) -> dict[str, str]:
 
 
 def published(record: Record) -> list[Comparison]:
-    old = record["published"]
+    return [*_of_metrics(record["published"]), *_of_symmetry(record)]
+
+
+def _of_symmetry(record: Record) -> list[Comparison]:
+    if not (ranks := record.get("ranks")):
+        return []
+    misread = ranks["symmetry_misread"]
+    slices = "" if misread is None else f"; with grouped keys sliced as the published code does {number(misread)}"
+    return [
+        Comparison(
+            quantity="Symmetry of queries and keys",
+            published=f"of the sum of a layer’s heads as stored: {number(ranks['symmetry_of_sum'])}{slices}",
+            corrected=(
+                f"of each head, gains folded in, at all distances: "
+                f"{number(record['metrics']['all_distance_symmetry']['value'])} in the median"
+            ),
+        )
+    ]
+
+
+def _of_metrics(old: Mapping[str, Value]) -> list[Comparison]:
     return [
         Comparison(
             quantity="Size of a head’s metric",
