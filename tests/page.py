@@ -75,6 +75,7 @@ def attention_record(layers: int = COUNT, heads: int = 2, **given: Any) -> dict[
             "entropy_fraction_per_head": [min(1.0, v / 10) for v in row],
             "mean_logit_std_per_head": row,
             "sink_share_per_head": [0.1] * heads,
+            "sink_share_early_per_head": [0.1] * heads,
             "entropy_without_sink_per_head": row,
             "logit_std_without_sink_per_head": row,
         }
