@@ -114,8 +114,8 @@ def measure(
         )
     }
     dynamic, temperature, left_out = None, None, None
-    metrics = sinks.none(no_forward)
     if probe is None or facts is None:
+        metrics = sinks.none(no_forward)
         identities |= {
             name: Metric(value=None, reason=no_forward, applies=False) for name in ("entropy_bound", "row_sum")
         }
