@@ -36,6 +36,7 @@ class Mark:
     y: float
     tip: str = ""
     head: int | None = None  # that it stands for
+    quiet: str = ""  # its values, where so many marks are drawn that none has a tooltip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +111,7 @@ class Panel:
     below: tuple["Panel", ...] = ()  # drawn under this one, on the same horizontal axis
     layers: tuple[float, float] | None = None  # of a horizontal axis of layers: where layer 0 lies, and the step
     layers_down: tuple[float, float] | None = None  # the same of a vertical one
+    heads_down: tuple[float, float] | None = None  # of a vertical axis of heads
     unplaced: tuple[str, ...] = ()  # direct labels that have no place, each with its axis and the reason
 
 
@@ -163,6 +165,8 @@ class Rows:
 
     axis: str
     count: int
+    first: float  # middle of layer 0, of 1000
+    step: float  # to the next layer
     ticks: tuple[tuple[float, str], ...]  # place in percent of the width, label
     rows: tuple[Row, ...]
 

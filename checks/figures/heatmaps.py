@@ -123,6 +123,7 @@ def heatmap(
         ),
         words=(axis, down, *key_words),
         layers=_numbered(grid.across(0.5), grid.across(1.5)) if matrix.columns == "layer" else None,
+        heads_down=_numbered(grid.down(0.5), grid.down(1.5)) if matrix.rows == "head" else None,
         layers_down=_numbered(grid.down(0.5), grid.down(1.5)) if matrix.rows == "layer" else None,
         cells=_lattice(matrix, values, classes, grid, ASIDE if aside else TIPS),
         lines=(Path(d=rules, tone="border"),) if rules else (),

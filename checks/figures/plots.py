@@ -91,11 +91,27 @@ class Plot:
             self.marks.append(Marks(shape=shape, tone=tone, marks=marks))
 
     def heads(
-        self, layer: int, xs: Sequence[Value], ys: Sequence[Value], tone: str, *, shape: Shape, tips: Sequence[str]
+        self,
+        layer: int,
+        xs: Sequence[Value],
+        ys: Sequence[Value],
+        tone: str,
+        *,
+        shape: Shape,
+        tips: Sequence[str],
+        quiet: bool = False,
     ) -> None:
-        """One mark a head of a layer, which a page can find by layer and head; tips may be empty."""
+        """One mark a head of a layer, which a page can find by layer and head.
+
+        Parameters
+        ----------
+        quiet : no tooltips, which cost a node each; what stands behind a tip's colon is kept beside the mark.
+        """
         placed = [(h, self.point(x, y)) for h, (x, y) in enumerate(zip(xs, ys, strict=True))]
-        marks = tuple(Mark(x=at[0], y=at[1], tip=tips[h] if tips else "", head=h) for h, at in placed if at)
+        said = [("", tip.partition(": ")[2]) if quiet else (tip, "") for tip in tips]
+        marks = tuple(
+            Mark(x=at[0], y=at[1], tip=said[h][0], head=h, quiet=said[h][1]) for h, at in placed if at is not None
+        )
         if marks:
             self.marks.append(Marks(shape=shape, tone=tone, marks=marks, layer=layer))
 

@@ -48,7 +48,15 @@ def aligned(
         rows.append(_row(track, count, together, tone, named=track.group != before))
     step = max(1, round(round_step(count / TICKS)))
     ticks = tuple((round(100 * (n + 0.5) / count, 2), str(n)) for n in range(0, count, step))
-    return Rows(axis=axis, count=count, ticks=ticks, rows=tuple(rows))
+    pitch = WIDTH / count
+    return Rows(
+        axis=axis,
+        count=count,
+        first=round(pitch / 2, 2),
+        step=round(pitch, 3),
+        ticks=ticks,
+        rows=tuple(rows),
+    )
 
 
 def _row(track: Track, count: int, together: Sequence[Value] | None, tone: str, *, named: bool) -> Row:

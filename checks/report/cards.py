@@ -1,4 +1,4 @@
-"""Cards: one claim on the page, with its sentence, strips, margin in words, controls and command."""
+"""Cards: one claim on the page, with its sentence, strips, margin in words, and controls."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ BROKEN = ("failed", "undecided", "could not be checked")
 _IDENTITY = {"pass": "holds", "fail": BROKEN[0], "inconclusive": BROKEN[1], "error": BROKEN[2], "skip": "not asked"}
 
 
-def card(claim: Mapping[str, Any], command: str) -> dict[str, Any]:
+def card(claim: Mapping[str, Any]) -> dict[str, Any]:
     controls = claim["controls"] or {}
     found = [_finding(finding, k, controls) for k, finding in enumerate(claim["findings"])]
     decided = found[deciding(claim)]
@@ -31,7 +31,6 @@ def card(claim: Mapping[str, Any], command: str) -> dict[str, Any]:
         "counted": words.counted(claim["findings"], claim["minimum"]),
         "controlled": any(controls.get(name) for name in words.CONTROLS),
         "controls": [_control(title, controls.get(name)) for name, title in words.CONTROLS.items()],
-        "command": command,
     }
 
 

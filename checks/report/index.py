@@ -6,17 +6,21 @@ A model whose records cannot be read has its row, with the reason; the others lo
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from natsort import natsort_keygen
+
 from analyses import records, registry
 from analyses.errors import InputError
-from checks.claims.gate import DECISIVE
 from checks.claims.verdicts import across
 from checks.figures.numbers import apart, number
 from checks.figures.strips import SYMBOLS
 from checks.report import provenance, words
+from checks.report.axis import deciding
 from checks.report.rendering import render
+from checks.sections.sentences import short
 
 HEADING = "Claims about layer geometry, model by model"
 
@@ -62,7 +66,8 @@ def render_index(models: Sequence[Path | Indexed], out: Path, *, heading: str = 
 
 
 def summarise(models: Sequence[Readable], unreadable: Sequence[Mapping[str, str]], heading: str) -> dict[str, Any]:
-    """Everything that `index.html` shows."""
+    """Everything that `index.html` shows; models by family and size, and by training step as a number."""
+    models = sorted(models, key=_place)
     claims: dict[str, Mapping[str, Any]] = {}
     for model in models:
         claims |= {claim["id"]: claim for claim in model.judged["claims"] if claim["id"] not in claims}
@@ -73,8 +78,10 @@ def summarise(models: Sequence[Readable], unreadable: Sequence[Mapping[str, str]
         "heading": heading,
         "answer": f"{answer} Each verdict links to its evidence." if models else "No model could be read.",
         "caution": words.caution(every),
-        "columns": len(models) + 1,
         "choices": words.choices([claim["verdict"] for claim in every]),
+        "verdicts": words.tally([claim["verdict"] for claim in every]),
+        "several": len(models) > 1,
+        "families": _families(models),
         "facts": [name[:1].upper() + name[1:] for name in names],
         "models": [_model(model, names) for model in models],
         "unreadable": unreadable,
@@ -83,7 +90,7 @@ def summarise(models: Sequence[Readable], unreadable: Sequence[Mapping[str, str]
             {
                 "question": section.question,
                 "rows": [
-                    _row(id, claim["claim"], _cells(id, models))
+                    _row(id, short(claim), _cells(id, models))
                     for id, claim in claims.items()
                     if claim["analysis"] == section.name
                 ],
@@ -92,6 +99,26 @@ def summarise(models: Sequence[Readable], unreadable: Sequence[Mapping[str, str]
             if any(claim["analysis"] == section.name for claim in claims.values())
         ],
     }
+
+
+def _family(model: Readable) -> str:
+    return str(model.manifest["architecture"].get("model_type") or "")
+
+
+def _place(model: Readable) -> tuple[Any, ...]:
+    """Where a model stands among others: its family, its size, its step, and its name with numbers as numbers."""
+    step = model.facts.get("step")
+    steps = step if isinstance(step, (int, float)) else -1
+    parameters = model.manifest["architecture"].get("parameters") or 0
+    return _family(model), parameters, steps, natsort_key(model.name)
+
+
+natsort_key = natsort_keygen()
+
+
+def _families(models: Sequence[Readable]) -> list[dict[str, Any]]:
+    """Neighbouring columns of one family under one heading."""
+    return [{"name": name, "count": len(list(members))} for name, members in groupby(models, key=_family)]
 
 
 def _model(model: Readable, names: Sequence[str]) -> dict[str, Any]:
@@ -116,9 +143,9 @@ def _model(model: Readable, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _row(id: str, claim: str, cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _row(id: str, said: str, cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     verdicts = [cell["verdict"] for cell in cells if cell["verdict"]]
-    return {"id": id, "claim": words.sentence(claim), "cells": cells, "verdicts": verdicts}
+    return {"id": id, "short": said, "cells": cells, "verdicts": verdicts, "differs": len(set(verdicts)) > 1}
 
 
 def _cells(id: str, models: Sequence[Readable]) -> list[dict[str, Any]]:
@@ -130,14 +157,13 @@ def _cells(id: str, models: Sequence[Readable]) -> list[dict[str, Any]]:
 def _cell(id: str, model: Readable, claim: Mapping[str, Any] | None, verdict: str | None) -> dict[str, Any]:
     """A claim's verdict on a model, and the number that decided it."""
     if claim is None or verdict is None:
-        return {"model": model.name, "verdict": None, "rank": "", "observed": "", "href": ""}
-    decided = min(claim["findings"], key=lambda finding: DECISIVE.index(finding["status"]))
+        return {"verdict": None}
+    decided = claim["findings"][deciding(claim)]
     observed, limit = apart(decided["observed"], decided["threshold"])
     stated = f"limit {SYMBOLS[decided['comparator']]} {limit}"
     return {
-        "model": model.name,
         "verdict": verdict,
-        "rank": words.VERDICTS.index(verdict),
-        "observed": "" if decided["observed"] is None else f"{observed}, {stated}",
+        "said": f"{id} on {model.name}: {verdict}"
+        + ("" if decided["observed"] is None else f", {observed}, {stated}"),
         "href": f"{model.href}#claim-{id}",
     }

@@ -23,6 +23,8 @@ class Track:
     title: str
     measure: str
     values: Sequence[Value]
+    axis: str = "layer"
+    first: int = 0  # what the first value is of
 
 
 def overlays(analysis: str, a: Record, b: Record) -> Figure | None:
@@ -42,9 +44,10 @@ def overlays(analysis: str, a: Record, b: Record) -> Figure | None:
 
 def _panel(a: Track, b: Track) -> Panel:
     y = axes.linear([*a.values, *b.values], label=a.measure, count=4)
-    plot = Plot(x=axes.layers(max(len(a.values), len(b.values))), y=y, width=QUARTER, height=130)
-    plot.line(range(len(a.values)), a.values, "s0")
-    plot.line(range(len(b.values)), b.values, "s1", dash=True)
+    x = axes.layers(max(len(a.values), len(b.values)), label=a.axis, first=a.first, count=3)
+    plot = Plot(x=x, y=y, width=QUARTER, height=130)
+    plot.line(range(a.first, a.first + len(a.values)), a.values, "s0")
+    plot.line(range(b.first, b.first + len(b.values)), b.values, "s1", dash=True)
     return plot.panel(a.title, f"{a.title}: {_finding(a, b)}")
 
 
@@ -83,7 +86,8 @@ def _head_grams(record: Record) -> Iterator[Track]:
         values = [_mean([v for v in row if v is not None]) for row in record["curvature"]]
         yield Track(title="negative energy", measure="mean share over heads", values=values)
     if record["overlap_by_distance"]:
-        yield Track(title="overlap", measure="by distance in layers − 1", values=record["overlap_by_distance"])
+        values = record["overlap_by_distance"]
+        yield Track(title="overlap", measure="of top directions", values=values, axis="distance", first=1)
 
 
 def _attention_stats(record: Record) -> Iterator[Track]:

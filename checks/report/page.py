@@ -120,10 +120,11 @@ def _section(
         "name": section.name,
         "question": section.question,
         "short": section.short,
+        "command": provenance.again(manifest, section.name),
         "error": error,
         "skipped": skipped,
         "ids": [claim["id"] for claim in (*mine, *stored)],
-        "cards": [card(claim, provenance.again(manifest, section.name)) for claim in mine],
+        "cards": [card(claim) for claim in mine],
         "stored": [stored_row(claim) for claim in stored],
     }
     if error or skipped:

@@ -1,7 +1,8 @@
 """Rendering of templates: one Jinja environment for all pages.
 
 Every name passes through Jinja's autoescape, a missing key is an error (StrictUndefined), and the
-page's policy lets no request leave it and no script run but the one that ships.
+page's policy lets no request leave it and no script run but the one that ships with it: the files
+that this kind of page needs, without comments and spaces.
 """
 
 import base64
@@ -13,13 +14,35 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from checks.figures.numbers import number
 
 
 def render(template: str, page: Mapping[str, Any]) -> str:
     """A template filled with a summary; raises jinja2.UndefinedError where the summary lacks what it cites."""
-    return environment().get_template(template).render(page=page)
+    code = script(template)
+    # Our own files, never anything from a record.
+    return environment().get_template(template).render(page=page, script=Markup(code), policy=_policy(code))
+
+
+SCRIPTS = {
+    "report.html": ("common.js", "figures.js"),
+    "index.html": ("common.js", "tables.js"),
+    "steps.html": ("common.js", "tables.js"),
+    "compare.html": ("common.js", "tables.js"),
+}
+_LITERAL = re.compile(r'("(?:\\.|[^"\\])*"|`[^`]*`)')
+_SIGN = re.compile(r"\s*([=+*/<>?:;,(){}\[\]&|!-])\s*")
+
+
+@functools.cache
+def script(template: str) -> str:
+    """The script of a page in few bytes: no comments, and no spaces that mean nothing."""
+    source = "\n".join(environment().get_template(name).render() for name in SCRIPTS[template])
+    lines = (line for line in source.splitlines() if not line.lstrip().startswith("//"))
+    parts = _LITERAL.split(" ".join(" ".join(lines).split()))
+    return "".join(part if k % 2 else _SIGN.sub(r"\1", part) for k, part in enumerate(parts)).strip()
 
 
 def slug(text: str) -> str:
@@ -51,6 +74,5 @@ def environment() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     made.filters["slug"] = slug
-    made.globals["policy"] = _policy(made.get_template("page.js").render())
     made.filters["number"] = number
     return made

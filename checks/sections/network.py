@@ -30,7 +30,7 @@ def network(measured: Mapping[str, Record]) -> Figure | None:
             "what chance gives. At the right: its range."
         ),
         rows=aligned(tracks, count),
-        tables=(table("The network by depth", "layer", layer_names(count), columns),),
+        tables=(table("Every track of the overview", "layer", layer_names(count), columns),),
     )
 
 

@@ -13,9 +13,11 @@ from analyses import records, registry
 from analyses.errors import InputError
 from checks.figures.numbers import number
 from checks.report import words
+from checks.report.axis import deciding
 from checks.report.rendering import render
+from checks.sections.sentences import short
 from checks.sweep.plan import Element, Plan
-from checks.sweep.steps_drawn import Step, claim_of, figure
+from checks.sweep.steps_drawn import Step, claim_of, figure, over, spark
 
 PAGE = "steps.html"
 
@@ -82,6 +84,7 @@ def summarise(series: Mapping[str, Sequence[Step]]) -> dict[str, Any]:
     training = words.count(len(series), "training run")
     return {
         "answer": f"{training}, {words.count(steps, 'checkpoint')}. Each verdict links to its evidence.",
+        "caution": words.caution([claim for run in series.values() for step in run for claim in step.claims.values()]),
         "series": [_series(k, name, steps) for k, (name, steps) in enumerate(series.items())],
     }
 
@@ -98,7 +101,7 @@ def _series(k: int, name: str, steps: Sequence[Step]) -> dict[str, Any]:
         {
             "question": section["question"],
             "rows": [_row(steps, id) for id in section["ids"]],
-            "figure": figure(f"series-{k}-{n}", steps, section["ids"]),
+            "figure": figure(f"series-{k}-{n}", f"{name}, {section['question']}", steps, section["ids"]),
         }
         for n, section in enumerate(sections)
         if section["ids"]
@@ -106,7 +109,7 @@ def _series(k: int, name: str, steps: Sequence[Step]) -> dict[str, Any]:
     return {
         "id": f"series-{k}",
         "name": name,
-        "columns": len(steps) + 1,
+        "axis": f"over steps ({over([s.step for s in steps]).kind})",
         "steps": [{"step": number(step.step), "href": step.href, "name": step.name} for step in steps],
         "verdicts": [word for word in words.VERDICTS if word in asked],
         "unasked": ", ".join(id for id in every if id not in ids),
@@ -119,6 +122,11 @@ def _row(steps: Sequence[Step], id: str) -> dict[str, Any]:
     cells = []
     for step in steps:
         verdict = step.claims[id]["verdict"] if id in step.claims else None
-        said = f"{id} at {step.name}: {verdict}"
+        said = f"{id} at {step.name}: {verdict}{_number(step.claims[id]) if verdict else ''}"
         cells.append({"step": step.name, "verdict": verdict, "said": said, "href": f"{step.href}#claim-{id}"})
-    return {"id": id, "claim": words.sentence(claim_of(steps, id)["claim"]), "cells": cells}
+    return {"id": id, "short": short(claim_of(steps, id)), "spark": spark(steps, id), "cells": cells}
+
+
+def _number(claim: Mapping[str, Any]) -> str:
+    observed = claim["findings"][deciding(claim)]["observed"]
+    return "" if observed is None else f", {number(observed)}"

@@ -6,10 +6,13 @@ from typing import Any
 
 from checks.figures import axes
 from checks.figures.axes import Axis
-from checks.figures.geometry import THIRD, Column, Figure, Key, Panel, Table
+from checks.figures.geometry import THIRD, Column, Figure, Key, Panel, Path, Table
 from checks.figures.numbers import number
+from checks.figures.paths import polyline
 from checks.figures.plots import Plot
+from checks.figures.rows import HEIGHT, WIDTH
 from checks.figures.strips import SYMBOLS
+from checks.report.axis import deciding
 
 SHAPES = {
     "holds": "circle",
@@ -40,7 +43,7 @@ def claim_of(steps: Sequence[Step], id: str) -> Mapping[str, Any]:
     return next(step.claims[id] for step in steps if id in step.claims)
 
 
-def figure(id: str, steps: Sequence[Step], ids: Sequence[str]) -> Figure | None:
+def figure(id: str, name: str, steps: Sequence[Step], ids: Sequence[str]) -> Figure | None:
     """A panel for every number that decides one of these claims, where two steps have it."""
     panels, columns, used = [], [], set()
     for claim in ids:
@@ -55,7 +58,7 @@ def figure(id: str, steps: Sequence[Step], ids: Sequence[str]) -> Figure | None:
         return None
     rows = tuple((number(s.step), *(cells[i] for _, cells in columns)) for i, s in enumerate(steps))
     named = tuple(Column(name=name) for name, _ in columns)
-    table = Table(columns=(Column(name="Step"), *named), rows=rows, caption="The numbers, step by step")
+    table = Table(columns=(Column(name="Step"), *named), rows=rows, caption=f"The numbers, step by step: {name}")
     keys = [Key(name=v, tone="s0", kind="mark", shape=shape) for v, shape in SHAPES.items() if v in used]
     return Figure(
         id=id,
@@ -83,7 +86,7 @@ def _panel(claim: str, finding: Mapping[str, Any], steps: Sequence[Step], track:
     limit = finding["threshold"]
     unit = finding["unit"] or ""
     y = axes.linear([*values, *lows, *highs, limit], label=unit, count=4)
-    plot = Plot(x=_over(at), y=y, width=THIRD, height=190)
+    plot = Plot(x=over(at), y=y, width=THIRD, height=170)
     xs = [_drawn(step, plot.x) for step in at]
     plot.band(xs, lows, highs, "s0 pale")
     plot.line(xs, values, "s0")
@@ -99,12 +102,41 @@ def _panel(claim: str, finding: Mapping[str, Any], steps: Sequence[Step], track:
     return plot.panel(f"{claim}: {finding['quantity']}", desc)
 
 
-def _over(steps: Sequence[int]) -> Axis:
+def over(steps: Sequence[int]) -> Axis:
     positive = [step for step in steps if step > 0]
     if positive and max(positive) > WIDE * min(positive):
         # Step 0 has no place on a log axis; it stands at half of the first after it, beside which its tick is.
         return axes.logarithmic([*positive, min(positive) / 2] if 0 in steps else positive, label="step")
     return axes.linear(steps, label="step", count=4)
+
+
+def spark(steps: Sequence[Step], id: str) -> dict[str, Any] | None:
+    """The number that decides a claim at the last step that has it, over all steps, with its limit; None for fewer than
+    two numbers. Drawn in WIDTH × HEIGHT units, steps placed as on the axis of `over`."""
+    last = next(step.claims[id] for step in reversed(steps) if id in step.claims)
+    finding = last["findings"][k := deciding(last)]
+    track = [f["observed"] if (f := _finding(step, id, k)) else None for step in steps]
+    known, limit = [v for v in track if v is not None], finding["threshold"]
+    if len(known) < 2 or limit is None:
+        return None
+    x, y = over([step.step for step in steps]), axes.linear([*known, limit], label="")
+
+    def place(step: int, value: float | None) -> tuple[float, float] | None:
+        across, up = x.at(_drawn(step, x)), y.at(value)
+        return None if across is None or up is None else (across * WIDTH, (1 - up) * HEIGHT)
+
+    points = [place(step.step, value) for step, value in zip(steps, track, strict=True)]
+    spots = "".join(f"M{at[0]:.1f} {at[1]:.1f}h0" for at in points if at)
+    level = (1 - y.clamp(limit)) * HEIGHT
+    said = f"limit {SYMBOLS[finding['comparator']]} {number(limit)}"
+    return {
+        "desc": f"{finding['quantity']}: from {number(known[0])} to {number(known[-1])}, {said}",
+        "lines": (
+            Path(d=f"M0 {level:.1f}H{WIDTH:g}", tone="limit dash"),
+            Path(d=polyline(points), tone="s0"),
+            Path(d=spots, tone="s0 spots"),
+        ),
+    }
 
 
 def _drawn(step: int, axis: Axis) -> float:

@@ -1,12 +1,16 @@
-"""Sorting and filtering, by mouse and by keyboard, at a desk and on a telephone."""
+"""Filtering, sorting, choosing and saving, by mouse and by keyboard, at a desk and on a telephone."""
+
+import csv
+from xml.etree import ElementTree
 
 import pytest
 
+from analyses.registry import ROWS
 from checks.claims import CLAIMS
-from tests.browser.site import MODELS
+from checks.report.axis import MISSED as STORED_ONLY
 
 MODEL_ROWS = [gate for gate in CLAIMS if gate.row == "model"]
-ASKED, SECTIONS = len(MODEL_ROWS), len({gate.analysis for gate in MODEL_ROWS})
+NAMES = [row.name for row in ROWS]
 
 
 def ids(page) -> list[str]:
@@ -14,65 +18,15 @@ def ids(page) -> list[str]:
     return page.locator("table.matrix tr[data-verdict]:visible .id").all_inner_texts()
 
 
-def verdicts(page, column: int) -> list[str]:
-    cells = page.locator(f"table.matrix tr[data-verdict]:visible > :nth-child({column + 1})")
-    return [text.strip() for text in cells.all_inner_texts()]
+def verdicts(page) -> list[str]:
+    return [text.strip() for text in page.locator("table.matrix tr[data-verdict]:visible .word").all_inner_texts()]
 
 
-def header(page, name: str):
-    return page.locator("table.matrix thead").get_by_role("button", name=name)
-
-
-def headings(page) -> int:
-    return page.locator("table.matrix th[scope=rowgroup]:visible").count()
-
-
-def order(page) -> list[int]:
-    """The place of each row's verdict among all verdicts, worst first."""
-    return page.locator("td[data-label=Verdict]").evaluate_all("(all) => all.map((cell) => Number(cell.dataset.value))")
-
-
-def test_a_click_sorts_worst_first_a_second_turns_it_and_a_third_brings_the_groups_back(visit):
+def test_the_overview_has_a_line_for_every_claim_in_the_order_of_the_gates(visit):
     page = visit("measured/report.html")
-    before, groups = ids(page), headings(page)
-    assert len(before) == ASKED and groups == SECTIONS
-    button, column = header(page, "Verdict"), page.get_by_role("columnheader", name="Verdict").first
-    button.click()
-    ranks = order(page)
-    assert ranks == sorted(ranks) and len(set(ranks)) > 2
-    assert column.get_attribute("aria-sort") == "ascending" and headings(page) == 0
-    assert sorted(ids(page)) == sorted(before) != ids(page)
-    button.click()
-    ranks = order(page)
-    assert ranks == sorted(ranks, reverse=True) and column.get_attribute("aria-sort") == "descending"
-    button.click()
-    assert (ids(page), headings(page), column.get_attribute("aria-sort")) == (before, groups, "none")
-
-
-def test_sorting_by_another_column_forgets_the_first(visit):
-    page = visit("measured/report.html")
-    header(page, "Verdict").click()
-    header(page, "Claim").click()
-    assert ids(page) == sorted(ids(page)) and ids(page)[0] == "AN1"
-    assert page.locator("table.matrix th[aria-sort=ascending]").count() == 1
-
-
-@pytest.mark.parametrize("key", ["Enter", "Space"])
-def test_a_table_is_sorted_by_keyboard(visit, key):
-    page = visit("measured/report.html")
-    header(page, "Claim").focus()
-    page.keyboard.press(key)
-    assert ids(page)[0] == "AN1"
-    assert page.evaluate("document.activeElement.textContent") == "Claim"  # and one can go on from there
-
-
-def test_the_index_sorts_by_a_models_verdicts_and_what_was_not_asked_comes_last_both_ways(visit):
-    page = visit("index.html")
-    column = 1 + MODELS.index("crashed")
-    for _ in range(2):
-        header(page, "Sort by crashed").click()
-        found = verdicts(page, column)
-        assert "not asked" not in found[0] and found[-1] == "not asked"
+    found = [name for name in ids(page) if not name.endswith(".stored")]
+    order = [gate.id for section in NAMES for gate in MODEL_ROWS if gate.analysis == section]
+    assert found == order
 
 
 def test_the_list_of_models_sorts(visit):
@@ -83,53 +37,144 @@ def test_the_list_of_models_sorts(visit):
     assert names.all_inner_texts() == sorted(before, key=str.lower) != before
 
 
-def test_a_filter_hides_rows_and_empty_groups_and_says_how_many_are_left(visit):
+def test_a_filter_hides_lines_and_says_how_many_are_left(visit):
     page = visit("measured/report.html")
-    shown = {word: verdicts(page, 6).count(word) for word in set(verdicts(page, 6))}
-    assert sum(shown.values()) == ASKED and page.get_by_role("status").inner_text() == f"{ASKED} of {ASKED} shown"
-    boxes = page.get_by_role("checkbox").all()
-    assert len(boxes) == len(shown)
-    kept = "undecided"
+    status, boxes = page.locator(".filter output"), page.get_by_role("checkbox").all()
+    lines = len(ids(page))
+    shown = {word: verdicts(page).count(word) for word in set(verdicts(page))}
+    assert status.inner_text() == f"{lines} of {lines} shown" and len(boxes) == len(set(shown) - {STORED_ONLY})
+    alone = shown.get(STORED_ONLY, 0)  # a line without a verdict stays
     for box in boxes:
-        if box.get_attribute("value") != kept:
+        if box.get_attribute("value") != "undecided":
             box.uncheck()
-    assert verdicts(page, 6) == [kept] * shown[kept]
-    assert page.get_by_role("status").inner_text() == f"{shown[kept]} of {ASKED} shown"
-    page.get_by_role("checkbox", name=kept).uncheck()
-    assert ids(page) == [] and headings(page) == 0
+    assert verdicts(page).count("undecided") == shown["undecided"] == len(ids(page)) - alone
+    page.get_by_role("checkbox", name="undecided").uncheck()
+    assert len(ids(page)) == alone
     for box in boxes:
         box.check()
-    assert len(ids(page)) == ASKED and headings(page) == SECTIONS
+    assert len(ids(page)) == lines
 
 
-def test_a_filter_is_set_by_keyboard_and_stays_when_the_table_is_sorted(visit):
+def test_a_filter_finds_claims_by_their_words_and_ids(visit):
     page = visit("measured/report.html")
+    search = page.get_by_role("searchbox")
+    search.fill("Temperature")
+    texts = page.locator("table.matrix tr[data-verdict]:visible .claim").all_inner_texts()
+    assert texts and all("temperature" in text.lower() for text in texts)
+    search.fill("NR5")
+    assert ids(page) == ["NR5"]
+    search.fill("no such claim")
+    assert ids(page) == [] and page.locator(".filter output").inner_text().startswith("0 of ")
+
+
+def test_a_filter_is_set_by_keyboard(visit):
+    page = visit("measured/report.html")
+    before = ids(page)
     page.get_by_role("checkbox", name="undecided").focus()
     page.keyboard.press("Space")
-    left = ids(page)
-    assert 0 < len(left) < ASKED
-    header(page, "Claim").press("Enter")
-    assert ids(page) == sorted(left)
-    for _ in range(2):
-        header(page, "Claim").press("Enter")
-    assert ids(page) == left
+    assert 0 < len(ids(page)) < len(before)
+
+
+def lit(page) -> list[str]:
+    return page.locator("#network .range").evaluate_all("(all) => all.map((at) => at.dataset.now)")
+
+
+@pytest.mark.parametrize("way", ["mouse", "keyboard", "touch"])
+def test_a_chosen_layer_is_lit_in_every_figure_with_its_numbers(visit, way):
+    page = visit("measured/report.html", width=1200, has_touch=way == "touch")
+    if way == "keyboard":
+        page.get_by_role("slider", name="Layer").focus()
+        for _ in range(2):
+            page.keyboard.press("ArrowRight")
+    else:
+        svg = page.locator("#network .track svg").first
+        svg.scroll_into_view_if_needed()
+        box = svg.bounding_box()
+        count = int(page.locator("#network .tracks").get_attribute("data-count"))
+        at = box["x"] + box["width"] * 2.5 / count, box["y"] + box["height"] / 2
+        (page.touchscreen.tap if way == "touch" else page.mouse.move)(*at)
+    assert page.locator("#network output").inner_text() == "layer 2"
+    drawings = page.locator("svg[data-at]")
+    assert drawings.count() > 20 and page.locator("svg[data-at] > .lit").count() == drawings.count()
+    # Its numbers are those of the row of that layer in the table behind the figure.
+    table = page.locator("#numbers-network tbody tr").nth(2).locator("td").all_text_contents()
+    assert lit(page) == [text.strip() for text in table]
+
+
+def test_choosing_a_head_marks_it_in_every_figure_that_has_heads(visit):
+    page = visit("measured/report.html", width=1200)
+    mark = page.locator("#head_geometry-scatter [data-l] > [data-h]").first
+    mark.scroll_into_view_if_needed()
+    box = mark.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    chosen = page.locator(".chosen")
+    # Marks may lie on each other: the one on top was chosen.
+    layer, head = chosen.first.evaluate("(at) => [at.parentElement.dataset.l, at.dataset.h]")
+    assert chosen.count() >= 2
+    assert chosen.evaluate_all("(all) => all.map((at) => [at.parentElement.dataset.l, at.dataset.h])") == [
+        [layer, head]
+    ] * chosen.count()
+    assert page.locator("#attention_stats-entropy .pin").count() == 2
+    assert f"layer {layer}, head {head}: " in page.locator("#network output").inner_text()
+
+
+def test_a_family_alone_is_shown_in_every_figure_that_has_families(visit):
+    page = visit("measured/report.html", unfold=True)
+    picks = page.get_by_label("Family")
+    assert picks.count() >= 2
+    picks.first.select_option("q_proj")
+    shown = page.locator("[data-family]:visible").evaluate_all("(all) => all.map((at) => at.dataset.family)")
+    assert set(shown) == {"q_proj"} and len(shown) >= 2 and picks.last.input_value() == "q_proj"
+    picks.last.select_option("all")
+    assert page.locator("[data-family]:visible").count() > len(shown)
+
+
+@pytest.mark.parametrize("figure", ["network", "head_geometry-scatter", "attention_stats-entropy"])
+def test_a_figure_is_saved_as_drawing_picture_and_numbers(visit, figure, tmp_path):
+    page = visit("measured/report.html", accept_downloads=True)
+    found = {}
+    for kind in ("SVG", "PNG", "CSV"):
+        with page.expect_download() as download:
+            page.locator(f"#{figure}").get_by_role("button", name=kind).click()
+        download.value.save_as(tmp_path / kind)
+        assert download.value.suggested_filename == f"{figure}.{kind.lower()}"
+        found[kind] = (tmp_path / kind).read_bytes()
+    drawing = ElementTree.fromstring(found["SVG"])
+    words = "".join(drawing.itertext())
+    assert drawing.tag.endswith("svg") and "layer" in words
+    assert found["PNG"].startswith(b"\x89PNG") and len(found["PNG"]) > 10_000
+    rows = list(csv.reader(found["CSV"].decode().split("\n\n")[0].splitlines()))
+    table = page.locator(f"#numbers-{figure} table").first
+    cells = table.locator("tbody tr").first.locator("th, td").all_text_contents()
+    assert len({len(row) for row in rows}) == 1 and len(rows) == table.locator("tr").count()
+    assert [cell.replace("−", "-") for cell in cells] == rows[1]
 
 
 def test_a_row_over_several_models_is_shown_for_each_of_its_verdicts(visit):
     page = visit("index.html")
-    page.get_by_role("checkbox").first.wait_for()
-    for box in page.get_by_role("checkbox").all():
+    for box in page.locator("fieldset [type=checkbox][value]").all():
         box.uncheck()
     page.get_by_role("checkbox", name="does not hold").check()
-    for row in page.locator("table.matrix tr[data-verdict]:visible").all():
-        assert "does not hold" in row.inner_text()
+    rows = page.locator("table.signs-of tr[data-verdict]:visible").all()
+    assert rows
+    for row in rows:
+        assert row.get_by_role("link", name="does not hold").count()
 
 
-def test_on_a_telephone_the_table_is_a_list_that_sorts_and_filters(visit):
+def test_on_a_telephone_the_claims_filter_and_every_control_is_large_enough(visit):
     page = visit("measured/report.html", width=360, has_touch=True)
-    header(page, "Claim").tap()
-    assert ids(page)[0] == "AN1"
+    before = len(ids(page))
     page.get_by_role("checkbox", name="undecided").tap()
-    assert 0 < len(ids(page)) < ASKED
-    for control in (*page.locator("table.matrix button").all(), *page.locator(".filter label").all()):
+    assert 0 < len(ids(page)) < before
+    for control in (*page.locator(".filter label").all(), *page.locator("button.save:visible").all()):
         assert control.bounding_box()["height"] >= 24  # WCAG 2.2: least size of a target
+
+
+@pytest.mark.parametrize("width", [360, 768])
+def test_the_contents_show_where_one_reads(visit, width):
+    page = visit("measured/report.html", width=width)
+    page.locator("#delta_svd-h").scroll_into_view_if_needed()
+    page.evaluate("document.getElementById('delta_svd').scrollIntoView()")
+    page.wait_for_timeout(300)
+    box = page.locator("nav a[href='#delta_svd']").bounding_box()
+    assert 0 <= box["x"] and box["x"] + box["width"] <= width

@@ -17,7 +17,7 @@ from analyses.errors import InputError
 from checks.claims.judge import current_records
 from checks.figures.geometry import Figure
 from checks.figures.labels import outside
-from checks.report import words
+from checks.report import rendering, words
 from checks.report.index import render_index
 from checks.report.page import render_model
 from checks.report.rendering import environment
@@ -132,10 +132,11 @@ def test_every_claim_stands_in_the_matrix_and_on_a_card(folder):
         assert claim["verdict"] in page.text
 
 
-def test_a_card_says_the_command_that_measures_its_claim_again(tmp_path):
+def test_a_section_says_the_command_that_measures_it_again(tmp_path):
     command = "fathom run a/b@abc --dtype bfloat16 --only attention_stats,delta_svd --seed 3"
     described = manifest("a/b", command=command, source={"commit": "of the software, not of the model"})
-    text = Page(render_model(write_folder(tmp_path, gates([outcome("A")]), described))).text
+    folder = write_folder(tmp_path, gates([outcome("A")]), described, attention_stats=attention_record())
+    text = Page(render_model(folder)).text
     assert "fathom run a/b@abc --dtype bfloat16 --seed 3 --only attention_stats" in text
 
 
@@ -182,7 +183,7 @@ def test_the_one_script_is_small_and_the_only_one_that_may_run(folder):
     policy = html.unescape(re.search('http-equiv="Content-Security-Policy" content="([^"]+)"', source)[1])
     assert "default-src 'none'" in policy and f"script-src 'sha256-{digest}'" in policy
     # Nothing from a record may reach the script, and the script reaches for nothing.
-    assert script == (TEMPLATES / "page.js").read_text(encoding="utf-8")
+    assert script == rendering.script("report.html")
     assert not re.search(r"innerHTML|outerHTML|eval|Function|fetch|XMLHttp|import|cookie|Storage|https?:", script)
 
 
@@ -235,7 +236,7 @@ def test_no_template_marks_a_string_safe_or_computes():
 
 def test_a_key_that_a_template_needs_and_lacks_is_an_error():
     with pytest.raises(jinja2.UndefinedError, match="architecture"):
-        environment().get_template("report.html").render(page={"model": "m", "anchors": []})
+        rendering.render("report.html", {"model": "m", "anchors": []})
 
 
 @pytest.mark.parametrize("section", registry.sections(), ids=lambda section: section.name)

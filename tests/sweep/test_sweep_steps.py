@@ -7,7 +7,9 @@ import pytest
 
 from analyses import records
 from checks import cli
+from checks.figures.rows import HEIGHT
 from checks.sweep import plan, planning, request, steps, steps_drawn
+from tests.figures.test_figures import coordinates
 from tests.tiny import tiny_checkpoint
 
 
@@ -42,12 +44,32 @@ def test_steps_that_hold_the_same_tensors_are_named(swept):
 
 def test_a_number_is_drawn_over_the_steps_with_its_limit_and_stands_in_a_table(swept):
     found = [steps._step(swept.out, element) for element in swept.elements]
-    figure = steps_drawn.figure("f", sorted(found, key=lambda step: step.step), ["NR5"])
+    figure = steps_drawn.figure("f", "a training", sorted(found, key=lambda step: step.step), ["NR5"])
     assert len(figure.panels) == 1 and any("limit dash" in line.tone for line in figure.panels[0].lines)
     assert sum(len(marks.marks) for marks in figure.panels[0].marks) == 3
     judged = records.read_json(swept.out / "step10" / "gates.json")
     (observed,) = (claim["findings"][0]["observed"] for claim in judged["claims"] if claim["id"] == "NR5")
     assert figure.tables[0].rows[1] == ("10", steps.number(observed))
+
+
+def test_every_row_has_its_number_over_the_steps_beside_its_limit(swept):
+    """The places of the small track, inverted, are the numbers of the gates."""
+    found = sorted((steps._step(swept.out, element) for element in swept.elements), key=lambda step: step.step)
+    drawn = steps_drawn.spark(found, "NR5")
+    findings = [step.claims["NR5"]["findings"][0] for step in found]
+    values, limit = [finding["observed"] for finding in findings], findings[0]["threshold"]
+    low, high = min(*values, limit), max(*values, limit)
+    room = 0.05 * (high - low)  # of an axis
+    heights = [y for _, y in coordinates(drawn["lines"][2].d.replace("h0", ""))]
+    for value, height in zip(values, heights, strict=True):
+        seen = high + room - height / HEIGHT * (high - low + 2 * room)
+        # A place is written to a tenth of a unit, and of 40 units.
+        assert seen == pytest.approx(value, abs=0.06 / HEIGHT * (high - low + 2 * room))
+    assert "limit" in drawn["desc"] and steps.number(limit) in drawn["desc"]
+
+
+def test_a_page_over_training_warns_where_no_controls_were_run(swept):
+    assert "No controls have been run on these claims" in steps.write(swept).read_text()
 
 
 def test_the_page_is_a_pure_function_of_the_records(swept):
@@ -61,16 +83,17 @@ def test_one_checkpoint_is_no_training(swept):
 
 
 def test_steps_over_decades_stand_on_a_log_axis_and_step_0_at_its_start():
-    axis = steps_drawn._over([0, 1, 2, 1000])
+    axis = steps_drawn.over([0, 1, 2, 1000])
     assert axis.kind == "log" and axis.at(steps_drawn._drawn(0, axis)) == 0
     assert 0 < axis.at(1) < axis.at(2) < axis.at(1000) <= 1
-    assert steps_drawn._over([0, 400, 4000]).kind == "linear"
+    assert steps_drawn.over([0, 400, 4000]).kind == "linear"
 
 
 def test_a_name_that_is_no_name_cannot_break_the_page(swept, tmp_path):
     gates = json.loads((swept.out / "step0" / "gates.json").read_text())
     for claim in gates["claims"]:
-        claim["claim"] = "<script>alert(1)</script>"
+        for finding in claim["findings"]:
+            finding["quantity"] = "<script>alert(1)</script>"
     for name in ("step0", "step10"):
         records.write_json(tmp_path / name / "gates.json", gates)
     elements = tuple(element for element in swept.elements if element.source.slug != "step1000")

@@ -99,8 +99,8 @@ def _spread_panel(spread: Sequence[Sequence[Value]], columns: dict[str, list[Val
     plot = Plot(x=axes.layers(count), y=y)
     for layer, row in enumerate(spread):
         at, names = [layer] * len(row), [f"L{layer} H{h}" for h in range(len(row))]
-        said = tips(names, row) if count * len(row) <= MOST_TIPS else ()
-        plot.heads(layer, at, row, "s5 faint", shape="dot", tips=said)
+        many = count * len(row) > MOST_TIPS
+        plot.heads(layer, at, row, "s5 faint", shape="dot", tips=tips(names, row), quiet=many)
     plot.line(range(count), columns["median, first key left out"], "s1", dash=True)
     plot.line(range(count), columns["median"], "s0")
     finding = (

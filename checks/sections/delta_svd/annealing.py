@@ -4,6 +4,7 @@ from checks.figures.geometry import Figure, Key, Table
 from checks.figures.rows import Track, aligned
 from checks.sections.section import Record, layer_names, table
 
+MAPS, REST = "explained by a linear map of the states", "share of one direction in what is left"
 FITTED = ("own_r2", "shared_r2")  # of maps of the states, on unseen prompts
 
 
@@ -14,13 +15,13 @@ def annealing(record: Record) -> Figure | None:
     own, shared = (found[key] or [None] * count for key in FITTED)
     left = found["remainder_top1"] or [None] * count
     tracks = [
-        Track(name="explained by a linear map of the states", values=own, other=shared, chance=0.0),
-        Track(name="share of one direction in what is left", values=left),
+        Track(name=MAPS, values=own, other=shared, chance=0.0),
+        Track(name=REST, values=left),
     ]
     tracks = [track for track in tracks if any(v is not None for v in track.values)]
     if not tracks:
         return None
-    columns = {"R², own map": own, "R², map of its phase": shared, "first direction of the rest": left}
+    columns = {MAPS: own, "by the map of its phase": shared, REST: left}
     return Figure(
         id="delta_svd-annealing",
         caption=(

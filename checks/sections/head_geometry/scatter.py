@@ -51,8 +51,8 @@ def scatter(record: Record, version: str) -> Figure:
         ]
         if ends := _slope(xs[layer], ys[layer]):
             plot.line(*ends, f"{tone} thin")
-        said = tips if layers * len(xs[layer]) <= MOST_TIPS else ()
-        plot.heads(layer, xs[layer], ys[layer], tone, shape=THIRDS[layer * 3 // layers], tips=said)
+        many = layers * len(xs[layer]) > MOST_TIPS
+        plot.heads(layer, xs[layer], ys[layer], tone, shape=THIRDS[layer * 3 // layers], tips=tips, quiet=many)
     if ends := _slope([v for row in xs for v in row], [v for row in ys for v in row]):
         plot.line(*ends, "s6", dash=True)
     r = association["descriptors"][best]["r"]

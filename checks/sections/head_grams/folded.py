@@ -59,7 +59,7 @@ def _by_pair(title: str, label: str, rows: Sequence[Sequence[Value]], chance: fl
     for layer, row in enumerate(rows):
         names = [f"L{layer} H{h} and its match" for h in range(len(row))]
         at = [layer + 0.5] * len(row)
-        plot.heads(layer, at, row, "s5 faint", shape="dot", tips=() if many else tips(names, row))
+        plot.heads(layer, at, row, "s5 faint", shape="dot", tips=tips(names, row), quiet=many)
     if chance is not None:
         plot.level(chance, "s7")
     medians = [median(row) for row in rows]

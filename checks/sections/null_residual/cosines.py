@@ -96,7 +96,7 @@ def _matched(record: Record) -> Figure | None:
         Track(name=ROLES[role], values=track, other=nulls[role], chance=0.0, paired=True)
         for role, track in tracks.items()
     ]
-    columns = {f"{role}{word}": t[role] for role in roles for word, t in (("", tracks), (", chance", nulls))}
+    columns = {f"{ROLES[r]}{word}": t[r] for r in roles for word, t in (("", tracks), (", chance", nulls))}
     return Figure(
         id="null_residual-matched",
         caption=(
@@ -125,8 +125,8 @@ def _rank(record: Record) -> Figure:
     ]
     columns = {}
     for family in families:
-        columns[f"{family} residual"] = column(record, family, "resid_eff_rank")
-        columns[f"{family} Haar"] = column(record, family, "eff_rank_haar")
+        columns[f"{family}, of {record['sides'][family]}"] = column(record, family, "resid_eff_rank")
+        columns[f"{family}, chance"] = column(record, family, "eff_rank_haar")
     return Figure(
         id="null_residual-rank",
         caption=(
