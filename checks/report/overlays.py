@@ -122,6 +122,15 @@ def _delta_svd(record: Record) -> Iterator[Track]:
     yield Track(title="step size", measure="mean ‖δ‖/‖h‖", values=[layer["rel_step_mean"] for layer in layers])
 
 
+def _residual_stream(record: Record) -> Iterator[Track]:
+    for key, title, measure in (
+        ("norm", "length of states", "median ‖h‖"),
+        ("massive_ratio", "longest state", "of the median"),
+        ("cosine", "cosine of two tokens", "mean over pairs"),
+    ):
+        yield Track(title=title, measure=measure, values=record["ways"]["all"][key])
+
+
 TRACKS = {
     "null_residual": _null_residual,
     "schedule_fit": _schedule_fit,
@@ -129,6 +138,7 @@ TRACKS = {
     "attention_stats": _attention_stats,
     "head_geometry": _head_geometry,
     "delta_svd": _delta_svd,
+    "residual_stream": _residual_stream,
 }
 
 

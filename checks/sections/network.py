@@ -139,12 +139,27 @@ def _writes(record: Record) -> list[Track]:
     ]
 
 
+def _stream(record: Record) -> list[Track]:
+    """States are one more than layers: what enters each layer is drawn, not what enters the final norm."""
+    own, layers = record["ways"]["all"], record["num_layers"]
+    named = {
+        "length of states ‖h‖ (log)": own["norm"],
+        "longest state ÷ median (log)": own["massive_ratio"],
+        "cosine of two tokens": own["cosine"],
+    }
+    return [
+        Track(group="stream", name=name, values=values[:layers], log=name.endswith("(log)"))
+        for name, values in named.items()
+    ]
+
+
 TRACKS: Mapping[str, Callable[[Record], list[Track]]] = {
     "null_residual": _weights,
     "head_grams": _heads,
     "attention_stats": _attention,
     "head_geometry": _spectrum,
     "delta_svd": _writes,
+    "residual_stream": _stream,
 }
 """The tracks of each analysis; one that is not here has none in the overview."""
 

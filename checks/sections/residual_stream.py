@@ -30,14 +30,14 @@ def figures(record: Record) -> dict[str, Figure]:
         "ways": Figure(
             id="residual_stream-ways",
             caption=(
-                "The same seven numbers in three ways, since most quarrels about them are about a few tokens: "
-                "with all "
-                "tokens, without the first of each prompt, and without those whose state is ten times as long as the "
-                "median. Where the lines lie on each other, these tokens are not the reason."
+                "The same seven numbers with all tokens, without the first of each prompt, and without those whose "
+                "state is ten times as long as the median. Where the lines lie on each other, a few tokens are not the "
+                "reason."
             ),
             panels=tuple(panel for panel in panels if panel),
             keys=tuple(Key(name=name, tone=TONES[way]) for way, name in WAYS.items()),
             tables=tuple(_table(record, names, way) for way in WAYS),
+            size="third",
         )
     }
 
@@ -58,7 +58,7 @@ def _panel(
         return None
     y = _axis(known, label, logarithmic, ends, include)
     count = len(tracks["all"])
-    plot = Plot(x=axes.layers(count, label="layer"), y=y, height=200)
+    plot = Plot(x=axes.layers(count, label="layer"), y=y, height=150)
     for way in reversed(WAYS):
         plot.line(range(count), tracks[way], TONES[way], dash=way != "all")
     names = [f"{WAYS['all']}, layer {n}" for n in range(count)]

@@ -157,6 +157,61 @@ SENTENCES: Mapping[str, Sentence] = {
         "The layers of phase C share more directions than those of phase E.",
         "The layers of phase C share no more directions than those of phase E.",
     ),
+    "RS1": _of(
+        "a few tokens have massive states",
+        "In some layers a few tokens have massive states.",
+        "No layer has tokens with massive states.",
+    ),
+    "RS2": _of(
+        "massive tokens and attention sinks go together",
+        "Massive tokens and attention sinks rise and fall together over depth.",
+        "Massive tokens and attention sinks do not rise and fall together over depth.",
+    ),
+    "RS2r": _of(
+        "sinks do not follow the size of massive tokens",
+        "Among layers with massive tokens, the sink does not follow their size.",
+        "Among layers with massive tokens, the sink follows their size.",
+    ),
+    "RS3": _of(
+        "massive tokens alone compress middle layers",
+        "Middle layers compress their states because of massive tokens alone.",
+        "Middle layers do not compress their states because of massive tokens alone.",
+    ),
+    "RS4": _of(
+        "later layers write half as much",
+        "Relative to what is there, later layers write half as much as earlier ones.",
+        "Relative to what is there, later layers write more than half as much as earlier ones.",
+    ),
+    "RS4r": _of(
+        "writes fall as unrelated ones would",
+        "Relative writes fall as those of unrelated layers would.",
+        "Relative writes do not fall as those of unrelated layers would.",
+    ),
+    "RS5": _of(
+        "states grow exponentially",
+        "The length of states grows exponentially with depth.",
+        "The length of states does not grow exponentially with depth.",
+    ),
+    "RS5r": _of(
+        "states grow as the root of depth",
+        "The length of states grows as the root of depth.",
+        "The length of states does not grow as the root of depth.",
+    ),
+    "RS6": _of(
+        "writes are linear in the state",
+        "What a layer writes is a linear function of its states.",
+        "What a layer writes is no linear function of its states.",
+    ),
+    "RS7": _of(
+        "deep blocks are redundant",
+        "Blocks of deep layers turn their states little.",
+        "Blocks of deep layers turn their states much.",
+    ),
+    "RS8": _of(
+        "states point alike, more so with depth",
+        "States of different tokens point in like directions, more so with depth.",
+        "States of different tokens do not point in ever more like directions with depth.",
+    ),
 }
 
 FIRST = ("DS3", "DS1", "SF3", "HE2", "HG2", "NR1", "HG1", "NR5")

@@ -65,8 +65,9 @@ FOCUS = """() => {
         shown: at.contains(seen) || seen?.contains(at),  // in the window, and nothing lies over it
         ring: style.outlineStyle === 'none' ? 0 : parseFloat(style.outlineWidth) };
 }"""
-STOPS = """() => { window.stops = [...document.querySelectorAll('a[href], button, input, select, summary, [tabindex="0"]')]
-    .filter((at) => at.checkVisibility({ contentVisibilityAuto: true, visibilityProperty: true })); }"""
+STOPS = """() => {
+    window.stops = [...document.querySelectorAll('a[href], button, input, select, summary, [tabindex="0"]')].filter(
+    (at) => at.checkVisibility({ contentVisibilityAuto: true, visibilityProperty: true })); }"""
 
 
 def test_the_tab_key_reaches_everything_in_order_and_shows_where_it_is(visit):

@@ -14,6 +14,7 @@ import pytest
 
 from analyses import registry
 from analyses.errors import InputError
+from checks.claims import CLAIMS
 from checks.claims.judge import current_records
 from checks.figures.geometry import Figure
 from checks.figures.labels import outside
@@ -21,6 +22,7 @@ from checks.report import rendering, words
 from checks.report.index import render_index
 from checks.report.page import render_model
 from checks.report.rendering import environment
+from checks.sections.sentences import SENTENCES, findings
 from checks.verify.embedded import SCHEME
 from tests.figures.test_figures import coordinates
 from tests.page import attention_record, finding, gates, manifest, outcome, write_folder
@@ -471,6 +473,23 @@ def test_every_figure_that_a_section_draws_has_its_place_in_the_template(drawn, 
 def test_every_figure_is_drawn_under_its_own_name(section, drawn):
     figures = drawn[section.name]
     assert {name: figure.id for name, figure in figures.items()} == {name: f"{section.name}-{name}" for name in figures}
+
+
+@pytest.mark.parametrize("gate", [gate for gate in CLAIMS if gate.row == "model"], ids=lambda gate: gate.id)
+def test_every_claim_about_the_model_has_its_short_sentence(gate):
+    """Otherwise masthead and overview fall back on the gate's own, which is too long for a line."""
+    found = SENTENCES[gate.id]
+    assert len(found.short) <= 50 and not found.short.endswith(".")
+    assert all(text.endswith(".") and text[0].isupper() for text in (found.holds, found.fails))
+
+
+def test_a_masthead_names_findings_of_either_kind_from_several_sections():
+    claims = [outcome(id, verdict, analysis=analysis) for id, verdict, analysis in (
+        ("NR3", "holds", "null_residual"), ("NR4", "holds", "null_residual"), ("DS3", "holds", "delta_svd"),
+        ("SF3", "does not hold", "schedule_fit"), ("DS1", "undecided", "delta_svd"),
+    )]  # fmt: skip
+    assert findings(claims, "holds") == [SENTENCES["DS3"].holds, SENTENCES["NR3"].holds, SENTENCES["NR4"].holds]
+    assert findings(claims, "does not hold") == [SENTENCES["SF3"].fails]
 
 
 def test_every_word_in_a_drawing_has_its_place_and_fits_its_panel(drawn):

@@ -10,6 +10,7 @@ from checks import cli
 from checks.figures.rows import HEIGHT
 from checks.sweep import plan, planning, request, steps, steps_drawn
 from tests.figures.test_figures import coordinates
+from tests.page import outcome
 from tests.tiny import tiny_checkpoint
 
 
@@ -68,8 +69,10 @@ def test_every_row_has_its_number_over_the_steps_beside_its_limit(swept):
     assert "limit" in drawn["desc"] and steps.number(limit) in drawn["desc"]
 
 
-def test_a_page_over_training_warns_where_no_controls_were_run(swept):
-    assert "No controls have been run on these claims" in steps.write(swept).read_text()
+def test_a_page_over_training_warns_where_no_controls_were_run():
+    claims = {"NR5": outcome("NR5", analysis="null_residual")}
+    run = [steps_drawn.Step(step=n, name=f"step{n}", href="", content=None, claims=claims) for n in (0, 10)]
+    assert steps.summarise({"a training": run})["caution"].startswith("No controls have been run on these claims")
 
 
 def test_the_page_is_a_pure_function_of_the_records(swept):
