@@ -21,7 +21,7 @@ OPTIONS := --seed $(SEED) $(if $(DEVICE),--device $(DEVICE)) $(if $(DTYPE),--dty
            $(if $(ATTENTION),--attention $(ATTENTION)) $(if $(CALIBRATION),--calibration "$(CALIBRATION)") $(ARGS)
 
 .DELETE_ON_ERROR:
-.PHONY: engines help report sweep verify test browser bench calibrate reference-model clean
+.PHONY: engines notebook help report sweep verify test browser bench calibrate reference-model clean
 
 help:
 	@echo 'make report                     measure the reference model, render $(OUT)/reference/report.html and $(OUT)/index.html'
@@ -37,6 +37,7 @@ help:
 	@echo 'make bench                      time and memory of each stage against what this machine can do; SIZE=0.6b|4b|tiny'
 	@echo 'make calibrate                  simulate the coverage of every interval, size and power of every test: docs/calibration.md'
 	@echo 'make browser                    install what the tests in a browser need (54 MB; also a Chromium on the path)'
+	@echo 'make notebook                   install what docs/notebook.ipynb needs: pandas, polars, matplotlib, a kernel'
 	@echo 'make engines                    install what sweeps on Slurm and on Dask need'
 	@echo 'make reference-model            train the reference model again, into $(OUT)/reference-model, with a checkpoint every KEEP=400 steps'
 	@echo 'make clean                      remove $(OUT)'
@@ -87,6 +88,12 @@ browser: $(VENV)/.browser
 # No browser is downloaded: the tests drive the Chromium that is on the path.
 $(VENV)/.browser: requirements-browser.lock $(READY)
 	$(VENV)/bin/python -m pip install --quiet --requirement requirements-browser.lock
+	@touch $@
+
+notebook: $(VENV)/.notebook
+
+$(VENV)/.notebook: requirements-notebook.lock $(READY)
+	$(VENV)/bin/python -m pip install --quiet --requirement requirements-notebook.lock
 	@touch $@
 
 engines: $(VENV)/.engines
