@@ -52,6 +52,7 @@ ROWS = (
     Analysis(name="attention_stats", version=1, forward=True, from_heads=True),
     Analysis(name="head_geometry", version=1, reads=("attention_stats",)),
     Analysis(name="delta_svd", version=1, forward=True),
+    Analysis(name="weight_spectra", version=1),
     Analysis(name="residual_stream", version=1, reads=("attention_stats",), forward=True),
 )
 """In the order of the page."""

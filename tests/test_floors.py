@@ -20,6 +20,7 @@ FLOORS = (
     "analyses/schedule_fit",
     "analyses/head_geometry",
     "analyses/residual_stream",
+    "analyses/weight_spectra",
     "analyses/run",
     "checks",  # the version alone: what else lies there is named below
     "checks/options.py",

@@ -23,6 +23,8 @@ from checks.maps.names import (
     EXPERTS,
     FOLD,
     MAPS,
+    MIX_QUERIES,
+    MIX_VALUES,
     NEURONS,
     ORDER,
     PLANES,
@@ -162,6 +164,13 @@ BALANCED = never(
 )
 BALANCED_HEADS = ("qk_rank_ratio", "ov_rank_ratio", "plane_rho", "decoder_symmetry_off", "encoder_symmetry")
 FUNCTIONAL = ("functional_cos", "functional_cos_squared")
+TAIL = moved(
+    "the spectrum of a stored matrix is the same in any order, turn and scale, but gains, uneven scales and "
+    "mixtures change "
+    "it; of experts it is the first one's",
+    *(*FOLDED, MIX_VALUES, MIX_QUERIES, SIGNS, CONSTANT, EXPERTS),
+    only_plain=(PLANES,),
+)
 STATES = never(
     "norms relative to one another, spectra and angles of states are the same in every basis and scale of the "
     "stream; under "
@@ -270,6 +279,13 @@ STATISTICS: Mapping[str, Mapping[str, Moved]] = {
         **dict.fromkeys((f"metrics.{name}.value" for name in ANNEALING), SHARED),
         **dict.fromkeys((f"annealing.{name}" for name in ("own_r2", "shared_r2", "remainder_top1")), SHARED),
         "annealing.remainder_top_singular": and_by(SHARED, "but not of every scale", STREAM),
+    },
+    "weight_spectra": {
+        "metrics.stored_alpha.value": TAIL,
+        "stored.*.*.alpha": TAIL,
+        "metrics.folded_alpha.value": GRAMS,
+        "metrics.folded_alpha_off.value": GRAMS,
+        "folded.*.*.alpha": GRAMS,
     },
     "residual_stream": {
         **{f"metrics.{name}{way}.value": STATES for name in STREAM_METRICS for way in WAYS},

@@ -14,9 +14,9 @@ GATES = INTEGRITY + CLAIMS
 DTYPE = "float32"
 MODEL_IDS = (
     "NR1 NR1m NR3 NR4 NR5 SF1 SF2 SF3 SF4 SF5 HG1 HG2 HG3 HE1 HE2 HE3 DS1 DS2 DS3 DS4 DS5 AN1 AN2 AN3 AN4 AN5 "
-    "HG4 HG4e HG5 HG6 AT1 RS1 RS2 RS2r RS3 RS4 RS4r RS5 RS5r RS6 RS7 RS8"
+    "HG4 HG4e HG5 HG6 AT1 WS1 RS1 RS2 RS2r RS3 RS4 RS4r RS5 RS5r RS6 RS7 RS8"
 ).split()
-STORED_IDS = [f"{id}.stored" for id in "NR1 NR2 NR3 NR4 NR5 SF1 SF2 HG1 HG2 HG3 HE1 HE2 HE3".split()]
+STORED_IDS = [f"{id}.stored" for id in "NR1 NR2 NR3 NR4 NR5 SF1 SF2 HG1 HG2 HG3 HE1 HE2 HE3 WS1".split()]
 
 every_gate = pytest.mark.parametrize("gate", GATES, ids=lambda gate: gate.id)
 

@@ -452,6 +452,7 @@ FIGURES = (
     "delta_svd-annealing",
     "delta_svd-scree",
     "residual_stream-ways",
+    "weight_spectra-exponents",
 )
 
 

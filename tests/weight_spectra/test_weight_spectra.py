@@ -1,0 +1,116 @@
+"""Power-law tails: planted exponents, the published package, exact maps, and what has no tail."""
+
+import numpy as np
+import pytest
+import torch
+
+from analyses import weight_spectra
+from analyses.records import plain, unexplained_nulls
+from analyses.weight_spectra.power_law import against_itself, fit
+from analyses.weights.checkpoint import open_checkpoint
+from checks.maps.catalogue import SCRAMBLE
+from checks.maps.gains import RESCALE_GAINS
+from tests.tiny import tiny_checkpoint
+
+
+def pareto(alpha: float, size: int, seed: int = 0) -> np.ndarray:
+    """x ≥ 1 of density ∝ x^−α."""
+    return (1 - np.random.default_rng(seed).random(size)) ** (-1 / (alpha - 1))
+
+
+def samples() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    x = (1 - rng.random(500)) ** (-1 / 1.5)
+    mixed = np.concatenate([rng.random(500), 1 + (1 - rng.random(300)) ** (-1 / 2)])
+    lognormal = np.exp(rng.normal(size=400))
+    return {"pareto": x, "mixed": mixed, "lognormal": lognormal,
+            "student": np.linalg.eigvalsh(np.cov(rng.standard_t(3, size=(120, 300))))}  # fmt: skip
+
+
+# powerlaw 2.0.0, Fit(x, parameter_ranges={"alpha": [1, 1000]}): alpha, xmin, D, sigma.
+PACKAGE = {
+    "pareto": (2.4351622392560293, 1.340037568760313, 0.02132412859389854, 0.07671264848187646),
+    "mixed": (4.29594573881737, 2.086789467721093, 0.03010453398402607, 0.21187141657642433),
+    "lognormal": (2.6113494263647605, 1.9226894174227165, 0.0697026409240904, 0.1464863114877055),
+    "student": (5.8191382614224665, 5.204858475453471, 0.09393023996521616, 1.1055861408679382),
+}
+
+
+@pytest.mark.parametrize("name", PACKAGE)
+def test_the_fit_is_the_published_packages(name):
+    """Its digits, from the same bytes: sums in another order, 1e-13; of eigenvalues those of LAPACK's builds."""
+    found = fit(samples()[name])
+    numbers = found.alpha, found.x_min, found.distance, found.error
+    assert numbers == pytest.approx(PACKAGE[name], rel=1e-9 if name == "student" else 1e-12)
+
+
+@pytest.mark.filterwarnings("ignore")  # the package warns of its own attributes
+def test_the_installed_package_gives_the_same():
+    powerlaw = pytest.importorskip("powerlaw")
+    for name, sample in samples().items():
+        other = powerlaw.Fit(sample, verbose=False, parameter_ranges={"alpha": [1, 1000]})
+        found = fit(sample)
+        assert (found.alpha, found.x_min) == pytest.approx((float(other.alpha), float(other.xmin)), rel=1e-9), name
+
+
+@pytest.mark.parametrize("alpha", [2.0, 3.0, 4.0])
+def test_a_planted_exponent_is_found_within_its_interval_and_not_ruled_out(alpha):
+    sample = pareto(alpha, 2000)
+    law = fit(sample)
+    p, (low, high) = against_itself(sample, law, seed=0)
+    assert low < alpha < high and law.alpha == pytest.approx(alpha, abs=4 * law.error) and p > 0.1
+
+
+def test_samples_that_are_no_power_law_are_ruled_out():
+    sample = np.random.default_rng(1).random(800) + 1
+    p, _ = against_itself(sample, fit(sample), seed=0)
+    assert fit(sample).alpha > 4 or p < 0.1
+    exponential = np.random.default_rng(2).exponential(size=3000) + 0.1
+    assert fit(exponential).alpha > 3.5  # an exponential has no exponent: its tail keeps getting steeper
+
+
+def test_scale_and_order_change_no_exponent():
+    sample = pareto(2.5, 300)
+    one, two = fit(sample), fit(1024 * sample[::-1])
+    assert two.alpha == pytest.approx(one.alpha, rel=1e-12) and two.distance == pytest.approx(one.distance, abs=1e-12)
+    assert two.x_min == pytest.approx(1024 * one.x_min)
+
+
+def test_too_few_values_or_equal_ones_have_no_tail():
+    assert fit(np.arange(1.0, 16.0)) is None and fit(np.ones(100)) is None and fit(np.zeros(50)) is None
+
+
+def planted(folder, alpha: float):
+    """A checkpoint whose up and down matrices have σ² from a Pareto law."""
+    from checks.twins.twins import Twin
+
+    def change(twin, role, value):
+        if role.bias or role.part not in ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"):
+            return value
+        u, sigma, vt = torch.linalg.svd(value.double(), full_matrices=False)
+        return u * torch.from_numpy(pareto(alpha, len(sigma), role.layer)).sqrt().sort(descending=True).values @ vt
+
+    twin = Twin(name="heavy", preserves="", destroys="", change=change)
+    return twin.apply(open_checkpoint(str(folder)), 0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    sizes = dict(layers=4, hidden_size=64, num_attention_heads=4, intermediate_size=64)
+    return tiny_checkpoint(tmp_path_factory.mktemp("tiny"), "llama", tokenizer=False, **sizes)
+
+
+def test_planted_spectra_are_found_in_stored_matrices_and_random_ones_are_not(folder):
+    heavy = weight_spectra.measure(planted(folder, 2.5), seed=0, device="cpu", folded=False)
+    assert heavy.metrics["stored_alpha"].value == pytest.approx(2.5, abs=0.5)  # 64 values: (α − 1)/√64 each
+    assert heavy.identities["energy"].value < 1e-12 and unexplained_nulls(plain(heavy)) == []
+    assert not heavy.metrics["folded_alpha"].applies
+
+
+def test_exponents_of_what_layers_read_stay_under_exact_maps_and_stored_ones_move(folder):
+    base = open_checkpoint(str(folder))
+    before = weight_spectra.measure(base, seed=0, device="cpu")
+    for change in (SCRAMBLE, RESCALE_GAINS):
+        after = weight_spectra.measure(change.apply(base, 3), seed=0, device="cpu")
+        assert after.metrics["folded_alpha"].value == pytest.approx(before.metrics["folded_alpha"].value, rel=1e-6)
+    assert after.metrics["stored_alpha"].value != pytest.approx(before.metrics["stored_alpha"].value, rel=1e-3)
