@@ -21,7 +21,7 @@ OPTIONS := --seed $(SEED) $(if $(DEVICE),--device $(DEVICE)) $(if $(DTYPE),--dty
            $(if $(ATTENTION),--attention $(ATTENTION)) $(if $(CALIBRATION),--calibration "$(CALIBRATION)") $(ARGS)
 
 .DELETE_ON_ERROR:
-.PHONY: engines notebook help report sweep verify test browser bench calibrate reference-model clean
+.PHONY: engines notebook help report sweep verify test fuzz browser bench calibrate reference-model clean
 
 help:
 	@echo 'make report                     measure the reference model, render $(OUT)/reference/report.html and $(OUT)/index.html'
@@ -34,6 +34,7 @@ help:
 	@echo 'make verify                     measure the reference model again, compare with what is recorded'
 	@echo 'make verify RESULT=… MODEL=…    the same for a received page or folder, and the model it is of'
 	@echo 'make test                       run the tests'
+	@echo 'make fuzz                       twenty thousand odd inputs: each is read or refused in one line'
 	@echo 'make bench                      time and memory of each stage against what this machine can do; SIZE=0.6b|4b|tiny'
 	@echo 'make calibrate                  simulate the coverage of every interval, size and power of every test: docs/calibration.md'
 	@echo 'make browser                    install what the tests in a browser need (54 MB; also a Chromium on the path)'
@@ -105,6 +106,9 @@ $(VENV)/.engines: requirements-sweep.lock $(READY)
 # A file stays with one worker, so what a module shares is made once.
 test: $(READY)
 	$(VENV)/bin/python -m pytest --numprocesses=auto --dist=loadfile $(ARGS)
+
+fuzz: $(READY)
+	$(VENV)/bin/python -m tests.fuzz.run --seed $(SEED) $(ARGS)
 
 bench: $(READY)
 	$(FATHOM) bench --size $(SIZE) --out "$(OUT)" $(ARGS)

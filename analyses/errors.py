@@ -1,5 +1,8 @@
 """The exception for faulty input, whose message says in one line what is wrong."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 LEFT_OUT = "left out of this measurement"
 """In every reason that the user gave by an option: the model may well have what is missing."""
 
@@ -14,8 +17,28 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str):
-        escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
-        super().__init__("".join(escaped))
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    """A line for a terminal: line ends, control characters and halves of characters written as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+@contextmanager
+def received(what: str) -> Iterator[None]:
+    """While something is looked at that others wrote: what fails then is its fault, and one line.
+
+    The types of its values are known to be right (`analyses.shapes`); that lists are as long as they should be, or
+    that a name leads somewhere, is only seen where it is used.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        told = f"{type(error).__name__}: {first_line(error)}"
+        raise InputError(f"{what}: its values do not fit together ({told}); measure again") from error
 
 
 def one_line(error: BaseException) -> str:

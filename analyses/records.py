@@ -18,6 +18,7 @@ JSON is strict: NaN and infinity never reach the disk, and a null without a reas
 (or in the `reason` beside it) is a defect of the analysis, so writing it raises.
 """
 
+import contextlib
 import dataclasses
 import fnmatch
 import hashlib
@@ -38,6 +39,7 @@ from analyses.errors import InputError
 
 SCHEMA_VERSION = 1
 LARGEST = 1 << 28  # bytes of a file of JSON; the records of the largest models have a third of that
+MOST_LAYERS = 10_000  # that a page goes through one by one
 MOST_VALUES = 15_000_000  # in one file; those of the largest models have five million, and each takes some 60 bytes
 
 Bytes = bytes | memoryview
@@ -143,11 +145,16 @@ def write_json(path: Path, value: Any) -> None:
     tree = plain(value)
     if "absent" in tree and (missing := unexplained_nulls(tree)):
         raise ValueError(f"{path.name}: {len(missing)} nulls without a reason, first at {missing[0]}")
+    write_bytes(path, as_json(tree))
+
+
+def as_json(tree: Mapping[str, Any]) -> bytes:
+    """The bytes that `write_json` gives a plain value."""
     lines = [
         f"{json.dumps(key)}: {json.dumps(tree[key], allow_nan=False, sort_keys=True, separators=(',', ':'))}"
         for key in sorted(tree)
     ]
-    write_bytes(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
 
 def canonical(value: Any) -> bytes:
@@ -264,6 +271,9 @@ def require_record(record: Mapping[str, Any], where: str) -> None:
         return
     shape = registry.row(record["analysis"]).shape()
     shapes.require(shape, record, where, absent=lambda place: _pattern(place) in left_out)
+    ends = [phase["last"] for phase in (record.get("phases") or {}).values() if phase]
+    if max([record.get("num_layers", 0), *ends]) > MOST_LAYERS:
+        raise InputError(f"{where}: more than {MOST_LAYERS:,} layers, no model of ours; measure again")
 
 
 def _pattern(place: Sequence[str]) -> tuple[str, ...]:
@@ -293,7 +303,7 @@ def write_bytes(path: Path, *data: Bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        if path.parent.is_dir():
+        with contextlib.suppress(OSError):  # a folder that is a file, or a name that no file can have
             temporary.unlink(missing_ok=True)
         raise CannotWrite(f"{path}: cannot be written ({error.strerror}); choose another folder with --out") from error
 

@@ -9,11 +9,12 @@ from importlib import import_module
 from typing import NoReturn
 
 from analyses.errors import DEFECT, InputError, one_line
-from checks.machine import threads
+from checks.machine import terminal, threads
 from checks.options import ERROR
 from checks.verbs import VERBS
 
 
+@terminal.forgiving
 def main(argv: Sequence[str] | None = None) -> int:
     threads.sleep_while_waiting()
     try:
@@ -23,6 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise SystemExit(ERROR) from None
     try:
         return arguments.verb(arguments)
+    except BrokenPipeError:
+        raise  # whoever read has seen enough
     except InputError as error:
         if getattr(arguments, "debug", False):
             raise

@@ -107,6 +107,7 @@ def measure_checkpoint(
     `parts` gives, by analysis, pieces that were made beforehand (`pieces`).
     """
     require_filters(checkpoint, settings)
+    require_place(checkpoint, folder)
     resolve_device(settings.device)  # before the weights are read, which may take minutes
     text = load_calibration(settings.calibration)
     say(f"{checkpoint.name}: checking {len(checkpoint.files)} tensors")
@@ -167,6 +168,12 @@ def measure_checkpoint(
         failures=failures,
         renewed=why,
     )
+
+
+def require_place(checkpoint: Checkpoint, folder: Path) -> None:
+    """Raise InputError where records would lie among a model's own files, which have some of their names."""
+    if folder.resolve() == checkpoint.folder.resolve() or (folder / "config.json").exists():
+        raise InputError(f"--out {folder.parent}: {folder} holds a model and its files; choose another folder")
 
 
 def require_filters(checkpoint: Checkpoint, settings: Settings) -> None:

@@ -27,6 +27,7 @@ from analyses.weights.recognise import parts, recognise
 from analyses.weights.schema import Header, Place, is_gain
 from analyses.weights.shape import Shape
 
+FLOATING = ("float64", "float32", "float16", "bfloat16")
 QUANTISED = "the weights are quantised ({}); give the unquantised checkpoint"
 FLOATS = tuple(str(dtype).removeprefix("torch.") for dtype in files.FLOATS)
 
@@ -272,9 +273,18 @@ def assemble(*, name: str, folder: Path, revision: str | None, config: Mapping[s
         beside=beside,
         remarks=(*notes, *stored.notes, *_predicting(beside), *_lost(stored.lost, folder)),
     )
-    if reason := quantised(stored.headers, modules=_modules(checkpoint)):
+    if reason := quantised(stored.headers, modules=_modules(checkpoint)) or _no_floats(checkpoint):
         raise InputError(f"{name}: {QUANTISED.format(reason)}")
     return checkpoint
+
+
+def _no_floats(checkpoint: Checkpoint) -> str | None:
+    """Which of the tensors that are read holds no floats, in a few words; None where none does."""
+    held = itertools.product(checkpoint.families, range(checkpoint.shape.layers))
+    for name in (name for role, layer in held for name in checkpoint.names(role, layer)):
+        if (header := checkpoint.headers.get(name)) and header.dtype not in FLOATING:
+            return f"{header.dtype} in tensor {name}"
+    return None
 
 
 def _predicting(beside: Set[str]) -> list[str]:

@@ -25,6 +25,7 @@ FORMATS = (
 )
 """(single file, shard index), in the library's own order, so that a forward pass sees the same weights."""
 
+MOST_TENSORS = 400_000  # of a checkpoint; those with most experts have some 100,000
 JSON_LIMIT = 100_000_000  # bytes, as the limit of a safetensors header: no index or config comes near it
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)  # the narrower ones have no isfinite
 DESCRIBED = ("*.json", "tokenizer*", "*.model", "*.tiktoken", "merges.txt", "vocab*")  # besides weights
@@ -99,6 +100,8 @@ def merge(
                 headers[name] = replace(header, shares=shares, stored=None if name == stored else stored)
                 files[name] = folder / shard
         lost |= {unwrapped(name): f"{folder / shard}: tensor {name} {why}" for name, why in unreadable.items()}
+    if len(files) > MOST_TENSORS:
+        raise InputError(f"{folder}: {len(files):,} tensors, and no model has more than {MOST_TENSORS:,}")
     for name, shard in promised.items():
         if shard in unread:
             lost[name] = str(unread[shard])
@@ -193,6 +196,8 @@ def sha256(path: Path) -> str:
     """Of a file's bytes; raises InputError where it cannot be read."""
     digest = hashlib.sha256()
     try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: not a file; remove it, or download the checkpoint again")
         with open(path, "rb") as file:
             while block := file.read(HASH_BLOCK):
                 digest.update(block)

@@ -2,12 +2,13 @@
 
 The file is unpickled by torch's loader for weights only, which runs no code that a file brings along. It
 is memory-mapped, so that a tensor's pages are read when its entries are; a file of before torch 1.6, which
-cannot be mapped, is read whole and kept until another one is.
+cannot be mapped, is read whole and kept until another one is, as is what a file of very many tensors holds.
 """
 
 import functools
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ import torch
 from analyses.errors import InputError, first_line
 from analyses.weights.schema import Header
 
+MANY = 1 << 19  # bytes of a pickle; some thousand tensors
+LARGEST_PICKLE = 1 << 26  # bytes; of the models with most tensors a tenth
 ZIP = b"PK\x03\x04"  # torch writes an archive since 1.6
 GLOBAL = re.compile(r"Unsupported (?:global|class|operand): (?:GLOBAL )?(\S+)")  # what the loader will not unpickle
 
@@ -55,12 +58,46 @@ def read(path: Path, name: str, part: tuple[slice | int, ...] = ()) -> torch.Ten
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        with open(path, "rb") as file:
-            mapped = file.read(len(ZIP)) == ZIP
         facts = path.stat()
-        weights = _unpickled(path) if mapped else _kept(path, facts.st_size, facts.st_mtime_ns)
+        signature = (path, facts.st_size, facts.st_mtime_ns)
+        return _kept(*signature) if _is_kept(*signature) else _unpickled(path)
+    except InputError:
+        raise
     except Exception as error:  # the loader raises whatever the bytes provoke
         raise InputError(f"{path}: cannot be read as weights ({_why(error)})") from error
+
+
+@functools.lru_cache(maxsize=512)
+def _is_kept(path: Path, size: int, changed: int) -> bool:
+    """Whether a file's content is kept: one that cannot be mapped, or of so many tensors that unpickling takes long.
+
+    Raises InputError for a file that would unpack to more than it is.
+    """
+    with open(path, "rb") as file:
+        if file.read(len(ZIP)) != ZIP:
+            return True
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+    if (unpacked := sum(part.file_size for part in parts)) > size:
+        raise InputError(f"{path}: its parts unpack to {unpacked:,} bytes, more than the file has; save it again")
+    pickle = sum(part.file_size for part in parts if part.filename.endswith("data.pkl"))
+    if pickle > LARGEST_PICKLE:
+        raise InputError(f"{path}: its list of tensors has more than {LARGEST_PICKLE >> 20} MiB; this is no weight file")
+    return pickle > MANY
+
+
+@functools.lru_cache(maxsize=1)
+def _kept(path: Path, size: int, changed: int) -> dict[str, Any]:
+    """What a file holds; `size` and `changed` (ns) tell it from what may come in its place."""
+    return _unpickled(path)
+
+
+def _unpickled(path: Path) -> dict[str, Any]:
+    with open(path, "rb") as file:
+        mapped = file.read(len(ZIP)) == ZIP
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what the loader finds odd in a damaged file: it then fails
+        weights = torch.load(path, map_location="cpu", mmap=mapped, weights_only=True)
     if not isinstance(weights, dict) or not weights:
         raise InputError(f"{path}: holds {type(weights).__name__}, not tensors by name; this is no weight file")
     for name, value in weights.items():
@@ -68,18 +105,6 @@ def _load(path: Path) -> dict[str, Any]:
             what = f"entry {name!r} is {type(value).__name__}, without a name"
             raise InputError(f"{path}: {what}; this is no weight file")
     return weights
-
-
-def _unpickled(path: Path, *, mapped: bool = True) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what the loader finds odd in a damaged file: it then fails
-        return torch.load(path, map_location="cpu", mmap=mapped, weights_only=True)
-
-
-@functools.lru_cache(maxsize=1)
-def _kept(path: Path, size: int, changed: int) -> Any:
-    """A file that cannot be mapped; `size` and `changed` (ns) tell it from what may come in its place."""
-    return _unpickled(path, mapped=False)
 
 
 def _why(error: Exception) -> str:
@@ -96,6 +121,8 @@ def _flaw(value: Any) -> str:
         return f"is {type(value).__name__}, not a tensor"
     if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
         return "is sparse, quantised or empty of data; expected plain weights"
+    if value.is_conj() or value.is_neg():
+        return "is a view with its sign turned, whose entries are not in the file"
     if value.numel() * value.element_size() > value.untyped_storage().nbytes():
         return f"of shape {list(value.shape)} is larger than its data"
     return ""

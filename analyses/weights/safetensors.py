@@ -1,5 +1,6 @@
 """One safetensors file: its header, its tensors one at a time, and the bytes of a new file."""
 
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,12 +24,7 @@ ALIGNED = 8  # bytes: where the first tensor begins is a multiple of it
 
 def headers(path: Path) -> tuple[dict[str, Header], dict[str, str]]:
     """(name → header of every tensor, in the order of the file; name → why it cannot be read, of none)."""
-    with _open(path):  # the library checks sizes, types and offsets against the file's length
-        pass
-    with open(path, "rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        tree = json.loads(file.read(size), object_pairs_hook=lambda pairs: _once(path, pairs))
-    return {name: header(entry) for name, entry in tree.items() if name != "__metadata__"}, {}
+    return {name: header(entry) for name, entry in _entries(path)[1].items()}, {}
 
 
 def header(entry: dict[str, Any]) -> Header:
@@ -40,8 +36,37 @@ def header(entry: dict[str, Any]) -> Header:
 
 def read(path: Path, name: str, part: tuple[slice | int, ...] = ()) -> torch.Tensor:
     """One tensor as stored, or the part of it at these indices."""
-    with _open(path) as file:
-        return file.get_slice(name)[part] if part else file.get_tensor(name)
+    first, entries = _entries(path)
+    dtype = DTYPES.get(entries[name]["dtype"])
+    if part or dtype is None:
+        with _open(path) as file:
+            return file.get_slice(name)[part] if part else file.get_tensor(name)
+    start, end = entries[name]["data_offsets"]
+    data = torch.empty(end - start, dtype=torch.uint8)
+    with open(path, "rb") as file:
+        file.seek(first + start)
+        if file.readinto(memoryview(data.numpy())) != end - start:
+            raise InputError(f"{path}: ends within tensor {name}; it was changed while it was read")
+    return data.view(getattr(torch, dtype)).reshape(entries[name]["shape"])
+
+
+def _entries(path: Path) -> tuple[int, dict[str, Any]]:
+    """(where the data begin, name → entry of the header); of a file that has not changed it is parsed once."""
+    try:
+        facts = path.stat()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    return _parsed(path, facts.st_size, facts.st_mtime_ns, facts.st_ino)
+
+
+@functools.lru_cache(maxsize=512)
+def _parsed(path: Path, size: int, changed: int, inode: int) -> tuple[int, dict[str, Any]]:
+    with _open(path):  # the library checks sizes, types and offsets against the file's length
+        pass
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        tree = json.loads(file.read(length), object_pairs_hook=lambda pairs: _once(path, pairs))
+    return 8 + length, {name: entry for name, entry in tree.items() if name != "__metadata__"}
 
 
 def as_file(tensors: Mapping[str, torch.Tensor]) -> list[bytes | memoryview]:

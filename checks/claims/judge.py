@@ -11,7 +11,7 @@ from typing import Any
 
 from analyses import records, registry
 from analyses.errors import LEFT_OUT, InputError
-from checks.claims import INTEGRITY
+from checks.claims import INTEGRITY, written
 from checks.claims.gate import Gate, Outcome, evaluate
 from checks.claims.invariance import invariance_outcomes
 from checks.claims.sets import LATEST, gates_of
@@ -42,7 +42,7 @@ def current_records(folder: Path) -> dict[str, dict[str, Any]]:
     found = {name: records.read_record(path, arrays=False) for name, path in paths.items() if path.exists()}
     if not found:
         return {}
-    described = records.read_json(folder / "manifest.json").get("records", {})
+    described = written.read(folder / "manifest.json").get("records", {})
     return {
         name: record if record["checksum"] == described.get(name) else _of_another_run(record)
         for name, record in found.items()
@@ -60,7 +60,7 @@ def read_controls(folder: Path, found: Mapping[str, Mapping[str, Any]]) -> dict[
     path = folder / "controls.json"
     if not path.exists():
         return {}
-    evidence = records.read_json(path)
+    evidence = written.read(path)
     return evidence if evidence.get("records") == checksums(found) else {}
 
 

@@ -5,10 +5,12 @@
 
 import hashlib
 import shlex
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from analyses import records, registry
+from analyses.forward.inputs import Settings
 from analyses.run import keys
 from analyses.run.measure import Measured
 from checks.machine import environment
@@ -17,7 +19,7 @@ from checks.maps import invariance
 
 def manifest(measured: Measured) -> dict[str, Any]:
     """The content of `manifest.json`. Holds no user name, no host name and no absolute path."""
-    checkpoint, settings = measured.checkpoint, measured.settings
+    checkpoint = measured.checkpoint
     return {
         "schema_version": records.SCHEMA_VERSION,
         "model": checkpoint.name,
@@ -41,22 +43,11 @@ def manifest(measured: Measured) -> dict[str, Any]:
             "notes": checkpoint.notes,
             "record": hashlib.sha256(repr(checkpoint.architecture).encode()).hexdigest(),
         },
-        "settings": {
-            "device": settings.device,
-            "dtype": settings.dtype,
-            "attention": settings.attention,
-            "seed": settings.seed,
-            "spectra": settings.spectra,
-            "analyses": settings.only,
-            "layers": keys.chosen(settings.layers),
-            "families": keys.chosen(settings.families),
-            "batch": "one sequence at a time, no padding",
-            "trust_remote_code": settings.trust_remote_code,
-        },
+        "settings": settings(measured.settings),
         "calibration": {"name": measured.calibration.name, "sha256": measured.calibration.sha256},
         "forward": measured.forward or {"skipped": "no forward pass was run"},
-        "analyses": {name: _analysis(measured, name) for name in settings.only},
-        "invariance": {name: invariance.table(name, checkpoint) for name in settings.only},
+        "analyses": {name: _analysis(measured, name) for name in measured.settings.only},
+        "invariance": {name: invariance.table(name, checkpoint) for name in measured.settings.only},
         "source": environment.source(),
         "versions": environment.versions(),
         "machine": environment.machine(),
@@ -64,6 +55,22 @@ def manifest(measured: Measured) -> dict[str, Any]:
         "command": command(measured),
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "timings": measured.seconds,
+    }
+
+
+def settings(given: Settings) -> dict[str, Any]:
+    """Resolved settings, as the manifest has them."""
+    return {
+        "device": given.device,
+        "dtype": given.dtype,
+        "attention": given.attention,
+        "seed": given.seed,
+        "spectra": given.spectra,
+        "analyses": given.only,
+        "layers": keys.chosen(given.layers),
+        "families": keys.chosen(given.families),
+        "batch": "one sequence at a time, no padding",
+        "trust_remote_code": given.trust_remote_code,
     }
 
 
@@ -84,19 +91,20 @@ def _record(measured: Measured, name: str) -> dict[str, Any]:
 
 def command(measured: Measured) -> str:
     """The command that makes this page again. A folder is given by its name alone."""
-    settings, model = measured.settings, measured.checkpoint.name
-    if measured.checkpoint.revision:
-        model += f"@{measured.checkpoint.revision}"
-    words = ["fathom", "run", model, "--device", settings.device, "--dtype", settings.dtype]
-    words += ["--attention", settings.attention, "--seed", str(settings.seed)]
-    if settings.calibration:
-        words += ["--calibration", settings.calibration.name]
-    if settings.spectra != "exact":
-        words += ["--spectra", settings.spectra]
-    if settings.only != registry.NAMES:
-        words += ["--only", ",".join(settings.only)]
-    if settings.layers is not None:
-        words += ["--layers", keys.chosen(settings.layers)]
-    if settings.families:
-        words += ["--families", keys.chosen(settings.families)]
+    given, text = measured.settings, measured.settings.calibration
+    return command_of(measured.checkpoint.name, measured.checkpoint.revision, settings(given), text and text.name)
+
+
+def command_of(model: str, revision: str | None, given: Mapping[str, Any], text: str | None) -> str:
+    """The same from what a manifest says: the model, its settings, and the text's file where it was given."""
+    words = ["fathom", "run", f"{model}@{revision}" if revision else model]
+    for name in ("device", "dtype", "attention", "seed"):
+        words += [f"--{name}", str(given[name])]
+    words += ["--calibration", text] if text else []
+    if given["spectra"] != "exact":
+        words += ["--spectra", given["spectra"]]
+    if tuple(given["analyses"]) != registry.NAMES:
+        words += ["--only", ",".join(given["analyses"])]
+    for name in ("layers", "families"):
+        words += [f"--{name}", given[name]] if given[name] != "all" else []
     return shlex.join(words)

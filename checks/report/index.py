@@ -4,6 +4,7 @@ A model whose records cannot be read has its row, with the reason; the others lo
 """
 
 import os
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -12,8 +13,9 @@ from typing import Any
 
 from natsort import natsort_keygen
 
-from analyses import records, registry
+from analyses import registry
 from analyses.errors import InputError
+from checks.claims import written
 from checks.claims.verdicts import across
 from checks.figures.numbers import apart, number
 from checks.figures.strips import SYMBOLS
@@ -22,6 +24,7 @@ from checks.report.axis import deciding
 from checks.report.rendering import render
 from checks.sections.sentences import short
 
+OURS = '<meta name="generator" content="Fathom">'
 HEADING = "Claims about layer geometry, model by model"
 
 
@@ -54,15 +57,32 @@ def render_index(models: Sequence[Path | Indexed], out: Path, *, heading: str = 
         try:
             if model.unreadable:
                 raise InputError(model.unreadable)
-            judged = records.read_json(model.folder / "gates.json")
-            manifest = records.read_json(model.folder / "manifest.json")
+            judged = written.read(model.folder / "gates.json")
+            manifest = written.read(model.folder / "manifest.json")
         except InputError as error:
             unreadable.append({"name": model.folder.name, "reason": words.sentence(str(error))})
             continue
-        href = f"{Path(os.path.relpath(model.folder, out)).as_posix()}/report.html"
-        name = model.name or judged["model"]
+        href = f"{link(model.folder, out)}/report.html"
+        name = model.name or judged.get("model", model.folder.name)
         readable.append(Readable(href=href, name=name, facts=model.facts, judged=judged, manifest=manifest))
     return render("index.html", summarise(readable, unreadable, heading))
+
+
+def is_ours(page: Path) -> bool:
+    """Whether an index may be written here: nothing is there yet, or one that was written before."""
+    try:
+        return not page.exists() or (page.is_file() and OURS in page.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        return False
+
+
+def link(folder: Path, out: Path) -> str:
+    """The address of a folder from a page in `out`; what a name may hold is never read as a scheme, query or anchor.
+
+    >>> link(Path("out/a b#c"), Path("out")), link(Path("out/javascript:alert(1)"), Path("out"))
+    ('a%20b%23c', 'javascript%3Aalert%281%29')
+    """
+    return urllib.parse.quote(os.fsencode(Path(os.path.relpath(folder, out)).as_posix()))
 
 
 def summarise(models: Sequence[Readable], unreadable: Sequence[Mapping[str, str]], heading: str) -> dict[str, Any]:
@@ -165,5 +185,5 @@ def _cell(id: str, model: Readable, claim: Mapping[str, Any] | None, verdict: st
         "verdict": verdict,
         "said": f"{id} on {model.name}: {verdict}"
         + ("" if decided["observed"] is None else f", {observed}, {stated}"),
-        "href": f"{model.href}#claim-{id}",
+        "href": f"{model.href}#claim-{urllib.parse.quote(id)}",
     }

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from analyses import records, registry
+from analyses import registry
+from checks.claims import written
 from checks.claims.judge import current_records
 from checks.figures.numbers import number
 from checks.report import axis, provenance, words
@@ -30,13 +31,26 @@ def render_model(folder: Path) -> str:
     Raises InputError where `gates.json` or `manifest.json` is missing or is not strict JSON.
     """
     measured = current_records(folder)
-    judged = records.read_json(folder / "gates.json")
-    manifest = records.read_json(folder / "manifest.json")
+    judged = written.read(folder / "gates.json")
+    manifest = written.read(folder / "manifest.json")
     files = {name: path.read_bytes() for name in NAMES if (path := folder / name).exists()}
+    return render_page(measured, judged, manifest, files)
+
+
+def render_page(
+    measured: Mapping[str, Mapping[str, Any]],
+    judged: Mapping[str, Any],
+    manifest: Mapping[str, Any],
+    files: Mapping[str, bytes],
+    carried: Mapping[str, Carried] | None = None,
+) -> str:
+    """One model's page; `carried` where it is known how the page carries its files, else as far as there is room."""
     page = summarise(measured, judged, manifest)
-    # Without its files first: what the page leaves of its limit is the room that they have.
-    room = LIMIT - MARGIN - len(render("report.html", page | _attached(files, {})).encode(errors="replace"))
-    return render("report.html", page | _attached(files, carry(files, room)))
+    if carried is None:
+        # Without its files first: what the page leaves of its limit is the room that they have.
+        room = LIMIT - MARGIN - len(render("report.html", page | _attached(files, {})).encode(errors="replace"))
+        carried = carry(files, room)
+    return render("report.html", page | _attached(files, carried))
 
 
 # --- the summaries: plain values, ready to be written out ---------------------------------------------------------

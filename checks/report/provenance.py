@@ -106,7 +106,10 @@ def dtype(manifest: Mapping[str, Any]) -> str:
 
 def again(manifest: Mapping[str, Any], analysis: str) -> str:
     """The command that measures one analysis of this page again."""
-    words = shlex.split(manifest["command"])
+    try:
+        words = shlex.split(manifest["command"])
+    except ValueError:  # a quote without its other half: no command of ours
+        return manifest["command"]
     if "--only" in words:
         at = words.index("--only")
         del words[at : at + 2]

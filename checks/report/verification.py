@@ -22,7 +22,10 @@ def lines(verification: Verification) -> list[str]:
     for answer in verification.analyses:
         text.append(f"  {answer.status:<{WIDTH}}  {answer.analysis}: {message(answer)}")
     text += [f"  verdict changed   {v['id']}: {v['recorded']}, now {v['found']}" for v in verification.verdicts]
-    return text + [f"  ({note})" for note in verification.notes]
+    text += [f"  altered           {fault}" for fault in verification.faults]
+    text += [f"  ({note})" for note in verification.notes]
+    text += [f"  verified          {line}" for line in verification.verified]
+    return text + [f"  not verified      {line}" for line in verification.unverified]
 
 
 def message(answer: Answer) -> str:
@@ -71,4 +74,7 @@ def cases(verification: Verification) -> list[Case]:
         )
         for verdict in verification.verdicts
     ]
-    return analyses + changed
+    altered = [
+        Case(suite="what it says", name=fault, status="fail", message="", word="altered") for fault in verification.faults
+    ]
+    return analyses + changed + altered

@@ -36,7 +36,7 @@ def missing(out: Path, element: Element) -> dict[str, str]:
             why[name] = failure
         elif remade := [needed for needed in task.reads if needed in why]:
             why[name] = f"it reads {' and '.join(remade)}"
-        elif task.reads and record["key"]["inputs"] != _inputs({needed: found[needed] for needed in task.reads}):
+        elif task.reads and record["key"].get("inputs") != _inputs({needed: found[needed] for needed in task.reads}):
             why[name] = "it was made from other records than lie beside it"
     if not why and not element.shard and not (folder / "manifest.json").exists():
         why = {name: "the manifest is missing" for name in element.tasks}

@@ -11,20 +11,30 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from analyses import records
+from analyses import records, shapes
 from analyses.errors import InputError
 from checks.sweep import done, failures, lease, process
 from checks.sweep.engine import Engine
 from checks.sweep.failures import Failure, History
 from checks.sweep.plan import Element, Plan, log_of
+from checks.sweep.process import Described
 
 UNKNOWN, WAITING, QUEUED, RUNNING, SETTLING, DONE, FAILED = (
     "unknown", "waiting", "queued", "running", "settling", "done", "failed"
 )  # fmt: skip
 OVER = (DONE, FAILED)
 FIRST_LOOK = 0.05  # seconds between the first two looks of an element that settles; doubled each time
+
+
+class Sent(TypedDict):
+    """What is written down when an engine has been given an element."""
+
+    attempt: int
+    job: str
+    engine: str
+    driver: Described
 
 
 @dataclass(slots=True)
@@ -113,13 +123,17 @@ class ElementState:
 
     def sent(self) -> dict[str, Any] | None:
         """To which engine it was given last, by whichever driver."""
+        path = self.shared.plan.state / "submitted" / f"{self.element.id}.json"
         try:
-            return records.read_json(self.shared.plan.state / "submitted" / f"{self.element.id}.json")
+            facts = records.read_json(path)
+            shapes.require(shapes.shape(__name__, "Sent"), facts, str(path))
         except InputError:
             return None
+        return facts
 
     def _held(self) -> lease.Held | None:
-        return lease.read(self.shared.plan.state / "leases" / f"{self.element.id}.json")
+        held = lease.read(self.shared.plan.state / "leases" / f"{self.element.id}.json")
+        return held if held and {"attempt", "job", "engine"} <= held.facts.keys() else None
 
     def _settle(self, facts: dict[str, Any]) -> None:
         """Its worker is gone: look for its records until patience is over, then count an attempt."""

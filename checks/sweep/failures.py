@@ -15,13 +15,14 @@
 | stopped | the user stopped the sweep                           | yes                       | no  |
 """
 
+import dataclasses
 import errno
 import glob
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from analyses import records
+from analyses import records, shapes
 from analyses.errors import InputError
 from checks.sweep.disk import FULL
 
@@ -69,8 +70,10 @@ def _readable(paths: Iterable[Path]) -> Iterator[Failure]:
     for path in paths:
         try:
             tree = records.read_json(path)
-            yield Failure(**tree | {"tasks": tuple(tree["tasks"])})
-        except (InputError, TypeError, KeyError):
+            shapes.require(shapes.shape(__name__, "Failure"), tree, str(path))
+            known = {field.name: tree[field.name] for field in dataclasses.fields(Failure)}
+            yield Failure(**known | {"tasks": tuple(tree["tasks"])})
+        except InputError:
             continue  # the next attempt will fail as well if it must; a torn note is no reason to stop
 
 

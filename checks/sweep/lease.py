@@ -12,11 +12,12 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
-from analyses import records
+from analyses import records, shapes
 from analyses.errors import InputError
 from checks.sweep import process
+from checks.sweep.process import Described
 
 BEAT = 10.0  # seconds between two touches
 STALE = 120.0  # seconds; a pause of the interpreter or of a file server is shorter
@@ -42,13 +43,28 @@ class Held:
         seen = process.alive(self.facts["process"])
         if seen is not None:
             return seen
-        return True if self.age < STALE else None
+        return True if abs(self.age) < STALE else None  # one touched in the future was not touched by its holder
+
+
+class Facts(TypedDict):
+    """What is written in a lease."""
+
+    process: Described
+    token: str
+    element: NotRequired[str]
+    attempt: NotRequired[int]
+    engine: NotRequired[str]
+    job: NotRequired[str]
+    started: NotRequired[float]
+    done: NotRequired[int]
+    ended: NotRequired[dict[str, Any]]
 
 
 def read(path: Path) -> Held | None:
-    """The lease at `path`, None if there is none."""
+    """The lease at `path`, None if there is none, or what lies there is no lease."""
     try:
         facts = records.read_json(path)
+        shapes.require(shapes.shape(__name__, "Facts"), facts, str(path))
         age = _now(path.parent) - path.stat().st_mtime
     except (InputError, OSError):
         return None
@@ -123,7 +139,7 @@ def take(path: Path, facts: Mapping[str, Any]) -> Lease | None:
             temporary.unlink()
             return None
         os.replace(temporary, path)
-        if records.read_json(path)["token"] != mine["token"]:
+        if (now := read(path)) is None or now.facts["token"] != mine["token"]:
             return None
     else:
         temporary.unlink()

@@ -5,15 +5,17 @@ by it.
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from analyses import records
-from analyses.errors import InputError
+from analyses import records, registry, shapes
+from analyses.errors import InputError, received
 from checks.sweep.sources import Source
 
+PLAIN_NAME = re.compile(r"(?!\.{1,2}$)[^/\\\0]{1,250}")  # of one file or folder
 STATE = ".sweep"  # folder of the sweep's state, in the folder over all models
 
 
@@ -77,6 +79,13 @@ class Plan:
         return tuple(element for element in self.elements if element.shard is None)
 
 
+class Written(TypedDict):
+    """`plan.json`."""
+
+    elements: list[str]
+    command: str
+
+
 def log_of(out: Path, id: str, attempt: int) -> Path:
     """Where an attempt at an element prints."""
     return out / STATE / "logs" / f"{id}.{attempt}.log"
@@ -94,17 +103,28 @@ def read(out: Path) -> Plan:
     """The plan of the last sweep into `out`; raises InputError if there was none."""
     if not (out / STATE / "plan.json").exists():
         raise InputError(f"{out}: no sweep here; start one with fathom sweep MODEL… --out {out}")
-    tree = records.read_json(out / STATE / "plan.json")
+    path = out / STATE / "plan.json"
+    tree = records.read_json(path)
+    shapes.require(shapes.shape(__name__, "Written"), tree, str(path))
     elements = tuple(read_element(out, id) for id in tree["elements"])
     return Plan(out=out, elements=elements, command=tree["command"])
 
 
 def read_element(out: Path, id: str) -> Element:
-    tree = records.read_json(out / STATE / "elements" / f"{id}.json")
-    tasks = {name: Task(**task | {"reads": tuple(task["reads"])}) for name, task in tree["tasks"].items()}
-    shard = Shard(**tree["shard"]) if tree["shard"] else None
-    made = {"source": Source(**tree["source"]), "tasks": tasks, "shard": shard, "after": tuple(tree["after"])}
-    return Element(**tree | made)
+    if not PLAIN_NAME.fullmatch(id):
+        raise InputError(f"{out / STATE / 'plan.json'}: {id!r} is no element's name; start the sweep again")
+    path = out / STATE / "elements" / f"{id}.json"
+    tree = records.read_json(path)
+    shapes.require(shapes.shape(__name__, "Element"), tree, str(path))
+    with received(str(path)):
+        tasks = {name: Task(**task | {"reads": tuple(task["reads"])}) for name, task in tree["tasks"].items()}
+        shard = Shard(**tree["shard"]) if tree["shard"] else None
+        made = {"source": Source(**tree["source"]), "tasks": tasks, "shard": shard, "after": tuple(tree["after"])}
+        element = Element(**tree | made)
+        settings_of(element)
+        if element.id != id or not PLAIN_NAME.fullmatch(element.source.slug) or set(tasks) - set(registry.NAMES):
+            raise InputError(f"{path}: not the element {id}; start the sweep again")
+    return element
 
 
 def plain_settings(settings: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from analyses import records, registry
+from analyses import records, registry, shapes
 from analyses.errors import InputError, one_line
 from checks.reference import source_of
 from checks.sweep.patterns import expand
@@ -30,6 +30,7 @@ class Hashes:
         self.path = path
         try:
             self.known = records.read_json(path)
+            shapes.require(shapes.keyed(shapes.TEXT), self.known, str(path))
         except InputError:
             self.known = {}
 

@@ -8,9 +8,20 @@ import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 Process = dict[str, Any]
+LARGEST = 2**31  # of process numbers
+
+
+class Described(TypedDict):
+    """A process, as it is written down."""
+
+    host: str
+    boot: str | None
+    namespace: str | None
+    pid: int
+    start: str | None
 
 
 def me() -> Process:
@@ -27,6 +38,8 @@ def alive(process: Mapping[str, Any]) -> bool | None:
     """Whether that process runs; None if it is not of this machine."""
     if any(process.get(part) != value for part, value in here().items()):
         return None
+    if not 0 < process["pid"] < LARGEST:
+        return False
     try:
         os.kill(process["pid"], 0)
     except ProcessLookupError:

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 from analyses.errors import InputError
 from checks import options
 
+BY_HAND = ("trust_remote_code",)  # options that only who starts the sweep may set
 OWN = ("models", "model", "source")  # keys of a sweep file that are no option
 
 
@@ -94,6 +95,8 @@ def _options(table: Mapping[str, Any], path: Path) -> dict[str, Any]:
         if key in OWN:
             continue
         option = "--" + key.replace("_", "-")
+        if key.replace("-", "_") in BY_HAND:
+            raise InputError(f"{path}: {key}: a file does not let code run; give --{key.replace('_', '-')} by hand")
         if key.replace("-", "_") not in _defaults():
             raise InputError(f"{path}: {key} is no option of a model (there are: {', '.join(_defaults())})")
         if isinstance(value, bool):

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from analyses import records
+from analyses import records, shapes
 from analyses.errors import InputError
 from analyses.weights import hub
 from analyses.weights.checkpoint import open_checkpoint
@@ -89,7 +89,9 @@ def _used(users: Path) -> bool:
     lives = False
     for path in users.glob("*.json"):
         try:
-            dead = process.alive(records.read_json(path)) is False
+            user = records.read_json(path)
+            shapes.require(shapes.shape("checks.sweep.process", "Described"), user, str(path))
+            dead = process.alive(user) is False
         except InputError:
             dead = True
         if dead:

@@ -4,16 +4,17 @@ Every number that a claim is decided by, drawn over the steps with its interval 
 verdict. Steps that hold the very same tensors are named: public series have served one checkpoint under many names.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from analyses import records, registry
 from analyses.errors import InputError
+from checks.claims import written
 from checks.figures.numbers import number
 from checks.report import words
 from checks.report.axis import deciding
+from checks.report.index import link
 from checks.report.rendering import render
 from checks.sections.sentences import short
 from checks.sweep.plan import Element, Plan
@@ -58,7 +59,7 @@ def _short(element: Element) -> str:
 
 def _content(folder: Path) -> str | None:
     try:
-        return records.read_json(folder / "manifest.json").get("tensors")
+        return written.read(folder / "manifest.json").get("tensors")
     except InputError:
         return None
 
@@ -66,13 +67,13 @@ def _content(folder: Path) -> str | None:
 def _step(out: Path, element: Element) -> Step | None:
     folder = out / element.source.slug
     try:
-        judged = records.read_json(folder / "gates.json")
+        judged = written.read(folder / "gates.json")
     except InputError:
         return None  # not measured yet; the index says so
     return Step(
         step=element.source.step,
         name=_short(element),
-        href=f"{Path(os.path.relpath(folder, out)).as_posix()}/report.html",
+        href=f"{link(folder, out)}/report.html",
         content=_content(folder),
         claims={claim["id"]: claim for claim in judged["claims"]},
     )

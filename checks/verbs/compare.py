@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from analyses.errors import received
 from checks import options
 from checks.options import GATE_FAILED, OK
 
@@ -26,14 +27,16 @@ def run(arguments: argparse.Namespace) -> int:
     from checks.verify.compare import FAILURE, UNLIKE, compare, read_side
 
     a, b = read_side(arguments.a), read_side(arguments.b)
-    pairs = compare(a, b)
+    with received(f"{arguments.a} and {arguments.b}"):
+        pairs = compare(a, b)
+        page = render_comparison(a, b, pairs)
     say = options.say(arguments)
     for pair in pairs:
         if pair.group == UNLIKE or pair.a != pair.b or any(number.drifts for number in pair.numbers):
             why = f" ({'; '.join(pair.reasons)})" if pair.reasons else ""
             say(f"  {pair.group:<14}  {pair.id:<5} {pair.a or 'not asked'} → {pair.b or 'not asked'}{why}")
     say(answer(pairs))
-    write_bytes(arguments.out, render_comparison(a, b, pairs).encode(errors="replace"))
+    write_bytes(arguments.out, page.encode(errors="replace"))
     say(f"page: {arguments.out}")
     failed = broken(b) or (arguments.strict and any(pair.group == FAILURE for pair in pairs))
     return GATE_FAILED if failed else OK

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from analyses.errors import InputError
 from checks import options
@@ -112,12 +112,22 @@ def _same(one: str, other: str) -> bool:
     return Path(one).resolve() == Path(other).resolve()
 
 
+def _known(path: Path) -> dict[str, Any]:
+    """Controls that were run before; none where the file is not ours, which is then made again."""
+    from checks.claims import written
+
+    try:
+        return written.read(path) if path.exists() else {}
+    except InputError:
+        return {}
+
+
 def _control(measured: Measured, wanted: str, arguments: argparse.Namespace) -> str | None:
     """Run the controls of what was measured, unless that was done, and keep what they found; why not, if they failed.
 
     The measurement stands without them, and the page then says that they were not run.
     """
-    from analyses.records import CannotWrite, read_json, read_record, write_json
+    from analyses.records import CannotWrite, read_record, write_json
     from analyses.run import keys
     from checks.claims.judge import checksums
     from checks.controls.run import PARTS, controls
@@ -129,8 +139,8 @@ def _control(measured: Measured, wanted: str, arguments: argparse.Namespace) -> 
     rests_on |= {"own": own[0].sha256} if own else {}
     parts = {"all": PARTS, "none": ()}.get(wanted, (wanted,))
     say = options.say(arguments)
-    known = read_json(path) if path.exists() else {}
-    if known and {name: known.get(name) for name in rests_on} == rests_on and set(parts) <= set(known["parts"]):
+    known = _known(path)
+    if known and {name: known.get(name) for name in rests_on} == rests_on and set(parts) <= set(known.get("parts", ())):
         say(f"{measured.checkpoint.name}: controls are up to date")
         return None
     path.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from analyses.errors import InputError
+from analyses.errors import InputError, received
 from checks import options
 from checks.claims.sets import LATEST, VERSIONS
 from checks.options import ERROR, GATE_FAILED, NOTHING, OK
@@ -53,7 +53,7 @@ def report_all(
         is an error where no other could be read.
     """
     from analyses.records import write_bytes
-    from checks.report.index import Indexed, render_index
+    from checks.report.index import Indexed, is_ours, render_index
 
     say = options.say(arguments)
     unread: dict[Path, str] = {}
@@ -72,8 +72,11 @@ def report_all(
         return ERROR
     index = folders[0].parent / "index.html"
     models = [Indexed(folder=folder, unreadable=unread.get(folder, "")) for folder in indexed]
-    write_bytes(index, render_index(models, index.parent).encode(errors="replace"))
-    say(f"index: {index}")
+    if is_ours(index):
+        write_bytes(index, render_index(models, index.parent).encode(errors="replace"))
+        say(f"index: {index}")
+    else:
+        say(f"index: none written, {index} is another page; move it, or measure into another folder")
     # An error outranks a failed gate, which outranks a model with nothing to evaluate.
     return next((code for code in (ERROR, GATE_FAILED, NOTHING) if code in codes), OK)
 
@@ -84,14 +87,11 @@ def _report(folder: Path, arguments: argparse.Namespace) -> int:
     from checks.claims.judge import exit_code, judge, read_controls, read_records
     from checks.own.gates import gates, with_own
     from checks.own.registered import registered, stated
-    from checks.report import words
-    from checks.report.cases import cases
-    from checks.report.junit import junit
-    from checks.report.markdown import summary
     from checks.report.page import render_model
+    from checks.report.side_files import side_files
 
     say = options.say(arguments)
-    try:
+    with received(str(folder)):
         found = read_records(folder)
         own = registered(folder)
         claims = own[0].claims if own else ()
@@ -102,15 +102,9 @@ def _report(folder: Path, arguments: argparse.Namespace) -> int:
         )
         write_json(folder / "gates.json", judged)
         write_bytes(folder / "report.html", render_model(folder).encode(errors="replace"))
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-        if arguments.debug:
-            raise
-        what = f"{type(error).__name__}: {error}"
-        raise InputError(f"{folder}: its records are not of this Fathom ({what}); measure again") from error
-    cases_, verdicts = cases(judged), [claim["verdict"] for claim in judged["claims"]]
-    answer = f"{words.answer(verdicts)} {words.integrity(judged['integrity'])}"
-    write_bytes(folder / "junit.xml", junit(judged["model"], cases_))
-    write_bytes(folder / "summary.md", summary("Fathom:", judged["model"], cases_, answer).encode())
+        beside = side_files(judged)
+    for name, data in beside.items():
+        write_bytes(folder / name, data)
     for line in _verdict_lines(judged):
         say(line)
     say(f"page: {folder / 'report.html'}")

@@ -90,7 +90,8 @@ def _sweep(arguments: argparse.Namespace) -> int:
     made = _plan(arguments)
     held = lease.take(made.state / "driver.json", {"engine": arguments.engine})
     if held is None:
-        other = lease.read(made.state / "driver.json").facts["process"]
+        found = lease.read(made.state / "driver.json")
+        other = found.facts["process"] if found else {"pid": "?", "host": "?"}
         raise InputError(
             f"{arguments.out}: a driver is at work here (process {other['pid']} on {other['host']}); "
             f"watch it with fathom sweep --status --out {arguments.out}"

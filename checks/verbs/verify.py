@@ -7,7 +7,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from analyses.errors import InputError
+from analyses.errors import InputError, printable
 from checks import options
 
 HELP = "measure a recorded result again and compare number by number; 0 same, 1 moved, 3 not comparable"
@@ -33,9 +33,10 @@ def run(arguments: argparse.Namespace) -> int:
     from checks.report.junit import junit
     from checks.report.markdown import summary
     from checks.report.verification import cases, lines
-    from checks.verify.remeasure import remeasure
+    from checks.report.whole import held
+    from checks.verify.remeasure import movements, remeasure
     from checks.verify.results import model_of, received, subset
-    from checks.verify.verify import plain, verify
+    from checks.verify.verify import drifting, plain, verify
 
     shipped = arguments.result == Path("recorded") and not arguments.result.exists()
     with ExitStack() as stack:
@@ -56,9 +57,14 @@ def run(arguments: argparse.Namespace) -> int:
             say(f"measuring {', '.join(names)} again")
             found = remeasure(recorded, model, out, names=names, calibration=arguments.calibration, say=say)
         verification = verify(recorded, found, names=names)
+        if not arguments.against and (moved := drifting(verification)):
+            say(f"measuring how far {', '.join(moved)} move on this model")
+            tolerances = movements(recorded, model, moved, calibration=arguments.calibration, say=say)
+            verification = verify(recorded, found, names=names, moved=(tolerances,))
+        verification = held(verification, recorded, found)
     for line in lines(verification):
         if not arguments.quiet:
-            print(line)
+            print(printable(line))
     title, found_cases = "Fathom verify:", cases(verification)
     if arguments.json:
         write_json(arguments.json, plain(verification))

@@ -5,14 +5,16 @@ records say so. A difference between two models is a finding, not a regression, 
 numbers stand side by side and are called neither failure nor drift.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analyses import registry
-from analyses.errors import InputError
+from analyses import records, registry
+from analyses.errors import InputError, received
+from checks.claims import written
+from checks.claims.judge import judge
+from checks.claims.sets import LATEST, VERSIONS
 from checks.verify import comparable
 from checks.verify.differences import Leaf, Tolerance, leaf
 from checks.verify.embedded import NAMES, extract
@@ -52,6 +54,7 @@ class Side:
     judged: Mapping[str, Any]
     manifest: Mapping[str, Any]
     found: Mapping[str, Mapping[str, Any]]  # analysis → record
+    doubted: frozenset[str] = frozenset()  # claims whose verdict is not what the records give
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,27 +79,71 @@ def read_side(path: Path) -> Side:
     if path.is_dir():
         if not (path / "manifest.json").exists():
             raise InputError(f"{path}: no manifest.json; give one model's folder of records, or its report.html")
-        files = {name: (path / name).read_bytes() for name in NAMES if (path / name).exists()}
+        trees = {name: records.read_json(path / name) for name in NAMES if (path / name).exists()}
     else:
-        files = extract(path)
-    if "gates.json" not in files:
+        trees = {name: records.parse_json(data, f"{path}: {name}") for name, data in extract(path).items()}
+    if "gates.json" not in trees:
         raise InputError(f"{path}: not judged yet; run `fathom report` on it first")
-    trees = {name: _parsed(path, name, data) for name, data in files.items()}
+    for name, tree in trees.items():
+        written.checked(name, tree, f"{path}: {name}")
     found = {name: trees[f"{name}.json"] for name in registry.NAMES if f"{name}.json" in trees}
     judged, manifest = trees["gates.json"], trees["manifest.json"]
-    return Side(name=judged["model"], judged=judged, manifest=manifest, found=found)
+    _require_whole(path, found, manifest)
+    return Side(
+        name=judged.get("model", manifest["model"]),
+        judged=judged,
+        manifest=manifest,
+        found=found,
+        doubted=_doubted(judged, found, trees.get("controls.json", {})),
+    )
+
+
+def _require_whole(path: Path, found: Mapping[str, Mapping[str, Any]], manifest: Mapping[str, Any]) -> None:
+    """Raise InputError unless the records are those of the manifest, unchanged since they were written."""
+    for name, known in manifest.get("records", {}).items():
+        if name not in found:
+            raise InputError(f"{path}: its manifest names {name}, which is not there; measure again")
+        changed = "shortened" not in found[name] and records.checksum(found[name]) != found[name]["checksum"]
+        if changed or found[name]["checksum"] != known:
+            raise InputError(f"{path}: {name}.json is not as it was written (its checksum differs); measure again")
+
+
+def _doubted(
+    judged: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]], controls: Mapping[str, Any]
+) -> frozenset[str]:
+    """Claims whose numbers or verdict, under the same limits, are not those that their records give."""
+    if not found:
+        return frozenset()
+    with received("gates.json"):
+        version = judged.get("claim_set", LATEST)
+        if version not in VERSIONS:
+            raise InputError(f"gates.json: claim_set: there is no version {version} of the claims here")
+        again = {row["id"]: row for row in rows(judge(found, controls, claim_set=version))}
+    return frozenset(
+        row["id"]
+        for row in rows(judged)
+        if any(_observed(f, found) != f["observed"] for f in row.get("findings", ()))
+        or (row["id"] in again and _limits(row) == _limits(again[row["id"]]) and _told(row) != _told(again[row["id"]]))
+    )
+
+
+def _observed(finding: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """A finding's number as the record has it."""
+    analysis, _, rest = finding["path"].partition(".")
+    if analysis not in registry.NAMES:
+        return finding["observed"]  # of a claim of one's own, which is made from several records
+    section, _, name = rest.partition(".")
+    return found.get(analysis, {}).get(section, {}).get(name, {}).get("value")
+
+
+def _told(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a row answers, before it is corrected for how many claims there are."""
+    return row["status"], row.get("meets"), (row.get("raw") or row)["verdict"]
 
 
 def rows(judged: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The rows about the model and those about the stored coordinates; results of version 1 have no second list."""
     return [*judged["claims"], *judged.get("stored", ())]
-
-
-def _parsed(path: Path, name: str, data: bytes) -> dict[str, Any]:
-    try:
-        return json.loads(data)
-    except ValueError as error:
-        raise InputError(f"{path}: {name} is no JSON ({error}); measure again") from error
 
 
 def compare(a: Side, b: Side) -> list[Pair]:
@@ -197,7 +244,8 @@ def _reasons(left: Mapping[str, Any] | None, right: Mapping[str, Any] | None, a:
     skipped = [name for name, claim in (("A", left), ("B", right)) if claim["verdict"] == "not applicable"]
     if len(skipped) == 1:
         return (f"not asked in {skipped[0]}: {(left if skipped == ['A'] else right)['verdict_reason']}",)
-    reasons = []
+    reasons = [f"the verdict of {name} is not what its record gives" for name, side in (("A", a), ("B", b))
+               if left["id"] in side.doubted]  # fmt: skip
     if _limits(left) != _limits(right):
         reasons.append("another limit")
     if left["status"] == right["status"] and left["verdict"] != right["verdict"] and _run(left) != _run(right):

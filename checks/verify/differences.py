@@ -27,6 +27,7 @@ class Tolerance:
     size: float  # in the number's own unit
     source: str
     unstable: bool = False
+    known: bool = True  # False where no movement was measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +55,19 @@ class Leaf:
         return self.moved / self.tolerance if self.tolerance else math.inf
 
 
-def compare(recorded: Mapping[str, Any], found: Mapping[str, Any], tolerance: Callable[[str], Tolerance]) -> list[Leaf]:
+def compare(
+    recorded: Mapping[str, Any],
+    found: Mapping[str, Any],
+    tolerance: Callable[[str], Tolerance],
+    apart: frozenset[str] = frozenset(),
+) -> list[Leaf]:
     """All leaves of two records; metrics first, then identities, then the rest.
 
     Parameters
     ----------
     recorded : may lack the top-level keys and the arrays that it lists under `shortened`.
     tolerance : of a leaf, by its pattern: the dotted path with `*` for every place in a list.
+    apart : dotted paths that are compared otherwise (`checks.verify.modes`).
     """
     shortened = {tuple(pattern.split(".")) for pattern in recorded.get("shortened", ())}
     names = [name for name in {**recorded, **found} if name not in OUTSIDE and (name,) not in shortened]
@@ -68,7 +75,7 @@ def compare(recorded: Mapping[str, Any], found: Mapping[str, Any], tolerance: Ca
     leaves: list[Leaf] = []
     for name in sorted(names, key=lambda name: (order.get(name, 2), name)):
         for path, old, new in _pairs(recorded.get(name, _GONE), found.get(name, _GONE), (name,)):
-            if pattern_of(path) not in shortened:
+            if pattern_of(path) not in shortened and ".".join(p for p in path if isinstance(p, str)) not in apart:
                 allowed = tolerance(".".join(pattern_of(path)))
                 leaves.append(leaf(".".join(map(str, path)), old, new, allowed))
     return leaves

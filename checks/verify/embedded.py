@@ -26,7 +26,8 @@ FLOAT, OTHER = 12.0, 2.0  # bytes in a page of a number with 17 digits, and of a
 BEST = 0.7  # of that, where digits pack better than they do at random
 CHEAPEST = 768.0  # bytes; a smaller array costs less than the words that would stand for it
 LEVEL = 6  # of gzip: on digits, 9 takes three times as long for nothing
-LARGEST = 1 << 28  # bytes that one file of a received page may unpack to
+LARGEST = 1 << 26  # bytes that the files of a received page may unpack to together: some thirty times a whole page
+PAGE = 1 << 25  # bytes of a page; those of ours have a megabyte
 
 Keys = tuple[str, ...]
 """A path in a record, with `*` for any place in a list."""
@@ -53,14 +54,29 @@ def extract(page: Path) -> dict[str, bytes]:
 
     Raises InputError where the file is no page, carries nothing, or what it carries is damaged.
     """
-    try:
-        links = _Links(page.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{page}: cannot be read as a page ({error}); give a report.html") from error
-    found = {name: _unpack(page, name, href) for name, href in links.found if name in NAMES}
+    found, room = {}, LARGEST
+    for name, href in links(read_page(page)):
+        if name in found:
+            raise InputError(f"{page}: carries {name} twice; ask for the page again")
+        found[name] = _unpack(page, name, href, room)
+        room -= len(found[name])
     if "manifest.json" not in found:
         raise InputError(f"{page}: carries no records; give a report.html that `fathom report` wrote, or a folder")
     return found
+
+
+def read_page(page: Path) -> str:
+    """A page's text; raises InputError where it is no file, no text, or far larger than a page."""
+    try:
+        if page.exists() and not page.is_file():
+            raise InputError(f"{page}: not a file; give a report.html")
+        if page.stat().st_size > PAGE:
+            raise InputError(f"{page}: more than {PAGE >> 20} MiB, no page of ours; give a report.html")
+        return page.read_bytes().decode("utf-8")
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{page}: cannot be read as a page ({error}); give a report.html") from error
 
 
 def carry(files: Mapping[str, bytes], size: int) -> dict[str, Carried]:
@@ -95,6 +111,24 @@ def carry(files: Mapping[str, bytes], size: int) -> dict[str, Carried]:
         name: Carried(name=name, href=links[name], size=len(data), left_out=tuple(left_out.get(name, ())))
         for name, data in files.items()
     }
+
+
+def copy_of(name: str, data: bytes, received: bytes, href: str) -> Carried | None:
+    """How a page carries this file as `received`; None where that is no copy of it, whole or shortened."""
+    if received == data:
+        return Carried(name=name, href=href, size=len(data))
+    tree = json.loads(data)
+    if name == "gates.json":
+        shorter, left_out = _without_evidence(data), ["runs of the controls"]
+    elif patterns := json.loads(received).get("shortened"):
+        costly = {".".join(path): path for path in _arrays(tree)}
+        left_out = [_drop(tree, costly[pattern]) for pattern in patterns if pattern in costly]
+        shorter = _written(tree)
+    else:
+        return None
+    if shorter != received:
+        return None
+    return Carried(name=name, href=href, size=len(data), left_out=tuple(left_out))
 
 
 def _without_evidence(gates: bytes) -> bytes:
@@ -174,13 +208,24 @@ def _written(tree: Mapping[str, Any]) -> bytes:
     return json.dumps(tree, allow_nan=False, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _unpack(page: Path, name: str, href: str) -> bytes:
+def links(page: str) -> list[tuple[str, str]]:
+    """(name, address) of the files that a page carries, in its order."""
+    return [(name, href) for name, href in _Links(page).found if name in NAMES]
+
+
+def unpack(href: str, room: int = LARGEST) -> bytes:
+    """What a link carries; raises ValueError or zlib.error where that is damaged, or more bytes than `room`."""
+    packed = base64.b64decode(href.removeprefix(SCHEME), validate=True)
+    unpacker = zlib.decompressobj(wbits=31)  # 31: a gzip header
+    data = unpacker.decompress(packed, room)
+    if not unpacker.eof or unpacker.unused_data:
+        raise ValueError(f"cut short, followed by something else, or more than {LARGEST >> 20} MiB")
+    return data
+
+
+def _unpack(page: Path, name: str, href: str, room: int) -> bytes:
     try:
-        packed = base64.b64decode(href.removeprefix(SCHEME), validate=True)
-        unpacker = zlib.decompressobj(wbits=31)  # 31: a gzip header
-        data = unpacker.decompress(packed, LARGEST)
-        if not unpacker.eof:
-            raise ValueError("cut short, or larger than any record")
+        data = unpack(href, room)
     except (ValueError, zlib.error) as error:
         raise InputError(f"{page}: its {name} is damaged ({error}); ask for the page again") from error
     return data

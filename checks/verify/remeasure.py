@@ -1,5 +1,7 @@
 """A recorded result measured again, with its settings and on as many threads as then."""
 
+import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -7,8 +9,11 @@ from typing import Any
 
 from analyses import records
 from analyses.errors import InputError
+from checks.machine.threads import threads
 from checks.verify import comparable
 from checks.verify.results import Result
+
+FEW = 8  # threads, which any machine can run
 
 
 def remeasure(
@@ -31,10 +36,9 @@ def remeasure(
     """
     from analyses.run.measure import measure
     from checks.machine.manifest import manifest
-    from checks.machine.threads import threads
 
     settings = settings_of(result.manifest, names, calibration, changes)
-    with threads(result.manifest["machine"]["threads"]):
+    with threads(count_of(result.manifest)):
         found, described = _unlike(result, model, settings)
         if asked := tuple(name for name in names if name not in found):
             measured = measure(model, out, replace(settings, only=asked), say=say)
@@ -45,6 +49,27 @@ def remeasure(
             found |= {name: records.read_record(measured.folder / f"{name}.json") for name in asked}
             out = measured.folder
     return Result(folder=out, manifest=described, found=found, judged=None)
+
+
+def movements(
+    result: Result,
+    model: str,
+    names: Sequence[str],
+    *,
+    calibration: Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """How far the numbers of these analyses move here, on this model, when nothing that matters changes."""
+    from checks.verify.tolerances import measure_tolerances
+
+    settings = settings_of(result.manifest, names, calibration)
+    with threads(count_of(result.manifest)):
+        return measure_tolerances(model, settings, dtypes=(settings.dtype,), say=say)
+
+
+def count_of(manifest: Mapping[str, Any]) -> int:
+    """Threads to measure again with: as many as then, but no more than could be of use here."""
+    return min(manifest["machine"]["threads"], max(os.cpu_count() or 1, FEW))
 
 
 def _unlike(result: Result, model: str, settings: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -80,6 +105,9 @@ def settings_of(
     from analyses.forward.inputs import Settings
 
     recorded = manifest["settings"]
+    if not re.fullmatch(r"all|\d{1,6}:\d{1,6}", recorded.get("layers", "all")) or recorded["seed"] < 0:
+        told = f"layers {recorded.get('layers')}, seed {recorded['seed']}"
+        raise InputError(f"manifest.json: settings: {told}: expected FIRST:END or all, and a seed from 0")
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     layers, families = recorded.get("layers", "all"), recorded.get("families", "all")
     settings = {

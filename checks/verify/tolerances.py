@@ -8,8 +8,9 @@ or five draws do not show the worst case; never less than rounding itself.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ BOUND = {"float64": 1e-9, "float32": 1e-4, "float16": 0.05, "bfloat16": 0.1}
 made of, with float64 allowed for square roots of what cancels."""
 COUNTS = 0.005  # of a permutation's p-value: some ties in a thousand draws that rounding may turn
 LAST_BITS = 2.0**-48  # relative; sixteen units in the last place of float64
+PASS_BITS = {"float32": 2.0**-24, "bfloat16": 2.0**-9, "float16": 2.0**-12}  # half a unit in the last place
+DRAWS = 2  # of these
 PRECISER = {"bfloat16": "float32", "float16": "float32", "float32": "float64"}
 
 _P_VALUE = re.compile(r"(^|[._])p([._]|$)")
@@ -83,9 +86,11 @@ def _perturbed(checkpoint: Any, text: Any, settings: Any) -> Iterator[tuple[str,
     from checks.twins.roles import Role
     from checks.twins.twins import Twin, TwinCheckpoint
 
-    def last_bits(twin: TwinCheckpoint, role: Role, value: torch.Tensor) -> torch.Tensor:
+    def last_bits(
+        twin: TwinCheckpoint, role: Role, value: torch.Tensor, size: float = LAST_BITS
+    ) -> torch.Tensor:
         draw = torch.rand(value.shape, generator=twin.draw(role.part, role.layer, role.bias), dtype=torch.float64)
-        return value.double() * (1 + LAST_BITS * (2 * draw - 1))
+        return value.double() * (1 + size * (2 * draw - 1))
 
     reading = tuple(n for n in settings.only if registry.reads_text(n))
     with threads(1 if torch.get_num_threads() > 1 else 2) as count:
@@ -99,6 +104,12 @@ def _perturbed(checkpoint: Any, text: Any, settings: Any) -> Iterator[tuple[str,
         yield f"{other} attention", records_of(checkpoint, text, replace(settings, attention=other), reading)
         if preciser := PRECISER.get(settings.dtype):
             yield preciser, records_of(checkpoint, text, replace(settings, dtype=preciser), reading)
+        if eps := PASS_BITS.get(settings.dtype):
+            # What another order of summation does to a pass: its weights moved by half a unit of its own precision.
+            rounded = replace(twin, change=partial(last_bits, size=eps))
+            for draw in range(DRAWS) if not twin.undefined(checkpoint) else ():
+                moved = rounded.apply(checkpoint, settings.seed + draw + 1)
+                yield f"last bits of {settings.dtype}", records_of(moved, text, settings, reading)
     if settings.device == "cpu" and torch.cuda.is_available():
         yield "on a GPU", records_of(checkpoint, text, replace(settings, device="cuda"), settings.only)
 
@@ -151,11 +162,24 @@ def tolerance_of(
         least = COUNTS if _P_VALUE.search(name) else 0.0
         if (entry := entries.get(name)) is None:
             bound = max(least, rounding(dtype, scale))
-            return Tolerance(size=bound, source=f"no movement was measured: {BOUND[dtype]:g} of its size")
+            told = f"no movement was measured: {BOUND[dtype]:g} of its size"
+            return Tolerance(size=bound, source=told, known=False)
         moved = entry["moved"] if same_model or not entry["scale"] else entry["moved"] / entry["scale"] * scale
         source = f"{measured['safety']} times its movement by {entry['by']}"
         size = max(least, measured["safety"] * moved, FLOOR * scale)
         return Tolerance(size=size, source=source, unstable=entry.get("unstable", False))
+
+    return tolerance
+
+
+def widest(of: Sequence[Callable[[str], Tolerance]]) -> Callable[[str], Tolerance]:
+    """Of several tolerances of a leaf the largest that was measured; where none was, the bound by rounding."""
+
+    def tolerance(pattern: str) -> Tolerance:
+        every = [given(pattern) for given in of]
+        found = [one for one in every if one.known] or every
+        largest = max(found, key=lambda one: one.size)
+        return replace(largest, unstable=any(one.unstable for one in found))
 
     return tolerance
 

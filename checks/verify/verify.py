@@ -4,20 +4,24 @@ First the inputs are compared: other weights, another text or another precision 
 and its numbers are not comparable, whatever they are. Then the model is measured again with the
 recorded settings, and every number is held against its own tolerance. Another number of threads,
 library or machine leaves the question as it is, and is named as the likely cause of what moved.
+
+A received result can't vouch for itself. Tolerances are those recorded with the project, or were measured here on the
+same model; what it says beside its numbers is `checks.verify.claimed`, and its words `checks.report.again`.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from analyses import records
+from analyses.errors import first_line
 from checks.reference import RECORDED
-from checks.verify import comparable
+from checks.verify import comparable, modes, sentences
 from checks.verify.differences import Leaf, Status, compare, status, worst
 from checks.verify.results import Result
-from checks.verify.tolerances import FILE, read_tolerances, tolerance_of
+from checks.verify.tolerances import FILE, Tolerance, read_tolerances, tolerance_of, widest
 
 SAME, MOVED, NOT_COMPARABLE = 0, 1, 3  # exit codes; 2 is bad input
 NAMED = 20  # leaves told of each analysis, worst first
@@ -46,11 +50,16 @@ class Verification:
     verdicts: Sequence[Mapping[str, Any]]  # claim, recorded, found; those that changed
     asked: Sequence[str]  # the analyses that were asked for
     notes: Sequence[str] = field(default_factory=tuple)
+    faults: Sequence[str] = ()  # what is missing, extra, garbled, or not what follows from the records
+    verified: Sequence[str] = ()
+    unverified: Sequence[str] = ()  # what can only be believed
 
     @property
     def status(self) -> str:
         if self.verdicts:
             return "verdict changed"
+        if self.faults:
+            return "altered"
         words = ("missing", "drifted", "not comparable", "within tolerance", "identical")
         return min((answer.status for answer in self.analyses), key=words.index, default="not comparable")
 
@@ -59,16 +68,21 @@ class Verification:
         return {"identical": SAME, "within tolerance": SAME, "not comparable": NOT_COMPARABLE}.get(self.status, MOVED)
 
 
-def verify(recorded: Result, found: Result, *, names: Sequence[str]) -> Verification:
-    """Hold two results against each other, analysis by analysis and claim by claim."""
-    measured = read_tolerances(recorded.folder, RECORDED)
+def verify(
+    recorded: Result, found: Result, *, names: Sequence[str], moved: Sequence[Mapping[str, Any]] = ()
+) -> Verification:
+    """Hold two results against each other, analysis by analysis and claim by claim.
+
+    `moved` are tolerances that were measured here on the same model; those that come with the project always count.
+    """
+    measured = (read_tolerances(RECORDED), *moved)
     answers = [_answer(name, recorded, found, measured) for name in names]
     like = {answer.analysis for answer in answers if answer.status != "not comparable"}
     notes = list(comparable.identity(recorded.manifest, found.manifest))
     texts = [result.manifest.get("calibration", {}) for result in (recorded, found)]
     if texts[0].get("sha256") != texts[1].get("sha256"):
         notes.append(f"the recorded text is {texts[0].get('name')}; give it with --calibration")
-    if not measured:
+    if not any(measured):
         notes.append(f"there is no {FILE}: tolerances are rounding bounds, none is measured")
     if left := [name for name in recorded.found if name not in names]:
         notes.append(f"not asked for: {', '.join(left)}")
@@ -81,7 +95,7 @@ def verify(recorded: Result, found: Result, *, names: Sequence[str]) -> Verifica
     )
 
 
-def _answer(name: str, recorded: Result, found: Result, measured: Mapping[str, Any]) -> Answer:
+def _answer(name: str, recorded: Result, found: Result, measured: Sequence[Mapping[str, Any]]) -> Answer:
     old, new = recorded.found.get(name), found.found.get(name)
     if old is None or new is None:
         side = "recorded" if old is None else "measured"
@@ -94,9 +108,13 @@ def _answer(name: str, recorded: Result, found: Result, measured: Mapping[str, A
             if word in record and old.get(word) != new.get(word):
                 why = f"the {side} analysis was {'not run' if word == 'skipped' else 'broken off'}: {record[word]}"
                 return _no(name, "missing", [], why, environment)
-    same_model = measured.get("tensors") == found.manifest["tensors"]
-    leaves = compare(old, new, tolerance_of(measured, name, old, same_model=same_model))
-    leaves += _arrays(name, recorded.folder, found.folder, old, new)
+    # The scale of a tolerance is that of the number measured here, never of the one that was received.
+    tolerance = widest(
+        [tolerance_of(given, name, new, same_model=given.get("tensors") == found.manifest["tensors"]) for given in measured]
+    )
+    leaves = compare(old, new, tolerance, modes.compared_here(name))
+    leaves += modes.leaves(name, old, new, tolerance) + sentences.leaves(old, new)
+    leaves += _arrays(name, recorded.folder, found.folder, old, new, tolerance)
     counts = {word: sum(leaf.status == word for leaf in leaves) for word in ("identical", "within tolerance")}
     counts |= {word: sum(leaf.status == word for leaf in leaves) for word in ("drifted", "missing")}
     rest = [leaf for leaf in leaves if leaf.status != "identical"]
@@ -133,7 +151,14 @@ def _ranked(leaves: list[Leaf]) -> list[Leaf]:
     return ranked
 
 
-def _arrays(name: str, then: Path, now: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Leaf]:
+def _arrays(
+    name: str,
+    then: Path,
+    now: Path,
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    tolerance: Callable[[str], Tolerance],
+) -> list[Leaf]:
     """The directions beside two records, each line or space by its angle; nothing where a side has none."""
     if not old.get("arrays") or old["arrays"] == new.get("arrays"):
         return []
@@ -142,10 +167,12 @@ def _arrays(name: str, then: Path, now: Path, old: Mapping[str, Any], new: Mappi
     import numpy as np
     from safetensors.numpy import load_file
 
-    from checks.verify.directions import STORED, angles
+    from checks.verify.directions import STORED, angles, turns
 
-    files = [load_file(folder / f"{name}.safetensors") for folder in (then, now)]
-    values = np.array(old["singvals"]) if name == "head_grams" and old.get("singvals") else None
+    try:
+        files = [load_file(folder / f"{name}.safetensors") for folder in (then, now)]
+    except Exception as error:  # the reader raises whatever the bytes provoke
+        return [_direction(f"{name}.safetensors", "missing", first_line(error), "directions", None, 0.0)]
     leaves = []
     for key in sorted({*files[0], *files[1]}):
         one, other = files[0].get(key), files[1].get(key)
@@ -153,10 +180,25 @@ def _arrays(name: str, then: Path, now: Path, old: Mapping[str, Any], new: Mappi
             shapes = [None if a is None else str(a.shape) for a in (one, other)]
             leaves.append(_direction(key, "missing", *shapes, None, 0.0))
             continue
-        found = angles(one, other, values)
-        what: Status = "within tolerance" if found.largest <= STORED else "drifted"
-        leaves.append(_direction(f"{key}{list(found.where)}", what, 0.0, found.largest, found.largest, STORED))
+        values, path = _values(name, key, new)
+        moved = tolerance(path).size if path else 0.0
+        found = angles(one, other, None if values is None else np.array(values), moved)
+        allowed = STORED + turns(found, moved)
+        what: Status = "within tolerance" if found.largest <= allowed else "drifted"
+        leaves.append(_direction(f"{key}{list(found.where)}", what, 0.0, found.largest, found.largest, allowed))
     return leaves
+
+
+def _values(name: str, key: str, record: Mapping[str, Any]) -> tuple[Any, str]:
+    """Singular values of the directions that a file keeps under `key`, and the pattern of their path."""
+    if name == "head_grams":
+        return record.get("singvals"), "singvals.*.*.*"
+    if name == "delta_svd":
+        spectra = [layer if key == "directions" else layer.get("centred") for layer in record.get("layers", ())]
+        values = [(spectrum or {}).get("singvals") for spectrum in spectra]
+        if values and all(values) and len(set(map(len, values))) == 1:
+            return values, "layers.*.singvals.*" if key == "directions" else "layers.*.centred.singvals.*"
+    return None, ""
 
 
 def _direction(path: str, what: Status, old: Any, new: Any, moved: float | None, size: float) -> Leaf:
@@ -174,7 +216,7 @@ def _verdicts(recorded: Result, found: Result, like: set[str]) -> list[dict[str,
 
     if recorded.judged is None:
         return [{"id": "gates.json", "claim": "every gate", "recorded": "not there", "found": "judged"}]
-    controls = {claim["id"]: claim["controls"] for claim in recorded.judged["claims"]}
+    controls = {claim["id"]: claim["controls"] for claim in recorded.judged["claims"] if claim["controls"]}
     compared = {name: record for name, record in found.found.items() if name in like}
     if not compared:
         return []
@@ -198,6 +240,11 @@ def _word(outcome: Mapping[str, Any]) -> str:
     if "raw" in outcome:
         return outcome["raw"]["verdict"]
     return outcome.get("meets") or outcome.get("verdict") or outcome["status"]
+
+
+def drifting(verification: Verification) -> tuple[str, ...]:
+    """Analyses of which a number moved further than it may by what was measured elsewhere."""
+    return tuple(answer.analysis for answer in verification.analyses if answer.status == "drifted")
 
 
 def plain(verification: Verification) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """The index: every model with what it is, every verdict one step from its evidence, none lost to another's records."""
 
 import re
+import urllib.parse
 
 import pytest
 
 from checks import cli
-from checks.report.index import Indexed, render_index
+from checks.report.index import Indexed, is_ours, link, render_index
 from tests.page import attention_record, gates, manifest, outcome, write_folder
 from tests.report.test_report import HOSTILE, Page
 
@@ -82,3 +83,23 @@ def test_models_that_hold_the_same_tensors_under_other_names_are_named(tmp_path)
     assert "same tensors" not in Page(render_index(series, tmp_path)).text
     series.append(model(tmp_path, "final", tensors="cd" * 32))
     assert "Final and last hold the same tensors to the last bit." in Page(render_index(series, tmp_path)).text
+
+
+@pytest.mark.parametrize("name", ["javascript:alert(1)", "data:text,x", "a#b", "a?b", "a%2e", "ein Wort", "é"])
+def test_a_folder_s_name_is_an_address_below_the_index_whatever_it_is(tmp_path, name):
+    address = link(tmp_path / name, tmp_path)
+    parts = urllib.parse.urlsplit(urllib.parse.urljoin("file:///out/", address))
+    assert (parts.scheme, parts.query, parts.fragment) == ("file", "", "")
+    assert urllib.parse.unquote(parts.path) == f"/out/{name}"
+
+
+def test_a_page_of_another_house_is_not_taken_for_an_index(tmp_path):
+    index = tmp_path / "index.html"
+    assert is_ours(index)
+    index.write_text("<h1>My site</h1>")
+    assert not is_ours(index)
+    folder = write_folder(tmp_path / "m", gates([]), manifest(), attention_stats=attention_record())
+    assert cli.main(["report", str(folder)]) == 3  # nothing to evaluate
+    assert index.read_text() == "<h1>My site</h1>"
+    index.write_text(render_index([folder], tmp_path))
+    assert is_ours(index)

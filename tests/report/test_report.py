@@ -218,7 +218,7 @@ def test_a_missing_value_leaves_its_cell_out_and_a_dash_in_the_table(tmp_path):
 
 def test_a_hostile_name_is_text_wherever_it_appears(tmp_path):
     judged = gates([outcome("A")], model=HOSTILE)
-    described = manifest(HOSTILE, files={HOSTILE: HOSTILE}, settings={HOSTILE: HOSTILE})
+    described = manifest(HOSTILE, files={HOSTILE: HOSTILE}, versions={HOSTILE: HOSTILE})
     folder = write_folder(
         tmp_path / "m", judged, described, attention_stats=attention_record(model=HOSTILE, notes=[HOSTILE])
     )

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from analyses import records, registry
+from analyses.errors import InputError
 from analyses.forward.inputs import Settings
 from analyses.run.measure import measure
 from checks import cli
@@ -254,3 +256,13 @@ def test_a_leftover_of_a_killed_run_is_removed_when_it_is_old(tmp_path):
     os.utime(old, (time.time() - 2 * records.LEFTOVER_AGE,) * 2)
     records.write_json(tmp_path / "r.json", {"x": 1})
     assert not old.exists() and new.exists()
+
+
+def test_records_are_not_put_among_a_model_s_own_files(tiny, tmp_path):
+    shutil.copytree(tiny, tmp_path / "m")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "m").iterdir()}
+    for source in (tmp_path / "m", tiny):
+        (tmp_path / tiny.name).exists() or shutil.copytree(tiny, tmp_path / tiny.name)
+        with pytest.raises(InputError, match="holds a model"):
+            measure(str(source), tmp_path, Settings(only=("head_grams",)))
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "m").iterdir()}

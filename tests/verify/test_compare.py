@@ -30,6 +30,9 @@ from tests.report.test_report import HOSTILE, Page
 KEY = {"weights": "w", "calibration": "c", "dtype": "float32", "seed": 0, "threads": 1, "code": "x"}
 
 
+NUMBER = {"value": 0.5, "interval": None, "n": {}, "where": None, "method": "", "reason": None, "applies": True}
+
+
 def side(claims, key=KEY, name="m", **record):
     found = {"attention_stats": attention_record(key=key, model=name, **record)}
     return Side(name=name, judged=gates(claims, model=name), manifest=manifest(name), found=found)
@@ -126,8 +129,7 @@ def test_every_claim_is_in_one_group_and_a_run_against_itself_is_unchanged(verdi
 
 
 def test_every_metric_of_both_runs_has_its_tolerance():
-    value = {"value": 0.5, "interval": None, "n": {}, "where": None, "method": "", "reason": None, "applies": True}
-    a, b = (side([outcome("A")], metrics={"m": value | {"value": v}}) for v in (0.5, 0.6))
+    a, b = (side([outcome("A")], metrics={"m": NUMBER | {"value": v}}) for v in (0.5, 0.6))
     (number,) = metrics(a, b, "attention_stats")
     assert number.drifts and number.tolerance == pytest.approx(BOUND["float32"] * 0.6, rel=1e-12)
     assert number.source == "rounding of float32"
@@ -161,11 +163,33 @@ def test_a_new_failure_exits_with_1_under_strict_and_a_broken_identity_always(tm
     sides = {}
     for name, verdict, status in (("a", "holds", "pass"), ("b", "does not hold", "pass"), ("c", "holds", "fail")):
         judged = gates([outcome("A", verdict)], [outcome("attention_stats.sum", status=status)])
-        sides[name] = str(write_folder(tmp_path / name, judged, manifest(), attention_stats=attention_record(key=KEY)))
+        record = attention_record(key=KEY, metrics={"x": NUMBER | {"value": finding()["observed"]}})
+        sides[name] = str(write_folder(tmp_path / name, judged, manifest(), attention_stats=record))
     out = ["--out", str(tmp_path / "x.html"), "--quiet"]
     assert cli.main(["compare", sides["a"], sides["b"], *out]) == 0
     assert cli.main(["compare", sides["a"], sides["b"], "--strict", *out]) == 1
     assert cli.main(["compare", sides["a"], sides["c"], *out]) == 1
+
+
+def test_a_verdict_that_its_record_does_not_give_is_no_fix_and_no_failure(tmp_path):
+    sides = {}
+    for name, observed in (("honest", 0.034), ("forged", 0.2)):
+        record = attention_record(key=KEY, metrics={"x": NUMBER | {"value": observed}})
+        sides[name] = write_folder(tmp_path / name, gates([outcome("A")]), manifest(), attention_stats=record)
+    (pair,) = compare(read_side(sides["honest"]), read_side(sides["forged"]))
+    assert (pair.group, pair.reasons) == (UNLIKE, ("the verdict of B is not what its record gives",))
+
+
+def test_a_record_that_was_changed_or_is_gone_is_refused_and_not_called_unchanged(tmp_path):
+    folder = write_folder(tmp_path / "m", gates([outcome("A")]), manifest(), attention_stats=attention_record(key=KEY))
+    path = folder / "attention_stats.json"
+    whole = path.read_text()
+    path.write_text(whole.replace('"queries": 100', '"queries": 101'))
+    with pytest.raises(InputError, match="attention_stats.json is not as it was written"):
+        read_side(folder)
+    path.unlink()
+    with pytest.raises(InputError, match="names attention_stats, which is not there"):
+        read_side(folder)
 
 
 def test_a_folder_over_models_and_one_that_is_not_judged_are_refused_in_one_line(tmp_path):
