@@ -21,7 +21,7 @@ OPTIONS := --seed $(SEED) $(if $(DEVICE),--device $(DEVICE)) $(if $(DTYPE),--dty
            $(if $(ATTENTION),--attention $(ATTENTION)) $(if $(CALIBRATION),--calibration "$(CALIBRATION)") $(ARGS)
 
 .DELETE_ON_ERROR:
-.PHONY: engines notebook help report sweep verify test fuzz browser bench calibrate reference-model clean
+.PHONY: engines notebook help report sweep verify test fuzz browser bench calibrate families reference-model clean
 
 help:
 	@echo 'make report                     measure the reference model, render $(OUT)/reference/report.html and $(OUT)/index.html'
@@ -37,6 +37,7 @@ help:
 	@echo 'make fuzz                       twenty thousand odd inputs: each is read or refused in one line'
 	@echo 'make bench                      time and memory of each stage against what this machine can do; SIZE=0.6b|4b|tiny'
 	@echo 'make calibrate                  simulate the coverage of every interval, size and power of every test: docs/calibration.md'
+	@echo 'make families                   the tables of model families and of every causal type of the library: docs/families.md'
 	@echo 'make browser                    install what the tests in a browser need (54 MB; also a Chromium on the path)'
 	@echo 'make notebook                   install what docs/notebook.ipynb needs: pandas, polars, matplotlib, a kernel'
 	@echo 'make engines                    install what sweeps on Slurm and on Dask need'
@@ -115,6 +116,9 @@ bench: $(READY)
 
 calibrate: $(READY)
 	$(VENV)/bin/python -m checks.calibration.run --seed $(SEED) $(ARGS)
+
+families: $(READY)
+	$(VENV)/bin/python -m checks.families.run $(ARGS)
 
 reference-model: $(READY)
 	$(VENV)/bin/python -m checks.reference.train --out "$(OUT)/reference-model" --keep $(KEEP) $(ARGS)

@@ -33,6 +33,7 @@ FLOORS = (
     "checks/own",
     "checks/controls",
     "checks/calibration",
+    "checks/families",
     "checks/figures",
     "checks/sections",
     "checks/sections/null_residual",

@@ -6,6 +6,7 @@ Dynamic: what `AttentionProbe` measured of the attention on the calibration text
 heads of the standard deviation of its logits), the measured counterpart of what the published scripts read off a gain.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,7 @@ from analyses.attention_stats.attention_probe import early_queries
 from analyses.attention_stats.means import EARLY, STATISTICS, HeadMeans
 from analyses.errors import InputError
 from analyses.forward.inputs import Inputs
-from analyses.forward.probe import ForwardFacts
+from analyses.forward.probe import ForwardFacts, Seen
 from analyses.numerics import spectra
 from analyses.progress import Tick, silent
 from analyses.records import SCHEMA_VERSION, Metric
@@ -117,7 +118,7 @@ def measure(
     if probe is None or facts is None:
         metrics = sinks.none(no_forward)
         identities |= {
-            name: Metric(value=None, reason=no_forward, applies=False) for name in ("entropy_bound", "row_sum")
+            name: Metric(value=None, reason=no_forward, applies=False) for name in ("entropy_bound", "row_sum", *WITNESSED)
         }
         absent |= dict.fromkeys(("dynamic", "temperature*", "calibration", "queries"), no_forward)
     else:
@@ -127,7 +128,7 @@ def measure(
         temperature = [_temperature(means, layer, absent) for layer, means in enumerate(by_layer)]
         spreads = torch.stack([means.logit_std_left_out.mean(1) for means in by_layer], 1)  # (group, layer)
         left_out = (1 / spreads).tolist() if (spreads > 0).all() else []
-        identities |= _probe_identities(by_layer, facts)
+        identities |= _probe_identities(by_layer, facts) | _witnessed(probe.seen)
     return AttentionStats(
         model=checkpoint.name,
         dtype="float64" if facts is None else facts.dtype,
@@ -238,6 +239,40 @@ def _probe_identities(by_layer: list[HeadMeans], facts: ForwardFacts) -> dict[st
             [means.row_sum_error for means in by_layer], f"|Σ over visible keys − 1| of {source}; worst query"
         ),
     }
+
+
+WITNESSED = {
+    "probabilities": (
+        "largest |p − the model's own p|, p from queries, keys, mask and scale; two queries of each sequence, all heads",
+        "this attention function does not show its probabilities",
+    ),
+    "output": (
+        "|p·values − what the attention function returns|, relative to the largest; the same queries",
+        "what this class's attention returns is not seen",
+    ),
+    "reads": (
+        "|stream behind the record's norm − what the attention module is given|, relative to the largest",
+        "what this class's attention module is given is not seen",
+    ),
+    "heads": (
+        "queries, keys and values by the record's roles, as unit vectors, less the class's own; worst token and head",
+        "what this class's attention module is given is not seen",
+    ),
+}
+"""What `forward.witness` compares → (how, why there may be nothing to compare)."""
+
+
+def _witnessed(seen: Mapping[int, Seen]) -> dict[str, Metric]:
+    found = {}
+    for name, (method, nothing) in WITNESSED.items():
+        values = {layer: value for layer, one in seen.items() if (value := getattr(one, name)) is not None}
+        if values:
+            layer = max(values, key=values.__getitem__)
+            n = {"layers": len(values)}
+            found[name] = Metric(value=values[layer], n=n, where=f"layer {layer}", method=method)
+        else:
+            found[name] = Metric(value=None, reason=nothing, applies=False, method=method)
+    return found
 
 
 def _notes(checkpoint: Checkpoint, facts: ForwardFacts | None) -> list[str]:

@@ -18,7 +18,7 @@ import torch
 
 from analyses.attention_stats.means import EARLY, HeadMeans, Hidden, Queries, Space, means, over_keys, span
 from analyses.errors import InputError
-from analyses.forward.probe import AttentionInputs, Probe
+from analyses.forward.probe import AttentionInputs, Probe, Seen
 from analyses.numerics.prompt_groups import groups
 
 BLOCK_ENTRIES = 1 << 20  # logits held at a time, 8 MiB as float64; a single head may exceed it
@@ -28,8 +28,11 @@ QUERIES = 128  # worked on at a time, with the keys that they see: half of all p
 class AttentionProbe(Probe):
     """Collects `HeadMeans` layer by layer."""
 
+    witnesses = True
+
     def __init__(self) -> None:
         self.layers: dict[int, HeadMeans] = {}
+        self.seen: dict[int, Seen] = {}
 
     def begin(self, real: torch.Tensor) -> None:
         self.real = real
@@ -43,6 +46,9 @@ class AttentionProbe(Probe):
                 if not by_token[self.real.to(states.device)].isfinite().all():
                     raise InputError(f"layer {layer}: {name} are not finite; use a wider --dtype")
         self.layers[layer] = head_means(inputs, self.real, space=self.space)
+
+    def witnessed(self, layer: int, seen: Seen) -> None:
+        self.seen[layer] = seen
 
     def final(self, before: torch.Tensor, after: torch.Tensor) -> None:
         self.space = Space()  # the probe is kept, its work space need not be
@@ -59,7 +65,8 @@ def head_means(
 
     Logits are scaling·q·k, capped where the model caps, plus the bias of positions and the mask's finite part; a key is
     visible where the mask says so, or lies above half of its dtype's most negative number. The product is taken
-    in float32 or wider, everything after it in float64. Entropy is exact also where probabilities
+    in float32 or wider, everything after it in float64. Learned sinks take up probability: statistics are of what
+    they leave, at a sum of 1. Entropy is exact also where probabilities
     underflow (`means`).
 
     Parameters
@@ -102,7 +109,9 @@ def head_means(
         done += tokens
     early = early_queries(real).to(device)
     parts = groups(real.sum(1).tolist()).slices
-    return means(Queries(*rows), position, groups=parts, shows_weights=inputs.weights is not None, early=early)
+    sinks = None if inputs.sinks is None else inputs.sinks.to(device, torch.float64).unsqueeze(-1)
+    shows = inputs.weights is not None
+    return means(Queries(*rows), position, groups=parts, shows_weights=shows, early=early, sinks=sinks)
 
 
 def early_queries(real: torch.Tensor) -> torch.Tensor:

@@ -135,6 +135,7 @@ def means(
     groups: Sequence[slice] = (),
     shows_weights: bool,
     early: torch.Tensor,
+    sinks: torch.Tensor | None = None,
 ) -> HeadMeans:
     """Means over queries and the worst of them.
 
@@ -144,6 +145,7 @@ def means(
     groups : runs of queries, each left out once.
     shows_weights : whether the model showed its own probabilities.
     early : (query,) bool, among the first EARLY of a prompt that has as many.
+    sinks : (head, 1) logits that take part in the softmax and are no keys.
 
     Raises
     ------
@@ -164,6 +166,9 @@ def means(
     square = of.square + torch.where(sees_zeroth & (of.keys > 0), apart, 0)
     bound = keys.log()
     total = of.model_mass if shows_weights else p_zeroth + p_others
+    if sinks is not None and shows_weights:  # what the sinks leave
+        log_mass = torch.where(sees_zeroth, torch.logaddexp(of.log_mass, of.zeroth), of.log_mass)
+        total = total / torch.sigmoid(log_mass - sinks)
 
     def mean(values: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
         where = where.expand_as(values)

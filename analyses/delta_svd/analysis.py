@@ -146,7 +146,7 @@ def measure(
         text=text,
         annealing=hypothesis,
         metrics=_metrics(writes, tests, per_dimension, seed) | of_pairs | of_hypothesis,
-        identities=_identities(probe, depth),
+        identities=_identities(probe, depth, checkpoint.architecture.unsummed or POST_NORM),
         absent=_absent(writes, phases, tests, probe.published_last) | absent_pairs | absent_hypothesis,
         notes=_notes(checkpoint, facts),
     )
@@ -233,10 +233,10 @@ def trend(steps: list[float | None], without: Sequence[torch.Tensor | None] = ()
     return Metric(value=rho, interval=interval, n=layers, method=method, reason=reason)
 
 
-def _identities(probe: DeltaProbe, depth: int) -> dict[str, Metric]:
+def _identities(probe: DeltaProbe, depth: int, unsummed: str) -> dict[str, Metric]:
     def worst(errors: dict[int, float], method: str) -> Metric:
         if not errors:
-            return Metric(value=None, reason=POST_NORM, applies=False, method=method)
+            return Metric(value=None, reason=unsummed, applies=False, method=method)
         layer = max(range(depth), key=errors.__getitem__)
         return Metric(value=errors[layer], n={"layers": depth}, where=f"layer {layer}", method=method)
 
@@ -305,7 +305,8 @@ def probe(checkpoint: Checkpoint) -> DeltaProbe:
     """What the forward pass feeds. Behind a post-norm the stream is read as it is, mean over features included."""
     architecture = checkpoint.architecture
     return DeltaProbe(
-        layer_norm=architecture.layer_norm and not architecture.post_norm, branches_add=not architecture.post_norm
+        layer_norm=architecture.layer_norm and not architecture.post_norm,
+        branches_add=not (architecture.post_norm or architecture.unsummed),
     )
 
 

@@ -19,20 +19,40 @@ from typing import Any
 import torch
 
 from analyses.errors import InputError, first_line
-from analyses.forward.probe import AttentionInputs, LayerStates, Probe
+from analyses.forward.probe import AttentionInputs, LayerStates, Probe, Seen
 from analyses.weights.checkpoint import Checkpoint
 
+Watch = Callable[[int, AttentionInputs, torch.Tensor, torch.Tensor | None], Seen]
 STATES = ("hidden", "attention", "feed_forward", "output")
+BRANCHES = ("attention", "feed_forward")
+OTHER_KIND = "the two layers are of different kinds"
 
 
 class Collector:
     """What the current layer of the pass has shown so far; hands it to the probes when the next layer begins."""
 
-    def __init__(self, probes: Sequence[Probe], real: torch.Tensor, *, factor: float = 1.0):
-        """`factor`: of the config, on what each branch adds."""
+    def __init__(
+        self,
+        probes: Sequence[Probe],
+        real: torch.Tensor,
+        *,
+        factor: float = 1.0,
+        branches: Sequence[tuple[str | None, str | None]] = (),
+        alike: Sequence[tuple[bool, bool]] = (),
+        watch: Watch | None = None,
+    ):
+        """
+        Parameters
+        ----------
+        factor : of the config, on what each branch adds.
+        branches : of each layer, its attention and feed-forward; None where it has none.
+        alike : whether these are of the kind of the next layer's.
+        watch : is given each layer's attention, beside what enters the layer and its attention module.
+        """
         self.probes = probes
         self.places = real.flatten().nonzero().squeeze(1)  # of the tokens that are no padding
         self.factor = factor
+        self.branches, self.alike, self.watch = branches, alike, watch
         self.next_branches = any(probe.next_branches for probe in probes)
         self.current: int | None = None
         self.seen: dict[str, torch.Tensor] = {}
@@ -55,11 +75,11 @@ class Collector:
         rows = states.index_select(0, self.places.to(states.device))
         return rows.to(torch.promote_types(states.dtype, torch.float32))
 
-    def in_place_of(self, output: Any, name: str) -> Any:
-        """An output with the current layer's rows in place of its own, zeros on padding."""
+    def in_place_of(self, output: Any, name: str, factor: float = 1.0) -> Any:
+        """An output with the current layer's rows, times a factor, in place of its own, zeros on padding."""
         states = _first(output)
         flat = states.new_zeros(states.shape).flatten(0, -2)
-        flat.index_copy_(0, self.places.to(states.device), self.seen[name].to(states))
+        flat.index_copy_(0, self.places.to(states.device), (self.seen[name] * factor).to(states))
         other = flat.view(states.shape)
         return (other, *output[1:]) if isinstance(output, tuple) else other
 
@@ -67,7 +87,7 @@ class Collector:
         hidden = args[0] if args else keywords["hidden_states"]
         rows = self.rows(hidden)
         wanted = self.next_branches and self.current is not None and not self.refused
-        self.leave(rows, self.call_aside(module, args, keywords) if wanted else {})
+        self.leave(rows, self.call_aside(module, args, keywords) if wanted else None)
         self.current = layer
         self.seen = {"hidden": rows}
 
@@ -81,18 +101,31 @@ class Collector:
                 module(before, *args[1:], **keywords)
             else:
                 module(**dict(keywords) | {"hidden_states": before})
-            return {f"next_{name}": self.aside[name] * self.factor for name in ("attention", "feed_forward")}
+            return {f"next_{name}": self.aside[name] * self.factor for name in self.comparable()}
         except Exception as error:  # of a model's own code; the pass itself goes on
             self.refused = f"the next layer cannot be run on these states ({first_line(error)})"
             return {}
         finally:
             self.aside = None
 
+    def comparable(self) -> list[str]:
+        """The branches of the current layer that the next layer has too, of the same kind."""
+        if not self.branches:
+            return list(BRANCHES)
+        of_one_kind = zip(BRANCHES, self.branches[self.current], self.alike[self.current], strict=True)
+        return [name for name, module, alike in of_one_kind if module and alike]
+
     def attend(self, inputs: AttentionInputs) -> None:
         if self.aside is None:
             self.feed(lambda probe: probe.attention(self.current, inputs))
+            if self.watch is not None:
+                seen = self.watch(self.current, inputs, self.seen["hidden"], self.seen.get("read"))
+                self.feed(lambda probe: probe.witnessed(self.current, seen))
 
     def require(self) -> None:
+        for name, module in zip(BRANCHES, self.branches[self.current] if self.branches else (), strict=False):
+            if module is None:  # what is not there adds nothing
+                self.seen[name] = torch.zeros_like(self.seen["hidden"])
         if missing := set(STATES) - set(self.seen):
             where = f"layer {self.current}: its {min(missing)} was not seen"
             raise InputError(f"{where}; this model's code is not supported")
@@ -106,7 +139,8 @@ class Collector:
             seen |= {name: seen[name] * self.factor for name in ("attention", "feed_forward")}
         device = seen["output"].device
         next_branches = {name: rows.to(device) for name, rows in (written or {}).items()}
-        states = LayerStates(**seen, next_input=next_input.to(device), next_refused=self.refused, **next_branches)
+        refused = self.refused or (OTHER_KIND if written is not None and len(written) < len(BRANCHES) else "")
+        states = LayerStates(**seen, next_input=next_input.to(device), next_refused=refused, **next_branches)
         self.seen = {}
         self.feed(lambda probe: probe.layer(self.current, states))
         self.current = None
@@ -123,18 +157,22 @@ def hooks(
 ) -> Iterator[torch.utils.hooks.RemovableHandle]:
     """Hook every layer of a base model, and its final norm or the last layer where it has none."""
     record = checkpoint.architecture
-    attention, feed_forward = record.branches
     between = _between(record.tensors["post_attn_ln"].name) if record.post_norm else None
 
-    def keep(name: str, *, replaced: bool = False) -> Callable:
+    def keep(name: str, *, replaced: bool = False, factor: float = 1.0, first: bool = True) -> Callable:
         def hook(module, args, output) -> Any:
-            if collector.aside is None:
-                collector.seen[name] = collector.rows(output)
+            seen = collector.seen if collector.aside is None else collector.aside
+            rows = collector.rows(output) if factor == 1 else collector.rows(output) * factor
+            seen[name] = rows if first else seen[name] + rows
+            if collector.aside is None or not replaced:
                 return None
-            collector.aside[name] = collector.rows(output)
-            return collector.in_place_of(output, name) if replaced else None
+            return collector.in_place_of(output, name, 1 / factor if first else 0.0)
 
         return hook
+
+    def reads(module, args, keywords) -> None:
+        if collector.aside is None:
+            collector.seen["read"] = collector.rows(args[0] if args else keywords["hidden_states"])
 
     def entrance(layer: int) -> Callable:
         def hook(module, args, keywords) -> None:
@@ -146,15 +184,34 @@ def hooks(
     layers = base.get_submodule(record.layers)
     for index, layer in enumerate(layers):
         yield layer.register_forward_pre_hook(entrance(index), with_kwargs=True)
-        yield layer.get_submodule(attention).register_forward_hook(keep("attention", replaced=True))
+        attention, feed_forward = checkpoint.branches(index)
+        if collector.watch is not None and checkpoint.has("q_proj", index):
+            yield layer.get_submodule(record.attention).register_forward_pre_hook(reads, with_kwargs=True)
+        for name, factor, first in terms(attention, checkpoint.config):
+            hook = keep("attention", replaced=True, factor=factor, first=first)
+            yield layer.get_submodule(name).register_forward_hook(hook)
         if between is not None and collector.next_branches:
             yield layer.get_submodule(between).register_forward_hook(keep("between", replaced=True))
-        yield layer.get_submodule(feed_forward).register_forward_hook(keep("feed_forward"))
+        for name, factor, first in terms(feed_forward, checkpoint.config):
+            yield layer.get_submodule(name).register_forward_hook(keep("feed_forward", factor=factor, first=first))
         yield layer.register_forward_hook(keep("output"))
     if (norm := final_norm(base, record.final_norm)) is not None:
         yield norm.register_forward_hook(lambda _, args, output: collector.finish(args[0], output))
     else:
         yield layers[-1].register_forward_hook(lambda _, args, output: collector.finish(output, output))
+
+
+def terms(branch: str | None, config: Mapping[str, Any]) -> list[tuple[str, float, bool]]:
+    """(module, factor, whether it runs first) of what a branch adds up, from a record's words; none for no branch.
+
+    >>> terms("mixer*scale+mlp", {"scale": 0.5})
+    [('mixer', 0.5, True), ('mlp', 1.0, False)]
+    """
+    found = []
+    for number, term in enumerate(branch.split("+") if branch else ()):
+        module, _, key = term.partition("*")
+        found.append((module, float(config.get(key, 1.0)) if key else 1.0, number == 0))
+    return found
 
 
 def multiplier(checkpoint: Checkpoint) -> float:
@@ -164,7 +221,7 @@ def multiplier(checkpoint: Checkpoint) -> float:
 
 
 def _first(output: Any) -> torch.Tensor:
-    return output[0] if isinstance(output, tuple) else output
+    return output[0] if isinstance(output, (tuple, list)) else output
 
 
 def _between(name: str) -> str:

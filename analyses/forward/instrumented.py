@@ -19,9 +19,10 @@ from analyses.errors import InputError
 from analyses.forward.calibration import Calibration
 from analyses.forward.hooks import Collector, hooks, multiplier
 from analyses.forward.loading import DTYPES, load, runnable
-from analyses.forward.probe import ForwardFacts, Probe
+from analyses.forward.probe import AttentionInputs, ForwardFacts, Probe
 from analyses.forward.taps import tapped
 from analyses.forward.tokens import sequences
+from analyses.forward.witness import TOKENS, Seen, witness
 from analyses.numerics.spectra import full_float32
 from analyses.weights.checkpoint import Checkpoint
 
@@ -99,13 +100,26 @@ def walk(
     ids, real : (sequence, token), and whether each is a token of the text; padding is on the right.
     attention : which of the model's attention functions runs, one that it can run (`runnable`).
     """
-    collector = Collector(probes, real, factor=multiplier(checkpoint))
+    depth, layers = checkpoint.shape.layers, base.get_submodule(checkpoint.architecture.layers)
+
+    def watch(layer: int, inputs: AttentionInputs, stream: torch.Tensor, read: torch.Tensor | None) -> Seen:
+        some = (stream[:TOKENS], None if read is None else read[:TOKENS])
+        return witness(checkpoint, layer, layers[layer], inputs, real, *some)
+
+    collector = Collector(
+        probes,
+        real,
+        factor=multiplier(checkpoint),
+        branches=[checkpoint.branches(layer) for layer in range(depth)],
+        alike=[checkpoint.alike(layer, layer + 1) for layer in range(depth - 1)],
+        watch=watch if not checkpoint.altered and any(probe.witnesses for probe in probes) else None,
+    )
     collector.feed(lambda probe: probe.begin(real))
     start = base.get_input_embeddings().weight.device
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         stack.enter_context(full_float32())
-        stack.enter_context(tapped(base, checkpoint.architecture, collector.attend, attention))
+        stack.enter_context(tapped(base, checkpoint, collector.attend, attention))
         for handle in hooks(base, checkpoint, collector):
             stack.callback(handle.remove)
         base(input_ids=ids.to(start), attention_mask=real.long().to(start), use_cache=False)

@@ -7,6 +7,7 @@ the weights is held. The head is never loaded: no probe reads logits.
 """
 
 import importlib.util
+import inspect
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,7 +45,8 @@ def load(
         config, kind, before = _class(checkpoint, trust_remote_code)
         # In memory a decoder may stand one level deeper than its names on disk say.
         on_disk = checkpoint.places["q_proj"].name.partition(".{}")[0]
-        before += checkpoint.architecture.layers.removesuffix(on_disk)
+        if not checkpoint.architecture.causal_class:
+            before += checkpoint.architecture.layers.removesuffix(on_disk)
         with _quiet():
             model, loading = kind.from_pretrained(
                 None,
@@ -53,7 +55,7 @@ def load(
                 dtype=DTYPES[dtype],
                 attn_implementation=runnable(attention, checkpoint, kind)[0],
                 output_loading_info=True,
-                **({"add_pooling_layer": False} if checkpoint.architecture.encoder else {}),
+                **({"add_pooling_layer": False} if _takes(kind, "add_pooling_layer") else {}),
                 # The library's faster sum over experts knows no float64.
                 **({"experts_implementation": "eager"} if checkpoint.shape.experts and dtype == "float64" else {}),
                 **({"device_map": "auto"} if spread else {}),
@@ -66,7 +68,13 @@ def load(
         raise InputError(
             f"{checkpoint.folder}: {len(missing)} weights are missing, first {checkpoint.prefix}{missing[0]}"
         )
-    return (model if spread else model.to(device)).base_model.eval()
+    model = (model if spread else model.to(device)).base_model.eval()
+    return model.get_submodule(stack) if (stack := checkpoint.architecture.causal_class) else model
+
+
+def _takes(kind: type, keyword: str) -> bool:
+    """Whether a class can be built with this keyword."""
+    return keyword in inspect.signature(kind.__init__).parameters
 
 
 @contextmanager
@@ -102,6 +110,9 @@ def _class(
     config = transformers.AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=trust_remote_code)
     auto_map = getattr(config, "auto_map", None) or {}
     if not trust_remote_code or not any(name in auto_map for name in REMOTE):
+        if checkpoint.architecture.causal_class:
+            kind = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+            return config, kind, f"{kind.base_model_prefix}."
         config = config.get_text_config()
         return config, transformers.MODEL_MAPPING[type(config)], ""
     name = next(name for name in REMOTE if name in auto_map)

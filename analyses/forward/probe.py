@@ -4,7 +4,9 @@ The contract between the pass (`forward`, which needs the transformers library) 
 which read what their probes kept and must not cost that library's start-up where no model is run.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -49,6 +51,21 @@ class AttentionInputs:
     softcap: float | None = None  # logits pass through softcap·tanh(·/softcap) where given
     bias: torch.Tensor | None = None  # (sequence, head, 1, token), of positions, added to the logits
     weights: torch.Tensor | None = None  # (sequence, head, token, token), the model's own probabilities (eager only)
+    sinks: torch.Tensor | None = None  # (head,) logits of learned sinks, which take up probability and write nothing
+    value: torch.Tensor | None = None  # (sequence, kv_head, token, value_dim)
+    output: torch.Tensor | None = None  # (sequence, token, head, value_dim), what the attention function returns
+
+
+class Seen(NamedTuple):
+    """Worst differences between a record's account of a layer's attention and its class; None where none is compared.
+
+    See `witness`.
+    """
+
+    probabilities: float | None  # absolute
+    output: float | None  # of the largest entry
+    reads: float | None  # of the largest entry
+    heads: float | None  # of unit vectors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +88,7 @@ class Probe:
     """Receives a pass. What a probe raises is kept in `failure`; the other probes go on."""
 
     failure: Exception | None = None
+    witnesses: bool = False  # whether it wants to be shown how well the record describes the class
     next_branches: bool = False  # whether it reads those of LayerStates: each layer is then evaluated once more
 
     def begin(self, real: torch.Tensor) -> None:
@@ -78,6 +96,9 @@ class Probe:
 
     def attention(self, layer: int, inputs: AttentionInputs) -> None:
         """Before the layer's own states; nothing of `inputs` may be kept."""
+
+    def witnessed(self, layer: int, seen: Seen) -> None:
+        """Behind `attention`, for a probe that `witnesses`."""
 
     def layer(self, layer: int, states: LayerStates) -> None:
         """Once per layer, as soon as the next layer begins; nothing of `states` may be kept."""
@@ -89,11 +110,11 @@ class Probe:
 class Window(Probe):
     """Shows another probe some of the layers, counted from 0 there; the pass itself runs them all."""
 
-    def __init__(self, probe: Probe, layers: range, *, depth: int):
+    def __init__(self, probe: Probe, layers: Sequence[int], *, depth: int):
         self.probe = probe
         self.layers = layers
-        self.next_branches = probe.next_branches
-        self.sees_final = layers.stop == depth
+        self.next_branches, self.witnesses = probe.next_branches, probe.witnesses
+        self.sees_final = depth - 1 in layers
 
     @property
     def failure(self) -> Exception | None:
@@ -109,6 +130,10 @@ class Window(Probe):
     def attention(self, layer: int, inputs: AttentionInputs) -> None:
         if layer in self.layers:
             self.probe.attention(self.layers.index(layer), inputs)
+
+    def witnessed(self, layer: int, seen: Seen) -> None:
+        if layer in self.layers:
+            self.probe.witnessed(self.layers.index(layer), seen)
 
     def layer(self, layer: int, states: LayerStates) -> None:
         if layer in self.layers:

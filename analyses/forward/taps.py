@@ -4,7 +4,8 @@ Most classes call their attention through the library's attention interface: our
 for theirs, calls the model's own eager or sdpa function, with the mask that the library makes for
 that one, and passes what it was given to the probes. GPT-J, BLOOM and Falcon compute attention
 inside their modules: there the queries and keys are read where the module itself splits them into
-heads, and turned by the module's own rotary function.
+heads, and turned by the module's own rotary function. What any other module computes by itself is read off its
+operations (`softmaxes`).
 """
 
 import sys
@@ -17,25 +18,29 @@ from transformers.masking_utils import AttentionMaskInterface, eager_mask, sdpa_
 
 from analyses.errors import InputError
 from analyses.forward.probe import AttentionInputs
-from analyses.weights.architectures import Architecture
+from analyses.forward.softmaxes import calls_interface, watched
+from analyses.weights.checkpoint import Checkpoint
 
+WHOLE = 1e-6  # a sum of probabilities this near to 1 leaves nothing for a sink
 TAP = "fathom_tap"  # the name of our function in the library's attention interface
 
 Feed = Callable[[AttentionInputs], None]
 
 
 @contextmanager
-def tapped(base: transformers.PreTrainedModel, record: Architecture, feed: Feed, attention: str) -> Iterator[None]:
+def tapped(base: transformers.PreTrainedModel, checkpoint: Checkpoint, feed: Feed, attention: str) -> Iterator[None]:
     """Hand every layer's attention inputs to `feed`, for this pass only; the model computes what it always does.
 
     Parameters
     ----------
     attention : which of the model's functions runs, "eager" or "sdpa".
     """
-    modules = [layer.get_submodule(record.attention) for layer in base.get_submodule(record.layers)]
-    own_way = INSIDE.get(type(modules[0]).__name__)
+    record = checkpoint.architecture
+    layers = base.get_submodule(record.layers)
+    modules = [layers[i].get_submodule(record.attention) for i in checkpoint.layers_with("q_proj", "k_proj")]
+    own_way = INSIDE.get(type(modules[0]).__name__) or (None if calls_interface(modules[0]) else watched)
     if own_way is None:
-        with _through_interface(base, feed, attention, causal=not record.encoder):
+        with _through_interface(base, feed, attention):
             yield
         return
     with ExitStack() as stack:
@@ -45,24 +50,28 @@ def tapped(base: transformers.PreTrainedModel, record: Architecture, feed: Feed,
 
 
 @contextmanager
-def _through_interface(
-    base: transformers.PreTrainedModel, feed: Feed, attention: str, *, causal: bool
-) -> Iterator[None]:
+def _through_interface(base: transformers.PreTrainedModel, feed: Feed, attention: str) -> Iterator[None]:
     def tap(module, query, key, value, attention_mask, **keywords):
         softcap, scaling = keywords.get("softcap"), keywords.get("scaling")
         assert softcap is None or attention == "eager", "sdpa does not cap"
-        if keywords.get("s_aux") is not None:
-            raise InputError("this model's attention has learned sinks, which the probes cannot read")
+        given = keywords.get("is_causal")
+        causal = getattr(module, "is_causal", True) if given is None else given
         function = transformers.AttentionInterface()["sdpa"] if attention == "sdpa" else _eager(module)
         output, weights = function(module, query, key, value, attention_mask, **keywords)
+        sinks = keywords.get("s_aux")
+        if sinks is not None and weights is not None and bool((weights[0, :, 0].sum(-1) - 1).abs().max() < WHOLE):
+            weights = None  # they are those before the sinks have taken their share
         feed(
             AttentionInputs(
                 query=query,
                 key=key,
-                mask=_mask(attention_mask, query, causal=causal),
+                mask=_biased(_mask(attention_mask, query, causal=causal), keywords.get("position_bias")),
                 scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
                 softcap=softcap,
                 weights=weights,
+                sinks=sinks,
+                value=value,
+                output=output,
             )
         )
         return output, weights
@@ -93,6 +102,16 @@ def _mask(mask: torch.Tensor | None, query: torch.Tensor, *, causal: bool) -> to
     sequences, _, tokens, _ = query.shape
     every = query.new_ones(sequences, 1, tokens, tokens, dtype=torch.bool)
     return every.tril_() if causal else every
+
+
+def _biased(mask: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """A mask with learned logits of positions, (1 or sequence, head, token, token), added where it shows a key."""
+    if bias is None:
+        return mask
+    least = torch.finfo(bias.dtype).min
+    shown = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+    added = bias if mask.dtype == torch.bool else bias + mask
+    return torch.where(shown, added, least)
 
 
 # --- classes whose modules compute attention themselves -----------------------------------------

@@ -16,13 +16,13 @@ are called identical: they have no rank ratio, since their sum shows one layer's
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from analyses.null_residual.grams import GRAMS, branches, is_centred, layer_grams
+from analyses.null_residual.grams import GRAMS, MADE_OF, branch_scales, branches, is_centred, layer_grams
 from analyses.null_residual.pairs import HAAR_SIDE, SAMPLED_SIDE
 from analyses.numerics import lanczos, spectra
 from analyses.weights.checkpoint import Checkpoint
@@ -191,18 +191,39 @@ def follow_grams(
     scales: dict[str, list[float]] = {}
     for number, (branch, names) in enumerate(branches(checkpoint).items()):
         before: dict[str, Side] = {}
-        for layer in each(range(checkpoint.shape.layers)):
+        having = checkpoint.layers_with(*(family for name in names for family in MADE_OF[name]))
+        for layer in each(having):
             made = layer_grams(checkpoint, branch, layer, device=device)
             for scale, value in made.scales.items():
                 scales.setdefault(scale, []).append(value)
             after = {name: Side(made.grams[name], centred=is_centred(checkpoint, name)) for name in names}
             del made
-            vectors = _vectors(seed, number, checkpoint.first_layer + layer) if spectra == "sampled" else None
+            vectors = _vectors(seed, number, checkpoint.number(layer)) if spectra == "sampled" else None
             for name in before:
                 pairs.setdefault(name, []).append(compare(before[name], after[name], rotations, vectors=vectors))
             before = after
+        if len(having) < checkpoint.shape.layers:
+            _spread(pairs, scales, names, branch_scales(names), having, checkpoint.shape.layers)
     side = checkpoint.shape.hidden - any(is_centred(checkpoint, name) for name in GRAMS)
     return GramTracks(pairs=pairs, scales=scales, side=side)
+
+
+def _spread(
+    pairs: dict[str, list[GramPair]],
+    scales: dict[str, list[float | None]],
+    names: Iterable[str],
+    sizes: Iterable[str],
+    having: Sequence[int],
+    depth: int,
+) -> None:
+    """Lists over the layers that have a branch, made lists over all layers: without a value elsewhere."""
+    for name in names:
+        at = dict(zip(having, pairs.get(name, []), strict=False))
+        pairs[name] = [at.get(layer, GramPair()) for layer in range(depth - 1)]
+    for name in sizes:
+        if name in scales:
+            found = dict(zip(having, scales[name], strict=True))
+            scales[name] = [found.get(layer) for layer in range(depth)]
 
 
 def _vectors(*seed: int) -> torch.Generator:

@@ -154,6 +154,7 @@ def measure(
         metrics=_without_spectra(_counted(metrics, checkpoint.shape.experts), spectra) | free.metrics,
         identities=_identities(checkpoint, compared, spectra),
         absent={f"scales.{f}": why for f, why in checkpoint.absent.items()}
+        | _absent_layers(checkpoint, compared)
         | _absent_pca(raw, standardised)
         | _absent_families(families, summary, spectra)
         | _absent_experts(compared.experts, spectra)
@@ -235,6 +236,17 @@ def _identities(checkpoint: Checkpoint, compared: Shard, spectra: str) -> dict[s
 # --- reasons and notes --------------------------------------------------------------------------
 
 
+def _absent_layers(checkpoint: Checkpoint, compared: Shard) -> dict[str, str]:
+    """Reasons for what layers of another kind have not, which `family.spread` left empty."""
+    absent = {}
+    for family in (*compared.tracks, *compared.experts):
+        for layer in range(checkpoint.shape.layers):
+            if not checkpoint.has(family, layer):
+                why = checkpoint.why_not(family, layer)
+                absent[f"scales.{family}.{layer}"] = absent[f"experts.{family}.scales.{layer}.*"] = why
+    return absent
+
+
 def _absent_pca(raw: scales.ScalePca | None, standardised: scales.ScalePca | None) -> dict[str, str]:
     absent = {}
     if raw is None:
@@ -264,7 +276,8 @@ def _absent_experts(experts: Iterable[str], spectra: str) -> dict[str, str]:
 def _absent_matched(matched: Iterable[MatchedPair]) -> dict[str, str]:
     if all(None not in pair.cos.values() for pair in matched):
         return {}
-    return {"pair_results.*.matched*": "no neuron or head of one of the two layers is free of all-zero weights"}
+    why = "no neuron or head of one of the two layers is free of all-zero weights, or a layer is of another kind"
+    return {"pair_results.*.matched*": why}
 
 
 def _notes(

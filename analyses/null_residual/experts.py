@@ -26,7 +26,7 @@ class ExpertTrack:
     count: int  # experts per layer
     cos: list[list[float | None]]  # (pair, expert), in [−1, 1]
     eff_rank_ratio: list[list[float | None]]  # (pair, expert), resid_eff_rank / eff_rank_haar
-    scales: list[list[float]]  # (layer, expert), ‖W‖_F
+    scales: list[list[float | None]]  # (layer, expert), ‖W‖_F; None where a layer has no choice of experts
 
 
 def follow_experts(
@@ -52,7 +52,9 @@ def combine(tracks: Sequence[FamilyTrack]) -> FamilyTrack:
     """The mean over experts of each number where it is defined; the scale of all experts together."""
     shared = set.intersection(*(set(track.absent) for track in tracks))
     return FamilyTrack(
-        norms=[math.hypot(*norms) for norms in zip(*(track.norms for track in tracks), strict=True)],
+        norms=[
+            None if None in norms else math.hypot(*norms) for norms in zip(*(t.norms for t in tracks), strict=True)
+        ],
         pairs=[_mean(pairs) for pairs in zip(*(track.pairs for track in tracks), strict=True)],
         absent={path: f"{why} (in every expert)" for path, why in tracks[0].absent.items() if path in shared},
     )

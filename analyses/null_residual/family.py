@@ -4,7 +4,7 @@ Streams a family's tensors two at a time; each layer's singular values are compu
 both of its pairs. Every number that a tensor does not allow is None, with the reason beside it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -22,7 +22,7 @@ SPECTRAL = ("*eff_rank*", "resid_spec_entropy", "spectrum_error")  # what only a
 class FamilyTrack:
     """One family over depth."""
 
-    norms: list[float]  # (layer,) ‖W_ℓ‖_F
+    norms: list[float | None]  # (layer,) ‖W_ℓ‖_F; None where a layer lacks the family
     pairs: list[FamilyPair]  # (pair,)
     absent: dict[str, str]  # "pair.field" or "*.field" → why it is None
 
@@ -83,6 +83,29 @@ def follow(
             pairs.append(pair)
         before = after
         del weight, after  # or the next tensor would be the third in memory
+    return FamilyTrack(norms=norms, pairs=pairs, absent=absent)
+
+
+def spread(track: FamilyTrack, layers: Sequence[int], lacking: Mapping[int, str]) -> FamilyTrack:
+    """A track of the layers that have a family, over all layers: each is compared with the next that has it.
+
+    Parameters
+    ----------
+    layers : those of the track. lacking : the others → why they lack the family.
+    """
+    depth = len(layers) + len(lacking)
+    norms: list[float | None] = [None] * depth
+    pairs = [FamilyPair() for _ in range(depth - 1)]
+    absent = {f"{layer}.*": why for layer, why in lacking.items() if layer < depth - 1}
+    for layer, norm in zip(layers, track.norms, strict=True):
+        norms[layer] = norm
+    for layer, pair in zip(layers, track.pairs, strict=False):
+        pairs[layer] = pair
+    if layers and layers[-1] < depth - 1:
+        absent[f"{layers[-1]}.*"] = "no later layer has it"
+    for path, why in track.absent.items():
+        pair, _, field = path.partition(".")
+        absent[f"{layers[int(pair)]}.{field}"] = why
     return FamilyTrack(norms=norms, pairs=pairs, absent=absent)
 
 

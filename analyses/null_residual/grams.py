@@ -21,7 +21,7 @@ Under rotary positions a head has one metric for every distance, and gᵀg and g
 Biases of queries, keys and values are left out.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -73,6 +73,12 @@ def branches(checkpoint: Checkpoint) -> dict[str, tuple[str, ...]]:
     of = {"feed-forward": tuple(NEURON_GRAMS.values()), "attention": GRAMS[3:]}
     kept = {branch: tuple(name for name in names if name not in absent) for branch, names in of.items()}
     return {branch: names for branch, names in kept.items() if names}
+
+
+def branch_scales(names: Iterable[str]) -> tuple[str, ...]:
+    """Names in SCALES that belong to the branch of these Grams."""
+    neurons = set(names) & set(NEURON_GRAMS.values())
+    return ("gate", "up_down") if neurons else ("qk", "ov")
 
 
 def layer_grams(checkpoint: Checkpoint, branch: str, layer: int, *, device: str) -> LayerGrams:
@@ -147,7 +153,7 @@ def _blocks(
 
 def _behind(checkpoint: Checkpoint, role: str, layer: int, device: str) -> torch.Tensor | float:
     """(hidden,) gain of the norm behind a branch, before what it writes is added to the stream; 1 without one."""
-    if checkpoint.architecture.post_norm or role not in checkpoint.places:
+    if checkpoint.architecture.post_norm or not checkpoint.has(role, layer):
         return 1.0
     return checkpoint.weight(role, layer, device=device)
 
@@ -183,7 +189,7 @@ def through(rows: torch.Tensor, partners: torch.Tensor) -> torch.Tensor:
 def _value_output(checkpoint: Checkpoint, layer: int, device: str) -> tuple[torch.Tensor, torch.Tensor, float]:
     """ov.read, ov.write, and the root mean square of ‖P‖ over query heads."""
     v = read_by_heads(checkpoint, "v_proj", layer, device)
-    o = checkpoint.weight("o_proj", layer, device=device).mT.unflatten(0, (-1, checkpoint.shape.head_dim))
+    o = checkpoint.weight("o_proj", layer, device=device).mT.unflatten(0, (-1, checkpoint.shape.value_dim))
     o = centred(checkpoint, o)
     v = v.repeat_interleave(len(o) // len(v), 0)
     written = o * _behind(checkpoint, "attn_out_ln", layer, device)

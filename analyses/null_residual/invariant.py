@@ -14,7 +14,7 @@ import numpy as np
 
 from analyses.null_residual.alignment import GramTracks
 from analyses.null_residual.family import NO_SPECTRA
-from analyses.null_residual.grams import GRAMS, READS, SCALES, free_factors, unmeasured
+from analyses.null_residual.grams import GRAMS, MADE_OF, READS, SCALES, free_factors, unmeasured
 from analyses.null_residual.metrics import SIDE, but_for_identical, worst
 from analyses.null_residual.scales import DRAWS, ScalePca, log_tracks, scale_pca, shares, walk_p
 from analyses.numerics import intervals
@@ -52,7 +52,9 @@ class Invariant:
             scales={name: tracks.scales.get(name) for name in SCALES},
             pca=pca,
             metrics=pair_metrics(tracks, lacking, spectra=spectra, seed=seed) | mode_metrics(logs, pca, seed),
-            absent=_absent(tracks, lacking, spectra) | ({} if pca else {"invariant_scale_pca": FEW_TRACKS}),
+            absent=_absent(tracks, lacking, spectra)
+            | _of_other_kinds(checkpoint, tracks)
+            | ({} if pca else {"invariant_scale_pca": FEW_TRACKS}),
             notes=_notes(checkpoint, no_track),
         )
 
@@ -157,6 +159,17 @@ def _absent(tracks: GramTracks, lacking: Mapping[str, str], spectra: str) -> dic
                 if getattr(pair, field) is None:
                     reasons[f"{at}.{pattern}"] = why
     return reasons
+
+
+def _of_other_kinds(checkpoint: Checkpoint, tracks: GramTracks) -> dict[str, str]:
+    """Reasons for what layers of another kind have not."""
+    absent = {}
+    for section, names in (("grams", tracks.pairs), ("invariant_scales", tracks.scales)):
+        for name in names:
+            for layer in range(checkpoint.shape.layers):
+                if lacking := [family for family in MADE_OF[name] if not checkpoint.has(family, layer)]:
+                    absent[f"{section}.{name}.{layer}*"] = checkpoint.why_not(lacking[0], layer)
+    return absent
 
 
 def _notes(checkpoint: Checkpoint, no_track: Mapping[str, str]) -> list[str]:

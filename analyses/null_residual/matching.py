@@ -87,9 +87,11 @@ def matched_cosines(
     roles = [role for role, family in FEED_FORWARD.items() if family in checkpoint.families]
     streams = []
     if {"up", "down"} <= set(roles) and not checkpoint.shape.experts:
-        streams.append(_neuron_pairs(checkpoint, roles, scramble, device))
+        families = [FEED_FORWARD[role] for role in roles]
+        streams.append(_over_all(checkpoint, families, lambda view: _neuron_pairs(view, roles, scramble, device)))
     if ATTENTION.issubset(checkpoint.families):
-        streams.append(_head_pairs(checkpoint, scramble, device))
+        heads = sorted(ATTENTION)
+        streams.append(_over_all(checkpoint, heads, lambda view: _head_pairs(view, scramble, device)))
     if not streams:
         return list(each([MatchedPair(cos={}, chance={})] * (checkpoint.shape.layers - 1)))
     return [
@@ -99,6 +101,19 @@ def matched_cosines(
         )
         for blocks in each(zip(*streams, strict=True))
     ]
+
+
+def _over_all(
+    checkpoint: Checkpoint, families: Sequence[str], pairs: Callable[[Checkpoint], Iterator[MatchedPair]]
+) -> Iterator[MatchedPair]:
+    """The pairs of the layers that have these families, each with the next that has them; between others, nothing."""
+    layers, depth = checkpoint.layers_with(*families), checkpoint.shape.layers
+    if len(layers) == depth:
+        return pairs(checkpoint)
+    found = list(pairs(checkpoint.view(layers))) if len(layers) > 1 else []
+    nothing = {role: None for pair in found for role in pair.cos}
+    at = dict(zip(layers, found, strict=False))
+    return iter([at.get(layer, MatchedPair(cos=nothing, chance=nothing)) for layer in range(depth - 1)])
 
 
 # --- one pair of blocks -------------------------------------------------------------------------

@@ -39,6 +39,10 @@ def log_tracks(scales: Mapping[str, Sequence[float] | None]) -> tuple[dict[str, 
     for family, values in scales.items():
         if values is None:
             continue
+        if None in values:
+            having = sum(value is not None for value in values)
+            excluded[family] = f"{family} is in {having} of {len(values)} layers, so it has no track over all of them"
+            continue
         if min(values) <= 0:
             excluded[family] = (
                 f"{family} is all zero in {sum(v <= 0 for v in values)} layers, so its log-scale is undefined"

@@ -13,7 +13,7 @@ import torch
 
 from analyses.null_residual.alignment import GramPair, GramTracks, follow_grams
 from analyses.null_residual.experts import follow_experts
-from analyses.null_residual.family import FamilyTrack, follow
+from analyses.null_residual.family import FamilyTrack, follow, spread
 from analyses.null_residual.matching import MatchedPair, matched_cosines
 from analyses.null_residual.pairs import FamilyPair
 from analyses.records import plain
@@ -45,6 +45,8 @@ ShardOf = Callable[[range], Shard | None]
 def layer_shards(checkpoint: Checkpoint) -> list[range]:
     """The shards in order: ranges of layers that share one layer with the next."""
     last = checkpoint.shape.layers - 1
+    if checkpoint.others:  # pairs of one kind may span any number of layers
+        return [range(last + 1)]
     total = sum(header.bytes for header in checkpoint.headers.values() if header.shares is None)
     pairs = max(1, SHARD_BYTES * checkpoint.shape.layers // max(1, total))
     return [range(start, min(start + pairs, last) + 1) for start in range(0, last, pairs)]
@@ -68,16 +70,21 @@ def measure_shard(
     view = checkpoint.restricted(layers=layers)
 
     def matrices(family: str, **expert: int) -> Iterator[torch.Tensor]:
-        return (view.stored(family, layer, device=device, **expert) for layer in each(range(len(layers))))
+        return (view.stored(family, layer, device=device, **expert) for layer in each(view.layers_with(family)))
+
+    def over_all(family: str, track: FamilyTrack) -> FamilyTrack:
+        having = view.layers_with(family)
+        lacking = {n: view.why_not(family, n) for n in range(len(layers)) if n not in having}
+        return spread(track, having, lacking) if lacking else track
 
     tracks, experts = {}, {}
     for family in view.families if "entries" in parts else ():
-        options = dict(seed=(seed, FAMILIES.index(family)), spectra=spectra, first=view.first_layer)
+        options = dict(seed=(seed, FAMILIES.index(family)), spectra=spectra, first=view.number(0))
         if count := view.experts(family):
             of_expert = lambda expert, family=family: matrices(family, expert=expert)  # noqa: E731
-            experts[family] = follow_experts(of_expert, count, **options)
+            experts[family] = [over_all(family, track) for track in follow_experts(of_expert, count, **options)]
         else:
-            tracks[family] = follow(matrices(family), **options)
+            tracks[family] = over_all(family, follow(matrices(family), **options))
     options = dict(seed=seed, device=device, each=each)
     return Shard(
         tracks=tracks,

@@ -67,7 +67,8 @@ def _bytes(checkpoint: Checkpoint, families: tuple[str, ...]) -> int:
     """Stored bytes of these families, each tensor once."""
     layers = range(checkpoint.shape.layers)
     present = [f for f in families if f in checkpoint.families]
-    names = {name for family in present for layer in layers for name in checkpoint.names(family, layer)}
+    having = {family: [layer for layer in layers if checkpoint.has(family, layer)] for family in present}
+    names = {name for family in present for layer in having[family] for name in checkpoint.names(family, layer)}
     return sum(checkpoint.headers[name].bytes for name in names)
 
 

@@ -15,6 +15,8 @@ from analyses.forward.tokens import require_tokenizer
 from analyses.progress import Tick, silent
 from analyses.weights.checkpoint import Checkpoint
 
+HEADS = ("q_proj", "k_proj")  # what a head is measured from
+
 
 def forward_pass(
     checkpoint: Checkpoint, text: Calibration, settings: Settings, only: Sequence[str], tick: Tick = silent
@@ -22,7 +24,8 @@ def forward_pass(
     """Run the model once, for all the probes that these analyses need."""
     if not registry.FORWARD & set(only):
         return Passes(skipped="no forward pass was asked for")
-    passes = Passes(probes={name: registry.row(name).probe()(checkpoint) for name in only if name in registry.FORWARD})
+    probes = {name: registry.row(name).probe()(checkpoint) for name in only if name in registry.FORWARD}
+    passes = Passes(probes=probes)
     start = time.perf_counter()
     try:
         require_tokenizer(checkpoint)
@@ -32,7 +35,7 @@ def forward_pass(
             checkpoint,
             text,
             [
-                *_windows(checkpoint, settings, list(passes.probes.values())),
+                *_windows(checkpoint, settings, probes),
                 Ticking(tick, depth=checkpoint.shape.layers),
             ],
             dtype=settings.dtype,
@@ -48,11 +51,16 @@ def forward_pass(
     return passes
 
 
-def _windows(checkpoint: Checkpoint, settings: Settings, probes: Sequence[Probe]) -> Sequence[Probe]:
-    """The probes, shown only the layers that the settings ask for."""
-    if settings.layers is None:
-        return probes
-    return [Window(probe, settings.layers, depth=checkpoint.shape.layers) for probe in probes]
+def _windows(checkpoint: Checkpoint, settings: Settings, probes: Mapping[str, Probe]) -> Sequence[Probe]:
+    """The probes, shown only the layers that the settings ask for and, of heads, those that have any."""
+    depth = checkpoint.shape.layers
+    asked = range(depth) if settings.layers is None else settings.layers
+    heads = tuple(layer for layer in checkpoint.layers_with(*HEADS) if layer in asked)
+    shown = {name: heads if registry.row(name).from_heads else tuple(asked) for name in probes}
+    whole = tuple(range(depth))
+    return [
+        probe if shown[name] == whole else Window(probe, shown[name], depth=depth) for name, probe in probes.items()
+    ]
 
 
 def analyse(
@@ -110,6 +118,14 @@ def _restrictions(name: str, checkpoint: Checkpoint, settings: Settings) -> list
             f"Of {checkpoint.shape.layers} layers, {layers.start} to {layers.stop - 1} were measured; "
             f"layer 0 of this record is layer {layers.start} of the model."
         )
+    view = checkpoint.restricted(layers=settings.layers)
+    heads = view.layers_with(*HEADS)
+    if registry.row(name).from_heads and len(heads) < view.shape.layers:
+        numbers = ", ".join(str(view.number(layer)) for layer in heads)
+        notes.append(
+            f"Heads are in {len(heads)} of {view.shape.layers} layers and compared with those of the next layer that "
+            f"has any; the layers of this record, from 0 on, are layers {numbers} of the model."
+        )
     if settings.families and name in ("null_residual", "schedule_fit"):
         notes.append(f"Only {', '.join(settings.families)} were measured: the worst family is the worst of these.")
     return notes
@@ -120,7 +136,13 @@ def restricted(name: str, checkpoint: Checkpoint, settings: Settings) -> Checkpo
     row = registry.row(name)
     if row.from_heads and settings.families and (missing := sorted({"q_proj", "k_proj"} - set(settings.families))):
         raise Skipped(f"heads are measured from q_proj and k_proj, and {', '.join(missing)} was {LEFT_OUT}")
-    return checkpoint.restricted(layers=settings.layers, families=settings.families if row.by_family else None)
+    view = checkpoint.restricted(layers=settings.layers, families=settings.families if row.by_family else None)
+    if not row.from_heads or not view.others:
+        return view
+    if len(heads := view.layers_with(*HEADS)) < 2:
+        kind = next(view.why_not(HEADS[0], layer) for layer in range(view.shape.layers) if layer not in heads)
+        raise Skipped(f"heads are compared between layers, and {len(heads)} of these have any: {kind}")
+    return view.view(heads)
 
 
 def records_of(

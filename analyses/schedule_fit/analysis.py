@@ -146,7 +146,7 @@ def _laws(
     seed: int,
 ) -> dict[str, Metric]:
     """Of what no exact map moves: the laws that its tracks follow, against chance."""
-    known = {name: track for name, track in invariant_scales.items() if track is not None}
+    known = {name: track for name, track in invariant_scales.items() if track is not None and None not in track}
     left_out = [why for why in lacking.values() if LEFT_OUT in why]
     scales = chance.one_piece(known, seed=seed, absent=(left_out or ["no invariant scale was measured"])[0])
     cooling = chance.exponential(temperature, seed=seed, missing=no_temperature or "no temperature was measured")

@@ -1,10 +1,11 @@
-"""The table of supported architectures: `python -m analyses.weights.architecture_table` prints the README's."""
+"""The table of supported architectures for docs/families.md, and their names for the README."""
 
+import textwrap
 from collections.abc import Iterable
 
 from analyses.weights.architectures import ARCHITECTURES, Architecture
 
-HEADINGS = ("family", "`model_type`", "norms", "positions", "q, k, v on disk", "feed-forward")
+HEADINGS = ("family", "`model_type`", "norms", "positions", "q, k, v on disk", "feed-forward", "other layers")
 
 
 def markdown() -> str:
@@ -17,6 +18,12 @@ def markdown() -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
+def names() -> str:
+    """The families as a wrapped list, in the order of the table."""
+    found = dict.fromkeys(record.name.partition(",")[0] for record in ARCHITECTURES if not record.refused)
+    return "\n".join(textwrap.wrap(", ".join(found) + ".", 120, break_on_hyphens=False, break_long_words=False))
+
+
 def _line(records: list[Architecture]) -> tuple[str, ...]:
     usual = records[-1]
     return (
@@ -24,8 +31,9 @@ def _line(records: list[Architecture]) -> tuple[str, ...]:
         ", ".join(f"`{name}`" for name in usual.model_types),
         _each(map(_norms, records)),
         _each(map(_positions, records)),
-        _each(record.tensors["q_proj"].layout.name for record in records),
+        _each("products of two factors" if r.latent else r.tensors["q_proj"].layout.name for r in records),
         _each(map(_feed_forward, records)),
+        "; ".join(dict.fromkeys(kind.name for record in records for kind in record.kinds)),
     )
 
 
@@ -49,13 +57,12 @@ def _norms(record: Architecture) -> str:
 
 
 def _positions(record: Architecture) -> str:
-    return {"halves": "rotary", "pairs": "rotary, pairs", None: "not rotary"}[record.rotary]
+    if record.unplaced:
+        return "none"
+    words = {"halves": "rotary", "pairs": "rotary, pairs", None: "not rotary"}[record.rotary]
+    return words + (", in windows only" if record.turned_in else "")
 
 
 def _feed_forward(record: Architecture) -> str:
     kind = "gated" if record.gated else "plain"
     return kind + (", experts" if record.experts else "") + (", parallel" if record.parallel else "")
-
-
-if __name__ == "__main__":
-    print(markdown())

@@ -13,6 +13,7 @@ maps g = W_kᵀW_q (with q/k-norm gains) and W_oW_v, kept as their factors.
 
 import torch
 
+from analyses.weights import latent
 from analyses.weights.checkpoint import Checkpoint
 
 FEED_FORWARD = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}
@@ -38,7 +39,7 @@ def head_factors(checkpoint: Checkpoint, layer: int, device: str) -> HeadFactors
     if checkpoint.has_qk_norm:
         q = q * qk_gain(checkpoint, "q_proj", layer, len(q), device)
         k = k * qk_gain(checkpoint, "k_proj", layer, len(k), device)
-    o = checkpoint.weight("o_proj", layer, device=device).mT.unflatten(0, (-1, checkpoint.shape.head_dim))
+    o = checkpoint.weight("o_proj", layer, device=device).mT.unflatten(0, (-1, checkpoint.shape.value_dim))
     return (k, q), (v, centred(checkpoint, o))
 
 
@@ -48,7 +49,11 @@ def read_by_heads(checkpoint: Checkpoint, family: str, layer: int, device: str) 
     The input norm's gain is folded in, and what its centring, or that of a LayerNorm of queries or
     keys, never lets through is taken out.
     """
-    rows = checkpoint.head_blocks(family, layer, device=device) * _gain(checkpoint, "input_ln", layer, device)
+    gain = _gain(checkpoint, "input_ln", layer, device)
+    if checkpoint.architecture.latent:
+        dim = checkpoint.shape.value_dim if family == "v_proj" else checkpoint.shape.head_dim
+        return latent.rows(checkpoint, family, layer, device, gain=gain).unflatten(0, (-1, dim))
+    rows = checkpoint.head_blocks(family, layer, device=device) * gain
     if not checkpoint.architecture.post_norm:  # there the stream carries the gain of the norm that made it
         rows = centred(checkpoint, rows)
     if checkpoint.architecture.qk_layer_norm and checkpoint.has_qk_norm and family != "v_proj":
@@ -64,7 +69,7 @@ def qk_gain(checkpoint: Checkpoint, family: str, layer: int, heads: int, device:
 
 def _gain(checkpoint: Checkpoint, family: str | None, layer: int, device: str) -> torch.Tensor | float:
     """The gain that stands in front, also where its own comparison was left out."""
-    return checkpoint.weight(family, layer, device=device) if family in checkpoint.places else 1.0
+    return checkpoint.weight(family, layer, device=device) if family and checkpoint.has(family, layer) else 1.0
 
 
 def centred(checkpoint: Checkpoint, rows: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,14 +17,14 @@ import torch
 
 from analyses.errors import LEFT_OUT, InputError
 from analyses.progress import Tick, silent
-from analyses.weights import files, hub
+from analyses.weights import files, hub, latent
 from analyses.weights.architectures import FAMILIES, FEED_FORWARD, Architecture
 from analyses.weights.beside import predicting
 from analyses.weights.config import decoder_config
 from analyses.weights.files import Stored, require_finite
 from analyses.weights.quantised import declared, quantised
 from analyses.weights.recognise import parts, recognise
-from analyses.weights.schema import Header, Place, is_gain
+from analyses.weights.schema import Header, Kind, Place, is_gain
 from analyses.weights.shape import Shape
 
 FLOATING = ("float64", "float32", "float16", "bfloat16")
@@ -51,17 +51,22 @@ class Checkpoint:
     note: str | None = None  # how the architecture was recognised, where not by its model_type
     beside: frozenset[str] = frozenset()  # tensors of further predictions, which are no part of the decoder
     remarks: tuple[str, ...] = ()  # what a reader must know of its config and files
-    first_layer: int = 0  # the layer of the file that is layer 0 here; see `restricted`
+    # Layers of another kind than the record's usual one → their kinds; by the number that the files give them.
+    others: Mapping[int, tuple[Kind, ...]] = field(default_factory=dict)
+    numbers: Sequence[int] = ()  # of the files, of the layers here; see `view`
     left_out: tuple[str, ...] = ()  # families that the model has and this view has not
 
     @property
     def absent(self) -> dict[str, str]:
         """Families that this model lacks → why."""
-        return dict(self.lacking) | dict.fromkeys(self.left_out, LEFT_OUT)
+        none = "none of these layers has it"
+        elsewhere = {f: none for f in self.places if self.others and f in FAMILIES and not self.layers_with(f)}
+        return dict(self.lacking) | elsewhere | dict.fromkeys(self.left_out, LEFT_OUT)
 
     @property
     def families(self) -> tuple[str, ...]:
-        return tuple(f for f in FAMILIES if f in self.places and f not in self.left_out)
+        here = [f for f in FAMILIES if f in self.places and f not in self.left_out]
+        return tuple(f for f in here if not self.others or self.layers_with(f))
 
     @property
     def notes(self) -> list[str]:
@@ -75,21 +80,65 @@ class Checkpoint:
     @property
     def has_qk_bias(self) -> bool:
         """Whether queries or keys carry a bias, which the head metric omits."""
-        return any(self.names(f, 0, bias=True) for f in ("q_proj", "k_proj"))
+        return any(self.has(f, 0) and self.names(f, 0, bias=True) for f in ("q_proj", "k_proj"))
+
+    def kinds(self, layer: int) -> tuple[Kind, ...]:
+        """What tells a layer from the usual ones of this architecture."""
+        return self.others.get(self.number(layer), ())
+
+    def number(self, layer: int) -> int:
+        """The number that the files give to a layer."""
+        return self.numbers[layer] if self.numbers else layer
+
+    def has(self, role: str, layer: int) -> bool:
+        """Whether a layer has a role that the architecture has."""
+        return role in self.places and not any(role in kind.lacks for kind in self.kinds(layer))
+
+    def layers_with(self, *roles: str) -> tuple[int, ...]:
+        """Layers that have all of these roles."""
+        return tuple(layer for layer in range(self.shape.layers) if all(self.has(role, layer) for role in roles))
+
+    def why_not(self, role: str, layer: int) -> str:
+        """Why a layer lacks a role that the others have."""
+        return next(kind for kind in self.kinds(layer) if role in kind.lacks).why(self.number(layer))
+
+    def branches(self, layer: int) -> tuple[str | None, str | None]:
+        """Modules whose outputs are what a layer's attention, or what stands in its place, and feed-forward add."""
+        attention, feed_forward = self.architecture.branches
+        for kind in self.kinds(layer):
+            attention = attention if kind.attention == "" else kind.attention
+            feed_forward = feed_forward if kind.feed_forward == "" else kind.feed_forward
+        return attention, feed_forward
 
     def experts(self, family: str) -> int:
         """How many matrices of this family a layer has to choose from; 0 where it has one and no choice."""
         return self.shape.experts if family in FEED_FORWARD else 0
 
+    def alike(self, one: int, other: int) -> tuple[bool, bool]:
+        """Whether two layers' attention, and their feed-forwards, are of one kind."""
+        differing = set(self.kinds(one)) ^ set(self.kinds(other))
+        lacked = {role for kind in differing for role in kind.lacks}
+        of_neurons = any(kind.feed_forward != "" for kind in differing) or bool(lacked & set(FEED_FORWARD))
+        of_heads = any(kind.attention != "" for kind in differing) or bool(lacked - {*FEED_FORWARD, "router"})
+        return not of_heads, not of_neurons
+
     def rotary_dims(self, layer: int) -> int:
         """How many of a head's dimensions are rotated by position, from the first on; 0 for other positions."""
-        config, layer = self.config, self.first_layer + layer
+        config, layer = self.config, self.number(layer)
         unrotated = config.get("no_rope_layers")  # a 1 for each layer with rotation
         if self.architecture.rotary is None or config.get("alibi") or (unrotated and not unrotated[layer]):
             return 0
+        kinds, turned_in = config.get("layer_types"), self.architecture.turned_in
+        if turned_in and kinds and config.get("sliding_window") and kinds[layer] not in turned_in:
+            return 0
+        if self.architecture.rotary_if_given and not config.get("rope_parameters"):
+            return 0
+        if self.architecture.latent:
+            return config["qk_rope_head_dim"]
         if isinstance(config.get("rotary_dim"), int):
             return config["rotary_dim"]
-        given = [(config.get("rope_parameters") or {}).get("partial_rotary_factor")]
+        rope = config.get("rope_parameters") or {}
+        given = [(rope.get(kinds[layer] if kinds else "") or rope).get("partial_rotary_factor")]
         given += [config.get(key) for key in ("partial_rotary_factor", "rotary_pct", "rope_pct")]
         fraction = next((value for value in given if value is not None), self.architecture.rotary_fraction)
         return int(self.shape.head_dim * fraction)
@@ -98,7 +147,7 @@ class Checkpoint:
         """Names on disk of the tensors that hold a layer's role: several for experts; none for a bias it lacks."""
         place = self.places[role].bias() if bias else self.places[role]
         held_in = range(parts(place, role, self.shape))
-        names = [self.prefix + place.at(self.first_layer + layer, part) for part in held_in]
+        names = [self.prefix + place.at(self.number(layer), part) for part in held_in]
         return names if not bias or names[0] in self.files else []
 
     def restricted(self, *, layers: range | None = None, families: Sequence[str] | None = None) -> "Checkpoint":
@@ -115,12 +164,13 @@ class Checkpoint:
             raise InputError(f"layers {asked}: expected at least two within 0:{self.shape.layers} of {self.name}")
         if unknown := [family for family in families if family not in FAMILIES]:
             raise InputError(f"no family '{unknown[0]}' (there are: {', '.join(FAMILIES)})")
-        return replace(
-            self,
-            shape=replace(self.shape, layers=len(layers)),
-            first_layer=self.first_layer + layers.start,
-            left_out=tuple(f for f in self.families if f not in families) + self.left_out,
-        )
+        left_out = tuple(f for f in self.families if f not in families) + self.left_out
+        return replace(self.view(layers), left_out=left_out)
+
+    def view(self, layers: Sequence[int]) -> "Checkpoint":
+        """These layers alone; which the files call `number` of them."""
+        numbers = tuple(self.number(layer) for layer in layers)
+        return replace(self, shape=replace(self.shape, layers=len(layers)), numbers=numbers)
 
     def tensor(self, name: str) -> torch.Tensor:
         """One tensor as stored, by its name."""
@@ -151,6 +201,8 @@ class Checkpoint:
 
     def stored(self, family: str, layer: int, *, expert: int | None = None, device: str = "cpu") -> torch.Tensor:
         """The same values in a narrower type where one holds them: a matrix as the file has it."""
+        if self.architecture.latent and family in latent.FAMILIES:
+            return latent.rows(self, family, layer, device)
         names = self.names(family, layer)
         if not self.experts(family):
             value = self._read(family, names, device)
@@ -161,8 +213,14 @@ class Checkpoint:
         value = self._read(family, names, device)
         return value if stacked else value.unflatten(0, (len(names), -1))
 
+    def factor(self, role: str, layer: int, *, device: str = "cpu") -> torch.Tensor:
+        """One of the stored factors of a latent attention, float64; `q_proj`, `k_proj`: the outer one."""
+        return self._read(role, self.names(role, layer), device).double()
+
     def bias(self, family: str, layer: int, *, device: str = "cpu") -> torch.Tensor | None:
         """One layer's bias, (out,) float64, of a projection or a LayerNorm; None where none is stored."""
+        if self.architecture.latent and family in latent.FAMILIES:
+            return None
         names = self.names(family, layer, bias=True)
         return self._read(family, names, device).double() if names else None
 
@@ -188,7 +246,8 @@ class Checkpoint:
 
     def stored_heads(self, family: str, layer: int, *, device: str = "cpu") -> torch.Tensor:
         """`head_blocks` in the type of `stored`."""
-        return self.stored(family, layer, device=device).unflatten(0, (-1, self.shape.head_dim))
+        dim = self.shape.value_dim if family == "v_proj" else self.shape.head_dim
+        return self.stored(family, layer, device=device).unflatten(0, (-1, dim))
 
     def head_gains(self, family: str, layer: int, *, device: str = "cpu") -> torch.Tensor:
         """Gain of q_norm or k_norm by head, (head or kv_head, head_dim), float64; (1, head_dim) if all share one."""
@@ -272,6 +331,7 @@ def assemble(*, name: str, folder: Path, revision: str | None, config: Mapping[s
         note=match.note,
         beside=beside,
         remarks=(*notes, *stored.notes, *_predicting(beside), *_lost(stored.lost, folder)),
+        others=match.others,
     )
     if reason := quantised(stored.headers, modules=_modules(checkpoint)) or _no_floats(checkpoint):
         raise InputError(f"{name}: {QUANTISED.format(reason)}")

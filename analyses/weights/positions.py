@@ -15,7 +15,7 @@ def turns(checkpoint: Checkpoint, layer: int) -> Turns:
     planes = checkpoint.rotary_dims(layer) // 2
     if not planes:
         return Turns()
-    base, scaling = _rotary_parameters(checkpoint.config, checkpoint.first_layer + layer)
+    base, scaling = _rotary_parameters(checkpoint.config, checkpoint.number(layer))
     return Turns(
         frequencies=tuple(base ** (-plane / planes) for plane in range(planes)),
         pairs=checkpoint.architecture.rotary == "pairs",

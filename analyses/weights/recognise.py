@@ -8,20 +8,21 @@ looked up role by role, behind whatever prefix they stand.
 import itertools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from analyses.errors import InputError
+from analyses.weights import latent
 from analyses.weights.architectures import ARCHITECTURES, architecture
 from analyses.weights.beside import TOWERS
-from analyses.weights.schema import FAMILIES, FEED_FORWARD, Architecture, Header, Place, is_gain
+from analyses.weights.schema import FAMILIES, FEED_FORWARD, Architecture, Header, Kind, Place, is_gain
 from analyses.weights.shape import Shape, read_shape
 
 BUFFERS = re.compile(r"(^|\.)(inv_freq|masked_bias|position_ids|token_type_ids|(attn|attention)\.bias)$")
 """Constants that old checkpoints store: rotary frequencies, causal masks, positions."""
 
-ADVICE = "add a record to analyses/weights/architectures.py"
+ADVICE = "add a record to analyses/weights/families_….py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,13 +35,15 @@ class Match:
     places: Mapping[str, Place]  # families and further roles, as this checkpoint spells them
     absent: Mapping[str, str]  # family → why this checkpoint has none
     note: str | None = None  # how it was recognised, where not by its model_type
+    others: Mapping[int, tuple[Kind, ...]] = field(default_factory=dict)  # layers of another kind → their kinds
+    turned: int = 0  # dimensions of a head that positions turn, where attention is latent
 
 
 def recognise(config: Mapping[str, Any], headers: Mapping[str, Header], folder: Path) -> Match:
     """Find the record, the prefix and the places; raises InputError in one line for what does not fit."""
     record = architecture(config)
     if record is not None:
-        return _fit(record, config, headers, folder)
+        return _fit_one(record, config, headers, folder)
     matches, misfits = _by_names(config, headers, folder)
     model_type = config.get("model_type") or "(none)"
     unknown = f"model_type '{model_type}' is not in the architecture table"
@@ -50,8 +53,9 @@ def recognise(config: Mapping[str, Any], headers: Mapping[str, Header], folder: 
     if matches:
         raise InputError(f"{folder}: {unknown} and fits {' and '.join(m.architecture.name for m in matches)}; {ADVICE}")
     known = ", ".join(sorted({n for record in ARCHITECTURES if not record.refused for n in record.model_types}))
-    nearest = min(misfits, key=lambda misfit: (misfit.missing, -misfit.found))
-    raise InputError(f"{unknown} (known: {known}), and its names fit no record; nearest: {nearest}; {ADVICE}")
+    nearest = min(misfits, key=lambda misfit: (misfit.missing, -misfit.found), default=None)
+    near = f"; nearest: {nearest}" if nearest else ""
+    raise InputError(f"{unknown} (known: {known}), and its names fit no record{near}; {ADVICE}")
 
 
 class _Misfit(InputError):
@@ -89,6 +93,19 @@ def _by_names(
     return matches, misfits
 
 
+def _fit_one(record: Architecture, config: Mapping[str, Any], headers: Mapping[str, Header], folder: Path) -> Match:
+    """The record's match, or that of the first of its variants that fits; raises what kept the record itself."""
+    try:
+        return _fit(record, config, headers, folder)
+    except InputError:
+        for variant in record.variants:
+            try:
+                return _fit(variant, config, headers, folder)
+            except InputError:
+                continue
+        raise
+
+
 def _alike(a: Architecture, b: Architecture) -> bool:
     """Whether two records read the same weights with the same meaning."""
     same = {"name": "", "model_types": (), "when": {}, "biases": (), "notes": ()}
@@ -105,12 +122,18 @@ def _fit(record: Architecture, config: Mapping[str, Any], headers: Mapping[str, 
         experts=record.experts,
         whole_qk_norm=record.qk_norm == "whole projection",
     )
-    if record.experts and (config.get("mlp_only_layers") or config.get("decoder_sparse_step", 1) != 1):
-        why = "some layers have experts and some have none (config: mlp_only_layers, decoder_sparse_step)"
-        raise InputError(f"{folder}: {why}; only models with experts in every layer can be measured")
-    prefix = _prefix(record, headers, folder)
-    places, absent = _places(record, headers, prefix)
-    match = Match(architecture=record, shape=shape, prefix=prefix, places=places, absent=absent)
+    turned = 0
+    if record.latent:
+        turned, still, values = (_latent_size(config, f"{name}_head_dim", folder) for name in LATENT_SIZES)
+        shape = replace(shape, head_dim=turned + still, values=values)
+    asked = range(shape.layers if record.kinds else 1)  # where every layer is alike, the first shows what all have
+    prefix = _prefix(record, headers, folder, asked)
+    places, absent = _places(record, headers, prefix, asked)
+    if record.width_shown and (place := places.get("up_proj")) is not None:
+        width = headers[prefix + place.at(0)].shape[int(place.layout.transposed)] // max(1, len(place.layout.roles))
+        shape = replace(shape, feed_forward=width)
+    others = _others(record, config, headers, prefix, shape.layers)
+    match = Match(architecture=record, shape=shape, prefix=prefix, places=places, absent=absent, others=others, turned=turned)
     _require_shapes(match, headers, folder)
     return match
 
@@ -120,12 +143,33 @@ def _spellings(record: Architecture, role: str) -> list[Place]:
     return [table[role] for table in tables if role in table]
 
 
-def _prefix(record: Architecture, headers: Mapping[str, Header], folder: Path) -> str:
+LATENT_SIZES = ("qk_rope", "qk_nope", "v")
+
+
+def _latent_size(config: Mapping[str, Any], key: str, folder: Path) -> int:
+    value = config.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InputError(f"{folder / 'config.json'}: {key} must be a positive integer, got {value!r}")
+    return value
+
+
+def _others(
+    record: Architecture, config: Mapping[str, Any], headers: Mapping[str, Header], prefix: str, layers: int
+) -> dict[int, tuple[Kind, ...]]:
+    """Layers that are not of the usual kind → their kinds."""
+    found = {}
+    for layer in range(layers) if record.kinds else ():
+        if kinds := tuple(kind for kind in record.kinds if kind.shown(layer, prefix, headers, config)):
+            found[layer] = kinds
+    return found
+
+
+def _prefix(record: Architecture, headers: Mapping[str, Header], folder: Path, asked: range) -> str:
     """What stands before the base model's names: "model.", nothing, or whatever this checkpoint has."""
-    firsts = tuple(place.at(0) for place in _spellings(record, "q_proj"))
+    firsts = tuple(place.at(layer) for place in _spellings(record, "q_proj") for layer in asked)
     ends = tuple("." + first for first in firsts)
     prefixes = {name[: -len(end) + 1] for end in ends for name in headers if ("." + name).endswith(end)}
-    missing = {prefix: _missing(record, headers, prefix) for prefix in sorted(prefixes)}
+    missing = {prefix: _missing(record, headers, prefix, asked) for prefix in sorted(prefixes)}
     whole = [prefix for prefix, roles in missing.items() if not roles]
     whole = [prefix for prefix in whole if not TOWERS.search(prefix)] or whole
     if len(whole) == 1:
@@ -142,22 +186,23 @@ def _prefix(record: Architecture, headers: Mapping[str, Header], folder: Path) -
     raise _Misfit(message, len(roles), len(record.tensors) - len(roles))
 
 
-def _missing(record: Architecture, headers: Mapping[str, Header], prefix: str) -> list[str]:
-    """Families of which the first layer has nothing, though this architecture has them."""
+def _missing(record: Architecture, headers: Mapping[str, Header], prefix: str, asked: range) -> list[str]:
+    """Families of which these layers have nothing, though this architecture has them."""
     return [
         family
         for family in record.tensors
         if family not in record.optional
-        and not any(prefix + place.at(0) in headers for place in _spellings(record, family))
+        and not any(prefix + p.at(layer) in headers for p in _spellings(record, family) for layer in asked)
     ]
 
 
 def _places(
-    record: Architecture, headers: Mapping[str, Header], prefix: str
+    record: Architecture, headers: Mapping[str, Header], prefix: str, asked: range
 ) -> tuple[dict[str, Place], dict[str, str]]:
     places = {}
     for role in (*record.tensors, *record.further):
-        place = next((p for p in _spellings(record, role) if prefix + p.at(0) in headers), None)
+        spellings = ((p, layer) for p in _spellings(record, role) for layer in asked)
+        place = next((p for p, layer in spellings if prefix + p.at(layer) in headers), None)
         if place is not None:
             places[role] = place
     missing = {family: why for family, why in record.optional.items() if family not in places}
@@ -183,10 +228,13 @@ def _require_shapes(match: Match, headers: Mapping[str, Header], folder: Path) -
 def _require_family(match: Match, family: str, place: Place, headers: Mapping[str, Header], folder: Path) -> None:
     """Every layer's weights of a family in their shape, and its biases where any layer has one."""
     shape = match.shape
-    every = list(itertools.product(range(shape.layers), range(parts(place, family, shape))))
+    layers = [n for n in range(shape.layers) if not any(family in kind.lacks for kind in match.others.get(n, ()))]
+    every = list(itertools.product(layers, range(parts(place, family, shape))))
     biased = any(match.prefix + place.bias().at(*at) in headers for at in every)
     for kind, bias in ((place, False), (place.bias(), True))[: 1 + biased]:
         expected = place.layout.stored_shape(family, shape, bias=bias)
+        if match.architecture.latent and family in latent.FAMILIES:
+            expected = _latent_shape(match, family, headers, bias=bias)
         for name in (match.prefix + kind.at(*at) for at in every):
             if name not in headers:
                 why = "though other layers have it" if bias else f"though the config says {shape.layers} layers"
@@ -194,6 +242,18 @@ def _require_family(match: Match, family: str, place: Place, headers: Mapping[st
                 raise InputError(f"{folder}: no tensor {name}, {why}{experts}; config and weights disagree")
             if (stored := headers[name].shape) != expected:
                 raise InputError(f"tensor {name}: shape {list(stored)}, but the config says {list(expected)}")
+
+
+def _latent_shape(match: Match, family: str, headers: Mapping[str, Header], *, bias: bool) -> tuple[int, ...]:
+    """The shape of a stored factor: its rows by the config, its columns by the factor that it is multiplied with."""
+    shape, inner = match.shape, match.places.get("q_down" if family == "q_proj" else "kv_down")
+    name = match.prefix + inner.at(0) if inner else None
+    if inner and name not in headers:
+        raise InputError(f"no tensor {name}, a factor of {family}; config and weights disagree")
+    turned = match.turned
+    rank = headers[name].shape[0] - turned * (family != "q_proj") if inner else shape.hidden
+    rows = latent.stored_rows(family, shape.heads, shape.head_dim, shape.value_dim, turned)
+    return (rows,) if bias else (rows, rank)
 
 
 def _require_no_more(match: Match, family: str, place: Place, headers: Mapping[str, Header], folder: Path) -> None:

@@ -1,7 +1,7 @@
 """The facts of a model family that are needed to read its weights and to follow its forward pass."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -59,6 +59,30 @@ class Place:
         return int(match["layer"]), None if part is None else int(part)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """Layers of another kind than the record's usual one, known by a tensor that only they have."""
+
+    name: str  # "linear attention": what they have instead, in the words of the page
+    shown_by: str  # name on disk behind the prefix; `{}` is the layer. Or "config: key=value" of a list over layers
+    lacks: tuple[str, ...]  # roles that such a layer has not
+    # Modules whose outputs are what its branches add: None where it has no such branch, "" where it is the usual one.
+    attention: str | None = ""
+    feed_forward: str | None = ""
+
+    def shown(self, layer: int, prefix: str, names: Container[str], config: Mapping[str, Any]) -> bool:
+        """Whether a layer is of this kind."""
+        key, _, value = self.shown_by.removeprefix("config: ").partition("=")
+        if not value:
+            return prefix + self.shown_by.format(layer) in names
+        listed = config.get(key)
+        return str(layer) == value if listed is None else layer < len(listed) and listed[layer] == value
+
+    def why(self, layer: int) -> str:
+        """Why a layer has none of what these lack."""
+        return f"layer {layer} is of another kind ({self.name})"
+
+
 @cache
 def _pattern(template: str) -> re.Pattern[str]:
     escaped = re.escape(template)
@@ -75,6 +99,7 @@ class Architecture:
     model_types: tuple[str, ...]  # `model_type` of config.json
     when: Mapping[str, Any] = field(default_factory=dict)  # config entries that tell it from others of its model_type
     refused: str | None = None  # why checkpoints of this family cannot be measured
+    variants: tuple["Architecture", ...] = ()  # forms that no config entry tells apart: tried where this one misfits
 
     # --- on disk, behind the prefix of the base model
     tensors: Mapping[str, Place] = field(default_factory=dict)  # family → where it is kept
@@ -88,6 +113,7 @@ class Architecture:
     size_keys: Mapping[str, int | str] = field(default_factory=dict)
     missing_sizes: Mapping[str, int] = field(default_factory=dict)
     wide: int | None = None
+    width_shown: bool = False  # the feed-forward's width is that of the stored matrices, whatever the config says
     by_name: bool = True  # whether a model of unknown type may be taken for this one by its names
 
     # --- what the weights mean
@@ -99,24 +125,36 @@ class Architecture:
     feed_forward_norm: str | None = "post_attn_ln"  # family of the gain whose output gate and up read
     qk_norm: str | None = None  # q/k norms "per head" with one gain for all, "own per head", or "whole projection"
     qk_layer_norm: bool = False  # they centre as well
+    qk_norm_behind_turn: bool = False  # they stand behind the rotation by positions
     gated: bool = True  # down(act(gate x) · up x) rather than down(act(up x))
     biases: tuple[str, ...] = ()  # families that always carry one; others may, by the config
     rotary: str | None = "halves"  # planes (i, i + r/2), or "pairs": (2i, 2i + 1); None: other positions
     rotary_fraction: float = 1.0  # r/d where the config does not say
+    turned_in: tuple[str, ...] = ()  # kinds in the config's `layer_types` that are rotated, of a model with windows; (): all
+    rotary_if_given: bool = False  # only where the config has rotary parameters
+    unplaced: bool = False  # no positions at all: other layers carry the order
     encoder: bool = False  # every token sees every other
     experts: bool = False  # the feed-forward is a choice of experts
+    kinds: tuple[Kind, ...] = ()  # layers that differ from the others
+    latent: bool = False  # queries, keys and values are products of two factors: see `latent`
     residual_multiplier: str | None = None  # config key of a factor on what each branch adds
+    unsummed: str | None = None  # why a layer does not add the sum of what its branches write
+    reads_scaled: bool = False  # what attention is given is its norm's output times a factor of the config
     tied: bool = False  # the head is the embedding where the config does not say
     zero_padding: tuple[str, ...] = ("embedding",)  # roles whose row `pad_token_id` the class leaves at 0
     scaled_writes: bool = False  # the class initialises o_proj and down_proj smaller by √(2L)
     notes: tuple[str, ...] = ()  # sentences for the page
 
     # --- module names in memory, under the base model and under a layer, for the forward pass
+    # Where the decoder is one stack of two: its name under the class that the library calls causal; "" otherwise.
+    causal_class: str = ""
     layers: str = "layers"
     final_norm: str | None = "norm"  # None where the stream ends behind the last layer
     attention: str = "self_attn"  # computes q·k
     feed_forward: str = "mlp"
-    attention_branch: str = ""  # the module whose output is what the branch adds; "": the one above
+    # The module whose output is what the branch adds; "": the one above. Of several, the sum, each times a factor that
+    # the config gives: "one*key+other".
+    attention_branch: str = ""
     feed_forward_branch: str = ""
 
     @property

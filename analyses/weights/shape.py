@@ -13,10 +13,13 @@ KEYS = {
     "heads": ("num_attention_heads", "n_head", "n_heads"),
     "kv_heads": ("num_key_value_heads", "num_kv_heads", "n_head_kv"),
     "head_dim": ("head_dim",),
+    "values": ("v_head_dim",),
     "feed_forward": ("intermediate_size", "ffn_dim", "ffn_hidden_size", "n_inner"),
-    "experts": ("num_local_experts", "num_experts"),
+    "experts": ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts", "num_routed_experts"),
 }
 """Size → its keys in a config, the first one given and not null counts."""
+
+LISTS = ("layers_block_type", "layer_types")  # of a config, with an entry for each layer
 
 LARGEST = {"layers": 10_000, "experts": 100_000}  # far beyond any model: a config with more is damaged
 LARGEST_SIDE = 10_000_000  # of any other size
@@ -33,16 +36,24 @@ class Shape:
     head_dim: int  # d
     feed_forward: int  # F, of one expert where there are experts
     experts: int = 0  # per layer; 0 without a choice of experts
+    values: int = 0  # of a head's values, where they are not as many as head_dim
     whole_qk_norm: bool = False  # q/k norms over the whole projection, so that their gains are as long as it
+
+    @property
+    def value_dim(self) -> int:
+        """Dimensions of a head's values."""
+        return self.values or self.head_dim
 
     def of(self, family: str) -> tuple[int, ...]:
         """The shape of one layer's role, (out, in) for matrices; of one expert's where there are experts."""
         query, key_value = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        values = self.kv_heads * self.value_dim
         return {
             "q_proj": (query, self.hidden),
+            "attention_gate": (query, self.hidden),
             "k_proj": (key_value, self.hidden),
-            "v_proj": (key_value, self.hidden),
-            "o_proj": (self.hidden, query),
+            "v_proj": (values, self.hidden),
+            "o_proj": (self.hidden, self.heads * self.value_dim),
             "gate_proj": (self.feed_forward, self.hidden),
             "up_proj": (self.feed_forward, self.hidden),
             "down_proj": (self.hidden, self.feed_forward),
@@ -89,13 +100,14 @@ def read_shape(
 
     hidden, heads = number("hidden"), number("heads")
     shape = Shape(
-        layers=number("layers"),
+        layers=number("layers", next((len(config[key]) for key in LISTS if isinstance(config.get(key), list)), None)),
         hidden=hidden,
         heads=heads,
         kv_heads=number("kv_heads", heads),
         head_dim=number("head_dim", hidden // heads),
         feed_forward=number("feed_forward", wide and wide * hidden),
         experts=number("experts") if experts else 0,
+        values=number("values") if "values" in keys else 0,
         whole_qk_norm=whole_qk_norm,
     )
     if shape.layers < 2:

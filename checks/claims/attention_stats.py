@@ -3,6 +3,42 @@ they are tested, in head_geometry and schedule_fit."""
 
 from checks.claims.gate import Condition, Gate, identity
 
+SOFTMAX = {"float32": 1e-4, "float64": 1e-6, "bfloat16": 2**-5, "float16": 2**-7}
+PROJECTED = {"float32": 1e-3, "float64": 1e-5, "bfloat16": 2**-3, "float16": 2**-6}
+WITNESSED = (
+    (
+        "probabilities",
+        "The probabilities that statistics are made of are the model's own",
+        "worst |p − the model's own|",
+        SOFTMAX,
+        "a logit of 100 is right to 1e-5 in float32 and its probability with it; half of the classes compute norms and "
+        "softmax in float32 also in a float64 pass; another mask, scale or bias moves probabilities by 0.01 and more",
+    ),
+    (
+        "output",
+        "These probabilities times the values are what the attention function returns",
+        "worst relative difference",
+        SOFTMAX,
+        "as for the probabilities; it also holds where a fused function shows none",
+    ),
+    (
+        "reads",
+        "Attention reads the stream as the family's record says: behind which norm, with which gain",
+        "worst relative difference",
+        PROJECTED,
+        "norms divide by a root mean square that float32 gives to 1e-6, bfloat16 to 2**-8; a norm that stands elsewhere "
+        "or a gain that is not read moves it by 0.1 and more",
+    ),
+    (
+        "heads",
+        "Queries, keys and values are those of the family's record: roles, heads, q/k norms, turned planes",
+        "worst distance of unit vectors",
+        PROJECTED,
+        "products of hidden-size rows are right to 1e-5 in float32 where a head is not faint; a role or a plane taken "
+        "for another gives a distance of about 1",
+    ),
+)
+
 INTEGRITY = (
     identity(
         "attention_stats.singvals_energy",
@@ -27,6 +63,24 @@ INTEGRITY = (
         limit={"float32": 1e-5, "float64": 1e-12, "bfloat16": 2**-7, "float16": 2**-10},
         reason="probabilities are rounded to the forward dtype, half a unit in the last place each, and all are "
         "positive; float32 sums of 2,048 terms err by 1e-6 in practice",
+    ),
+    *(
+        Gate(
+            id=f"attention_stats.{name}",
+            kind="integrity",
+            claim=claim,
+            conditions=(
+                Condition(
+                    path=f"attention_stats.identities.{name}",
+                    comparator="<=",
+                    threshold=threshold,
+                    unit="",
+                    quantity=quantity,
+                ),
+            ),
+            reason=reason,
+        )
+        for name, claim, quantity, threshold, reason in WITNESSED
     ),
 )
 

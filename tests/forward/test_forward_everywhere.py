@@ -200,5 +200,5 @@ def test_learned_sinks_are_refused_not_ignored(zoo):
     checkpoint = open_checkpoint(str(zoo["llama"]))
     base = load(checkpoint, dtype="float32", device="cpu", attention="eager", trust_remote_code=False)
     states = torch.randn(1, 4, 3, 8)
-    with tapped(base, checkpoint.architecture, lambda inputs: None, "eager"), pytest.raises(InputError, match="sinks"):
+    with tapped(base, checkpoint, lambda inputs: None, "eager"), pytest.raises(InputError, match="sinks"):
         transformers.AttentionInterface()[TAP](base.layers[0].self_attn, states, states, states, None, s_aux=states)

@@ -206,6 +206,8 @@ def test_experts_stacked_as_they_are_in_memory_are_read_alike(stage, tmp_path, n
     assert torch.equal(stacked.weight("router", 1), checkpoint.weight("router", 1))
 
 
-def test_the_readmes_table_is_the_one_the_records_make():
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    assert f"\n\n{architecture_table.markdown()}\n\n" in readme
+def test_the_readme_names_the_families_and_their_table_is_the_one_the_records_make():
+    root = Path(__file__).parents[2]
+    assert f"\n\n{architecture_table.names()}\n\n" in (root / "README.md").read_text(encoding="utf-8")
+    table = (root / "docs" / "families.md").read_text(encoding="utf-8")
+    assert f"\n\n{architecture_table.markdown()}\n\n" in table
