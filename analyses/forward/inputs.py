@@ -1,6 +1,6 @@
 """What an analysis is given: the checkpoint, the settings, and what the forward pass left behind."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from analyses.progress import Tick, silent
 from analyses.registry import NAMES
 from analyses.weights.checkpoint import Checkpoint
 
+HEADS = ("q_proj", "k_proj")  # what a head is measured from
 RecordOf = Callable[[str], Mapping[str, Any]]
 
 
@@ -83,6 +84,14 @@ class Inputs:
         """Whether any of these metrics of the analysis is asked for, or all of them (`*`)."""
         claimed = self.settings.claimed
         return claimed is None or any(f"{self.name}.metrics.{metric}" in claimed for metric in (*metrics, "*"))
+
+    def over_depth(self, values: Sequence[Any] | None) -> list[Any] | None:
+        """A list over the layers that have heads, as records of heads have it, over all layers; None in the others."""
+        with_heads = self.checkpoint.layers_with(*HEADS)
+        if values is None or len(with_heads) == self.checkpoint.shape.layers:
+            return values
+        at = dict(zip(with_heads, values, strict=True))
+        return [at.get(layer) for layer in range(self.checkpoint.shape.layers)]
 
     @property
     def seed(self) -> int:

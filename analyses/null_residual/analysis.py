@@ -77,7 +77,7 @@ class NullResidual:
     pair_results: list[LayerPair]  # (pair,)
     summary: dict[str, FamilySummary]
     sides: dict[str, int]  # matrix family → its smaller side
-    scales: dict[str, list[float] | None]  # family → ‖W_ℓ‖_F, (layer,); None where the model lacks it
+    scales: dict[str, list[float | None] | None]  # family → ‖W_ℓ‖_F, (layer,); None where the model lacks it
     fam_used: list[str]  # rows of the loadings
     scale_pca_singvals: list[float] | None  # (mode,)
     scale_pca_loadings: list[list[float]] | None  # (family, mode)
@@ -88,7 +88,7 @@ class NullResidual:
     scale_pca_standardised: scales.ScalePca | None  # the same for tracks of unit variance
     experts: dict[str, ExpertTrack]  # family → its experts one by one; empty where layers have no experts
     grams: dict[str, list[GramPair]]  # what layers read and write (names in `grams.GRAMS`) → (pair,)
-    invariant_scales: dict[str, list[float] | None]  # qk, ov, gate, up_down → (layer,); None where the model lacks it
+    invariant_scales: dict[str, list[float | None] | None]  # qk, ov, gate, up_down → (layer,); None where the model lacks it
     invariant_scale_pca: scales.ScalePca | None  # of their standardised logarithms
     metrics: dict[str, Metric]
     identities: dict[str, Metric]

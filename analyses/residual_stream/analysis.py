@@ -207,7 +207,7 @@ def _absent(
     if sink_share is None:
         absent["sink_share"] = no_sinks
     elif None in sink_share:
-        absent["sink_share.*"] = "no query of the text sees enough keys"
+        absent["sink_share.*"] = "no query of the text sees enough keys, or the layer has no heads"
     return absent
 
 
@@ -237,7 +237,8 @@ def analyse(inputs: Inputs) -> tuple[ResidualStream, dict[str, torch.Tensor]]:
     sinks, reason = None, ""
     try:
         attention = inputs.record_of("attention_stats")
-        sinks, reason = measures.sink_shares(attention), attention["absent"].get("dynamic", "")
+        sinks = inputs.over_depth(measures.sink_shares(attention))
+        reason = attention["absent"].get("dynamic", "")
     except (Skipped, NotMeasured) as missing:
         reason = str(missing)
     record = measure(

@@ -9,13 +9,11 @@ import torch
 from analyses import records, registry
 from analyses.errors import LEFT_OUT, InputError
 from analyses.forward.calibration import Calibration
-from analyses.forward.inputs import Inputs, NotMeasured, Passes, RecordOf, Settings, Skipped
+from analyses.forward.inputs import HEADS, Inputs, NotMeasured, Passes, RecordOf, Settings, Skipped
 from analyses.forward.probe import NoTokenizer, Probe, Ticking, Window
 from analyses.forward.tokens import require_tokenizer
 from analyses.progress import Tick, silent
 from analyses.weights.checkpoint import Checkpoint
-
-HEADS = ("q_proj", "k_proj")  # what a head is measured from
 
 
 def forward_pass(

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from analyses.errors import LEFT_OUT
-from analyses.forward.inputs import Inputs, NotMeasured, Skipped
+from analyses.forward.inputs import HEADS, Inputs, NotMeasured, Skipped
 from analyses.numerics.intervals import slope, spearman_of_text
 from analyses.records import SCHEMA_VERSION, Metric
 from analyses.schedule_fit import chance
@@ -319,6 +319,10 @@ def analyse(inputs: Inputs) -> tuple[ScheduleFit, dict[str, Any]]:
         reason, dtype = attention["absent"].get("dynamic", ""), attention["dtype"]
     except (Skipped, NotMeasured) as missing:
         temperature, left_out, reason, dtype = None, None, str(missing), weights["dtype"]
+    having, depth = len(inputs.checkpoint.layers_with(*HEADS)), inputs.checkpoint.shape.layers
+    if having < depth:
+        temperature, left_out = None, None
+        reason = reason or f"heads are in {having} of {depth} layers, and a schedule over depth needs a value in each"
     record = measure(
         weights["scales"] if whole else {GAIN: weights["scales"].get(GAIN)},
         temperature,

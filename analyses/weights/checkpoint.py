@@ -364,5 +364,6 @@ def _lost(lost: Mapping[str, str], folder: Path) -> list[str]:
 
 def _modules(checkpoint: Checkpoint) -> frozenset[str]:
     """Names of the modules whose weights are read."""
-    held = itertools.product(checkpoint.families, range(checkpoint.shape.layers))
+    every = itertools.product(checkpoint.families, range(checkpoint.shape.layers))
+    held = [(role, layer) for role, layer in every if checkpoint.has(role, layer)]
     return frozenset(name.rpartition(".")[0] for role, layer in held for name in checkpoint.names(role, layer))

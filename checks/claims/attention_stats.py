@@ -65,22 +65,8 @@ INTEGRITY = (
         "positive; float32 sums of 2,048 terms err by 1e-6 in practice",
     ),
     *(
-        Gate(
-            id=f"attention_stats.{name}",
-            kind="integrity",
-            claim=claim,
-            conditions=(
-                Condition(
-                    path=f"attention_stats.identities.{name}",
-                    comparator="<=",
-                    threshold=threshold,
-                    unit="",
-                    quantity=quantity,
-                ),
-            ),
-            reason=reason,
-        )
-        for name, claim, quantity, threshold, reason in WITNESSED
+        identity(f"attention_stats.{name}", claim, quantity, limit=limit, reason=reason)
+        for name, claim, quantity, limit, reason in WITNESSED
     ),
 )
 

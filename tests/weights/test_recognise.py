@@ -180,9 +180,20 @@ def test_a_missing_expert_and_one_too_many_are_noticed(tmp_path):
         open_checkpoint(str(rewrite(folder, num_local_experts=3)))
 
 
-def test_layers_of_two_kinds_are_refused_in_one_line(tmp_path):
-    folder = tiny_checkpoint(tmp_path, "qwen3_moe", tokenizer=False, mlp_only_layers=[0])
-    with pytest.raises(InputError, match="some layers have experts and some have none"):
+def test_layers_of_another_kind_lack_what_the_others_have_and_say_why(tmp_path):
+    folder = tiny_checkpoint(tmp_path, "qwen3_moe", tokenizer=False, mlp_only_layers=[1])
+    checkpoint = open_checkpoint(str(folder))
+    assert checkpoint.layers_with("down_proj") == (0, 2) and checkpoint.layers_with("q_proj") == (0, 1, 2)
+    assert checkpoint.why_not("down_proj", 1) == "layer 1 is of another kind (one feed-forward, no choice of experts)"
+    assert checkpoint.alike(0, 2) == (True, True) and checkpoint.alike(0, 1) == (True, False)
+
+
+def test_a_layer_that_lacks_a_role_and_is_of_no_other_kind_is_damaged(tmp_path):
+    folder = tiny_checkpoint(tmp_path, "qwen3_moe", tokenizer=False)
+    tensors = load_file(folder / "model.safetensors")
+    left = {n: t for n, t in tensors.items() if not n.startswith("model.layers.1.mlp.experts.")}
+    save_file(left, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match=r"no tensor model\.layers\.1\.mlp\.experts\.0\.gate_proj\.weight"):
         open_checkpoint(str(folder))
 
 
