@@ -118,7 +118,8 @@ def measure(
     if probe is None or facts is None:
         metrics = sinks.none(no_forward)
         identities |= {
-            name: Metric(value=None, reason=no_forward, applies=False) for name in ("entropy_bound", "row_sum", *WITNESSED)
+            name: Metric(value=None, reason=no_forward, applies=False)
+            for name in ("entropy_bound", "row_sum", *WITNESSED)
         }
         absent |= dict.fromkeys(("dynamic", "temperature*", "calibration", "queries"), no_forward)
     else:
@@ -243,7 +244,7 @@ def _probe_identities(by_layer: list[HeadMeans], facts: ForwardFacts) -> dict[st
 
 WITNESSED = {
     "probabilities": (
-        "largest |p − the model's own p|, p from queries, keys, mask and scale; two queries of each sequence, all heads",
+        "largest |p − the model's own p|, p from queries, keys, mask, scale; two queries of each sequence, all heads",
         "this attention function does not show its probabilities",
     ),
     "output": (

@@ -22,7 +22,7 @@ from analyses.errors import InputError, first_line
 from analyses.forward.probe import AttentionInputs, LayerStates, Probe, Seen
 from analyses.weights.checkpoint import Checkpoint
 
-Watch = Callable[[int, AttentionInputs, torch.Tensor, torch.Tensor | None], Seen]
+Watch = Callable[[int, AttentionInputs, torch.Tensor, torch.Tensor], Seen]
 STATES = ("hidden", "attention", "feed_forward", "output")
 BRANCHES = ("attention", "feed_forward")
 OTHER_KIND = "the two layers are of different kinds"
@@ -118,8 +118,8 @@ class Collector:
     def attend(self, inputs: AttentionInputs) -> None:
         if self.aside is None:
             self.feed(lambda probe: probe.attention(self.current, inputs))
-            if self.watch is not None:
-                seen = self.watch(self.current, inputs, self.seen["hidden"], self.seen.get("read"))
+            if self.watch is not None and "read" in self.seen:  # a layer whose heads the record describes
+                seen = self.watch(self.current, inputs, self.seen["hidden"], self.seen["read"])
                 self.feed(lambda probe: probe.witnessed(self.current, seen))
 
     def require(self) -> None:

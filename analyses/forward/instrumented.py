@@ -102,9 +102,8 @@ def walk(
     """
     depth, layers = checkpoint.shape.layers, base.get_submodule(checkpoint.architecture.layers)
 
-    def watch(layer: int, inputs: AttentionInputs, stream: torch.Tensor, read: torch.Tensor | None) -> Seen:
-        some = (stream[:TOKENS], None if read is None else read[:TOKENS])
-        return witness(checkpoint, layer, layers[layer], inputs, real, *some)
+    def watch(layer: int, inputs: AttentionInputs, stream: torch.Tensor, read: torch.Tensor) -> Seen:
+        return witness(checkpoint, layer, layers[layer], inputs, real, stream[:TOKENS], read[:TOKENS])
 
     collector = Collector(
         probes,

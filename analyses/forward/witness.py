@@ -32,7 +32,7 @@ def witness(
     inputs: AttentionInputs,
     real: torch.Tensor,
     stream: torch.Tensor,
-    read: torch.Tensor | None,
+    read: torch.Tensor,
 ) -> Seen:
     """Compare one layer, on the last and on the middle token of every sequence and on the first TOKENS of the text.
 
@@ -48,8 +48,8 @@ def witness(
     return Seen(
         probabilities=_worst(one[0] for one in both),
         output=_worst(one[1] for one in both),
-        reads=None if read is None else _relative(normed, read.double()),
-        heads=None if read is None else _heads(checkpoint, layer, module, inputs, real, read.double()),
+        reads=_relative(normed, read.double()),
+        heads=_heads(checkpoint, layer, module, inputs, real, read.double()),
     )
 
 
@@ -62,7 +62,7 @@ def _relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     return float((ours - theirs).abs().max()) / (largest or 1.0)
 
 
-# --- probabilities ----------------------------------------------------------------------------------------------------
+# --- probabilities ------------------------------------------------------------------------------------
 
 
 def _queries(inputs: AttentionInputs, at: torch.Tensor) -> tuple[float | None, float | None]:
@@ -95,7 +95,7 @@ def _queries(inputs: AttentionInputs, at: torch.Tensor) -> tuple[float | None, f
     return differs, output
 
 
-# --- norms and projections ----------------------------------------------------------------------------------------------
+# --- norms and projections --------------------------------------------------------------------------
 
 
 def _normed(checkpoint: Checkpoint, layer: int, module: torch.nn.Module, stream: torch.Tensor) -> torch.Tensor:
@@ -142,7 +142,7 @@ def _heads(
     real: torch.Tensor,
     read: torch.Tensor,
 ) -> float | None:
-    """Worst difference of unit vectors of queries, keys and values, over tokens, heads and the parts that turn or not."""
+    """Worst difference of unit vectors of queries, keys and values over tokens, heads and what turns or does not."""
     worst = None
     turned = checkpoint.rotary_dims(layer)
     pairs = checkpoint.architecture.rotary == "pairs"

@@ -88,7 +88,7 @@ class NullResidual:
     scale_pca_standardised: scales.ScalePca | None  # the same for tracks of unit variance
     experts: dict[str, ExpertTrack]  # family → its experts one by one; empty where layers have no experts
     grams: dict[str, list[GramPair]]  # what layers read and write (names in `grams.GRAMS`) → (pair,)
-    invariant_scales: dict[str, list[float | None] | None]  # qk, ov, gate, up_down → (layer,); None where the model lacks it
+    invariant_scales: dict[str, list[float | None] | None]  # qk, ov, gate, up_down → (layer,); None: it has none
     invariant_scale_pca: scales.ScalePca | None  # of their standardised logarithms
     metrics: dict[str, Metric]
     identities: dict[str, Metric]

@@ -3,7 +3,7 @@
 The records themselves are data, in `families_…`, one module a kind of architecture. Names are those on disk, behind the
 base model's prefix. `input_ln` is the gain of the norm that attention reads, `post_attn_ln` of the one that the
 feed-forward reads; norms behind a branch are further roles. To add a family: one more record there, most easily as a
-relative of another, and its name in that module's `RECORDS`.
+relative of another, and its name in that module's `RECORDS`, from which this one lists it.
 """
 
 from collections.abc import Mapping

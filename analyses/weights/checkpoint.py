@@ -32,6 +32,9 @@ QUANTISED = "the weights are quantised ({}); give the unquantised checkpoint"
 FLOATS = tuple(str(dtype).removeprefix("torch.") for dtype in files.FLOATS)
 
 
+PROPORTIONAL = "proportional"  # rotary positions whose planes span the whole head, though not all of them turn
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
     """Weights by (family, layer), with the facts of the config. Made by `open_checkpoint`."""
@@ -119,7 +122,7 @@ class Checkpoint:
         differing = set(self.kinds(one)) ^ set(self.kinds(other))
         lacked = {role for kind in differing for role in kind.lacks}
         of_neurons = any(kind.feed_forward != "" for kind in differing) or bool(lacked & set(FEED_FORWARD))
-        of_heads = any(kind.attention != "" for kind in differing) or bool(lacked - {*FEED_FORWARD, "router"})
+        of_heads = any(kind.attention != "" for kind in differing) or bool(lacked & {"q_proj", "k_proj"})
         return not of_heads, not of_neurons
 
     def rotary_dims(self, layer: int) -> int:
@@ -135,10 +138,13 @@ class Checkpoint:
             return 0
         if self.architecture.latent:
             return config["qk_rope_head_dim"]
-        if isinstance(config.get("rotary_dim"), int):
-            return config["rotary_dim"]
+        if isinstance(config.get(self.architecture.rotary_key), int):
+            return config[self.architecture.rotary_key]
         rope = config.get("rope_parameters") or {}
-        given = [(rope.get(kinds[layer] if kinds else "") or rope).get("partial_rotary_factor")]
+        rope = rope.get(kinds[layer] if kinds else "") or rope
+        if rope.get("rope_type") == PROPORTIONAL:
+            return self.shape.head_dim
+        given = [rope.get("partial_rotary_factor")]
         given += [config.get(key) for key in ("partial_rotary_factor", "rotary_pct", "rope_pct")]
         fraction = next((value for value in given if value is not None), self.architecture.rotary_fraction)
         return int(self.shape.head_dim * fraction)

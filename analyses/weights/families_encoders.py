@@ -70,7 +70,7 @@ _OWN = {"by_name": False}
 BERT_ALIKE = replace(
     BERT,
     name="BERT, other types",
-    model_types=("ernie", "electra", "bert-generation", "rembert", "git", "big_bird"),
+    model_types=("ernie", "electra", "bert-generation", "rembert", "git"),
     head=BERT.head | {"head_bias": ("generator_lm_head.bias",)},
     **_OWN,
 )

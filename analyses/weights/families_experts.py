@@ -52,7 +52,10 @@ MIXTRAL = experts(
     width="intermediate_size",
     also=(
         fused("layers.{}.mlp.experts.gate_up_proj", STACKED_HALVES)
-        | {"down_proj": Place("layers.{}.mlp.experts.down_proj", STACKED), "router": Place("layers.{}.mlp.gate.weight")},
+        | {
+            "down_proj": Place("layers.{}.mlp.experts.down_proj", STACKED),
+            "router": Place("layers.{}.mlp.gate.weight"),
+        },
     ),
     kinds=(),
 )

@@ -1,4 +1,4 @@
-"""Decoders of which some layers have attention and the others something else: a state space, a convolution, a recurrence."""
+"""Decoders of which some layers have attention and the others a state space, a convolution or a recurrence."""
 
 from dataclasses import replace
 
@@ -51,12 +51,12 @@ OLMO_HYBRID = replace(
     OLMO2,
     name="OLMo Hybrid",
     model_types=("olmo_hybrid",),
-    tensors=OLMO2.tensors,
+    further=OLMO2.further | {"attn_out_ln": Place("layers.{}.feedforward_layer_norm.weight")},
     kinds=(
         Kind(
             name="linear attention",
             shown_by="layers.{}.linear_attn.A_log",
-            lacks=(*HEADS, "attn_out_ln", "ffn_out_ln"),
+            lacks=(*HEADS, *NEURONS, "attn_out_ln", "ffn_out_ln"),
             attention="linear_attn",
             feed_forward="mlp",
         ),
@@ -90,7 +90,7 @@ FALCON_H1 = replace(
     reads_scaled=True,
     notes=(
         "each layer has attention and a state space side by side; the attention branch is the sum of both",
-        "what attention reads, its keys and what it writes are scaled by the config's multipliers, which the weights do "
+        "what attention reads, its keys and what it writes are scaled by multipliers of the config, which weights do "
         "not show",
     ),
 )
@@ -177,7 +177,7 @@ MINIMAX = experts(
             lacks=HEADS,
         ),
     ),
-    unsummed="the stream of a layer is that behind its norm, scaled, so that what it adds is not the sum of its branches",
+    unsummed="a layer hands on the stream behind its norm, scaled, so that it does not add the sum of its branches",
     **_OWN,
 )
 RECURRENT_GEMMA = replace(
@@ -196,11 +196,7 @@ RECURRENT_GEMMA = replace(
     final_norm="final_norm",
     attention="temporal_block",
     feed_forward="mlp_block",
-    kinds=(
-        Kind(
-            name="a linear recurrence", shown_by="layers.{}.temporal_block.linear_x.weight", lacks=HEADS
-        ),
-    ),
+    kinds=(Kind(name="a linear recurrence", shown_by="layers.{}.temporal_block.linear_x.weight", lacks=HEADS),),
     **_OWN,
 )
 _ONE_BRANCH = ("o_proj", "q_proj", "k_proj", "v_proj")
@@ -224,18 +220,14 @@ NEMOTRON_H = replace(
     attention="mixer",
     feed_forward="mixer",
     kinds=(
-        Kind(
-            name="a state space", shown_by="layers.{}.mixer.A_log", lacks=(*HEADS, *NEURONS), feed_forward=None
-        ),
+        Kind(name="a state space", shown_by="layers.{}.mixer.A_log", lacks=(*HEADS, *NEURONS), feed_forward=None),
         Kind(
             name="attention alone",
             shown_by="layers.{}.mixer.q_proj.weight",
             lacks=NEURONS,
             feed_forward=None,
         ),
-        Kind(
-            name="a feed-forward alone", shown_by="layers.{}.mixer.up_proj.weight", lacks=HEADS, attention=None
-        ),
+        Kind(name="a feed-forward alone", shown_by="layers.{}.mixer.up_proj.weight", lacks=HEADS, attention=None),
         Kind(
             name="a choice of experts alone",
             shown_by="layers.{}.mixer.gate.weight",

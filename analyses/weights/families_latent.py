@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 from analyses.weights.families_llama import LLAMA
-from analyses.weights.families_parts import MLP, NO_QK_NORM, NORMS, at, experts
+from analyses.weights.families_parts import MLP, NO_QK_NORM, NORMS, at, dense_layers, experts
 from analyses.weights.schema import Place
 
 _NOTE = (
-    "attention is latent: W_q, W_k and W_v are the products of their factors, with the gains of the norms between them; "
+    "attention is latent: W_q, W_k and W_v are products of their factors, with the gains of norms between them; "
     "what positions turn of a key is one for all heads and passes no norm"
 )
 _FACTORS = at(
@@ -57,6 +57,13 @@ DEEPSEEK32 = replace(
     model_types=("deepseek_v32", "glm_moe_dsa"),
     notes=(*DEEPSEEK.notes, "an index that is not measured chooses the keys that a query sees"),
 )
-AXK1 = replace(DEEPSEEK, name="A.X K1", model_types=("axk1",))
+_DENSE = dense_layers()
+AXK1 = replace(
+    DEEPSEEK,
+    name="A.X K1",
+    model_types=("axk1",),
+    further=DEEPSEEK.further | {"ffn_out_ln": Place("layers.{}.post_mlp_layernorm.weight")},
+    kinds=(replace(_DENSE, lacks=(*_DENSE.lacks, "ffn_out_ln")),),
+)
 
 RECORDS = (MINICPM3, YOUTU, DEEPSEEK, GLM4_LITE, DEEPSEEK32, AXK1)

@@ -153,8 +153,10 @@ BITNET = replace(
     LLAMA,
     name="BitNet",
     model_types=("bitnet",),
-    further={"mixed_ln": Place("layers.{}.self_attn.attn_sub_norm.weight"),
-             "neurons_ln": Place("layers.{}.mlp.ffn_sub_norm.weight")},
+    further={
+        "mixed_ln": Place("layers.{}.self_attn.attn_sub_norm.weight"),
+        "neurons_ln": Place("layers.{}.mlp.ffn_sub_norm.weight"),
+    },
     notes=("norms stand in front of o_proj and down_proj, inside the branches; their gains are not folded in",),
     **_OWN,
 )
@@ -318,7 +320,7 @@ GEMMA4 = replace(
     unsummed="a layer scales the stream, and where the config has inputs of each layer they are a third branch",
 )
 
-# --- names of their own ---------------------------------------------------------------------------------
+# --- names of their own -------------------------------------------------------------------------
 
 MODERNBERT_DECODER = replace(
     LLAMA,

@@ -13,13 +13,23 @@ _STREAMS = "its layers keep several streams that mix with one another, and not o
 RECORDS = (
     _refused("DeepSeek V4", ("deepseek_v4", "hy_v4"), _STREAMS),
     _refused("Gemma 3n", ("gemma3n_text", "gemma3n"), _STREAMS),
-    _refused("Inkling", ("inkling_text", "inkling2_text"), "its keys and values pass a convolution over positions, so "
-             "that no W_k gives a key of one token"),
-    _refused("ZAYA", ("zaya",), "its queries and keys pass a convolution over positions, so that no W_k gives a key of "
-             "one token"),
+    _refused(
+        "Inkling",
+        ("inkling_text", "inkling2_text"),
+        "its keys and values pass a convolution over positions, so that no W_k gives a key of one token",
+    ),
+    _refused(
+        "ZAYA",
+        ("zaya",),
+        "its queries and keys pass a convolution over positions, so that no W_k gives a key of one token",
+    ),
+    _refused("BigBird", ("big_bird",), "its attention is sparse in blocks that are drawn at random"),
     _refused("A.X K2", ("axk2",), "its norms have gains that depend on the token, and queries are gated by pairs"),
-    _refused("Bailing", ("bailing_hybrid",), "its layers of attention share names with layers of linear attention, "
-             "which are not told apart here yet"),
+    _refused(
+        "Bailing",
+        ("bailing_hybrid",),
+        "its layers of attention share names with layers of linear attention, which are not told apart here yet",
+    ),
     _refused("HRM", ("hrm_text",), "two stacks of layers are run in turn, several times each"),
     _refused("JetMoE", ("jetmoe",), "its heads are chosen token by token, so that a layer has no W_q of its own"),
     _refused("LongCat", ("longcat_flash",), "each layer has two attentions and two feed-forwards"),
@@ -29,8 +39,11 @@ RECORDS = (
     _refused("XLM", ("xlm",), "its layers are not modules, so that nothing shows what enters one"),
     _refused("XLNet", ("xlnet",), "it reads positions in two streams, relative to one another"),
     _refused("X-MOD", ("xmod",), "its layers pass adapters, one a language, and a text does not say which"),
-    _refused("Kimi-Linear", ("kimi_linear",), "its layers of latent attention and of linear attention share names and "
-             "are not told apart here yet"),
+    _refused(
+        "Kimi-Linear",
+        ("kimi_linear",),
+        "its layers of latent attention and of linear attention share names and are not told apart here yet",
+    ),
     _refused("Mamba", ("mamba", "mamba2", "falcon_mamba"), _RECURRENT),
     _refused("RWKV", ("rwkv", "xlstm"), _RECURRENT),
 )

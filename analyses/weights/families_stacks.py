@@ -18,7 +18,11 @@ def _decoder(record: Architecture, name: str, model_types: tuple[str, ...], **ch
         "layers": "layers",
         "final_norm": record.final_norm and "layer_norm",
         "causal_class": "decoder",
-        "size_keys": {"layers": "decoder_layers", "heads": "decoder_attention_heads", "feed_forward": "decoder_ffn_dim"},
+        "size_keys": {
+            "layers": "decoder_layers",
+            "heads": "decoder_attention_heads",
+            "feed_forward": "decoder_ffn_dim",
+        },
         "biases": (),
         "by_name": False,
         "when": {},

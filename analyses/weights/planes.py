@@ -24,7 +24,7 @@ import torch
 class Turns(NamedTuple):
     """How positions turn a head: its first 2·len(frequencies) dimensions, plane by plane."""
 
-    frequencies: tuple[float, ...] = ()  # (plane,) radians a position, before any scaling; between 0 and π
+    frequencies: tuple[float, ...] = ()  # (plane,) radians a position, before any scaling; from 0, still, to π
     pairs: bool = False  # planes (2i, 2i + 1) instead of halves (i, i + planes)
     scaling: str = ""  # how the frequencies are scaled, in the config's words: equal texts, equal scaling
 
@@ -55,17 +55,25 @@ def parts(keys: torch.Tensor, queries: torch.Tensor, turns: Turns) -> list[Part]
     found = []
     for planes in _frequencies(turns.frequencies):
         found.append(Part(0.5, *(_complex(rows, planes, turns) for rows in (keys, queries))))
-    still = slice(2 * len(turns.frequencies), None)
-    if keys[:, still].shape[1]:
+    if still := _still(turns, keys.shape[1]):
         found.append(Part(1.0, keys[:, still].unsqueeze(1), queries[:, still].unsqueeze(1)))
     return found
+
+
+def _still(turns: Turns, head_dim: int) -> list[int]:
+    """Dimensions that no position turns: those beyond the planes, and planes of frequency 0."""
+    count = len(turns.frequencies)
+    planes = [plane for plane, frequency in enumerate(turns.frequencies) if not frequency]
+    of_planes = [2 * p + i if turns.pairs else p + i * count for i in range(2) for p in planes]
+    return of_planes + list(range(2 * count, head_dim))
 
 
 def _frequencies(of_planes: Sequence[float]) -> list[list[list[int]]]:
     """Planes by frequency, in lists of frequencies that have equally many planes."""
     planes: dict[float, list[int]] = {}
     for plane, frequency in enumerate(of_planes):
-        planes.setdefault(frequency, []).append(plane)
+        if frequency:
+            planes.setdefault(frequency, []).append(plane)
     by_size: dict[int, list[list[int]]] = {}
     for alike in planes.values():
         by_size.setdefault(len(alike), []).append(alike)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from analyses.weights.checkpoint import Checkpoint
+from analyses.weights.checkpoint import PROPORTIONAL, Checkpoint
 from analyses.weights.planes import Turns
 
 BASE = 10_000.0  # of rotary frequencies, where a config gives none
@@ -16,8 +16,12 @@ def turns(checkpoint: Checkpoint, layer: int) -> Turns:
     if not planes:
         return Turns()
     base, scaling = _rotary_parameters(checkpoint.config, checkpoint.number(layer))
+    turned = planes
+    if scaling.get("rope_type") == PROPORTIONAL:  # planes of the whole head, of which only the first ones turn
+        turned = int(planes * (scaling.get("partial_rotary_factor") or 1.0))
+    scaling.pop("partial_rotary_factor", None)
     return Turns(
-        frequencies=tuple(base ** (-plane / planes) for plane in range(planes)),
+        frequencies=tuple(base ** (-plane / planes) if plane < turned else 0.0 for plane in range(planes)),
         pairs=checkpoint.architecture.rotary == "pairs",
         scaling=json.dumps(scaling, sort_keys=True),
     )
@@ -32,7 +36,6 @@ def _rotary_parameters(config: Mapping[str, Any], layer: int) -> tuple[float, di
     found = config.get("rope_parameters") or config.get("rope_scaling") or {}
     found = {**(found.get(kind) or found)}
     base = found.pop("rope_theta", None) or config.get("rope_theta") or config.get("rotary_emb_base") or BASE
-    found.pop("partial_rotary_factor", None)
     return float(base), found
 
 
@@ -40,12 +43,15 @@ def position_note(checkpoint: Checkpoint) -> str:
     """How far g is what queries and keys meet in: rotary, learned and biased positions differ.
 
     >>> from types import SimpleNamespace as Fake
-    >>> bloom = Fake(shape=Fake(layers=2, head_dim=8), rotary_dims=lambda l: 0, architecture=Fake(outside={}))
+    >>> facts = Fake(outside={}, unplaced=False)
+    >>> bloom = Fake(shape=Fake(layers=2, head_dim=8), rotary_dims=lambda layer: 0, architecture=facts)
     >>> position_note(bloom)
     'Positions add a bias of the distance alone to the logits: g lacks it, the dynamic statistics have it.'
     """
     dims = [checkpoint.rotary_dims(layer) for layer in range(checkpoint.shape.layers)]
     if not any(dims):
+        if checkpoint.architecture.unplaced:
+            return "There are no positions: g is the metric at every distance, and other layers carry the order."
         if "positions" in checkpoint.architecture.outside:
             return "Positions are learned and part of the stream, so that g is the metric at every distance."
         return "Positions add a bias of the distance alone to the logits: g lacks it, the dynamic statistics have it."

@@ -22,7 +22,7 @@ from analyses.weights.shape import Shape, read_shape
 BUFFERS = re.compile(r"(^|\.)(inv_freq|masked_bias|position_ids|token_type_ids|(attn|attention)\.bias)$")
 """Constants that old checkpoints store: rotary frequencies, causal masks, positions."""
 
-ADVICE = "add a record to analyses/weights/families_….py"
+ADVICE = "add a record to analyses/weights/architectures.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -130,7 +130,8 @@ class Architecture:
     biases: tuple[str, ...] = ()  # families that always carry one; others may, by the config
     rotary: str | None = "halves"  # planes (i, i + r/2), or "pairs": (2i, 2i + 1); None: other positions
     rotary_fraction: float = 1.0  # r/d where the config does not say
-    turned_in: tuple[str, ...] = ()  # kinds in the config's `layer_types` that are rotated, of a model with windows; (): all
+    rotary_key: str = ""  # config key that gives r itself
+    turned_in: tuple[str, ...] = ()  # of the config's `layer_types`, in a model with windows; (): all are
     rotary_if_given: bool = False  # only where the config has rotary parameters
     unplaced: bool = False  # no positions at all: other layers carry the order
     encoder: bool = False  # every token sees every other

@@ -42,7 +42,20 @@ def page(found: dict[str, Outcome]) -> str:
     for name, one in sorted(found.items(), key=lambda item: (list(WORDS).index(item[1].word), item[0])):
         rows.append(f"| `{name}` | {one.word} | {one.family} | {_cell(one.reason)} |")
     version = f"transformers {transformers.__version__}: {len(found)} causal types, {built} of them built."
-    parts = [HEAD, RECORDS_BEGIN, "", architecture_table.markdown(), "", TYPES_BEGIN, "", version, "", *counts, "", *rows]
+    parts = [
+        HEAD,
+        RECORDS_BEGIN,
+        "",
+        architecture_table.markdown(),
+        "",
+        TYPES_BEGIN,
+        "",
+        version,
+        "",
+        *counts,
+        "",
+        *rows,
+    ]
     return "\n".join(parts) + "\n"
 
 

@@ -19,32 +19,59 @@ LONGEST, VOCABULARY, END = 512, 257, 256
 LIMIT = 8_000_000  # parameters: beyond, a size was not found
 
 _NAMES = (
-    (HIDDEN, "hidden_size d_model n_embd n_embed dim embed_dim hidden_dim word_embed_proj_dim embedding_size emb_dim "
-     "lru_width attention_hidden_size linear_in block_dim embedding_dim"),
-    (HEADS, "num_attention_heads n_head n_heads num_heads encoder_attention_heads decoder_attention_heads "
-     "attention_heads num_encoder_attention_heads num_decoder_attention_heads mamba_n_heads mamba_num_heads "
-     "linear_num_value_heads num_experts num_local_experts n_routed_experts moe_num_experts num_routed_experts"),
-    (KEYS, "num_key_value_heads num_kv_heads multi_query_group_num num_experts_per_tok moe_topk top_k moe_top_k "
-     "num_experts_per_token moe_k top_k_experts linear_num_key_heads mamba_expand index_n_heads altup_num_inputs"),
-    (HEAD, "head_dim attention_head_dim d_kv kv_channels head_size v_head_dim qk_nope_head_dim global_head_dim "
-     "swa_head_dim swa_v_head_dim query_pre_attn_scalar linear_key_head_dim linear_value_head_dim mamba_d_state "
-     "state_size ssm_state_size index_head_dim hidden_size_per_layer_input"),
-    (WIDTH, "intermediate_size ffn_dim ffn_hidden_size n_inner d_ff d_inner dff encoder_ffn_dim decoder_ffn_dim "
-     "intermediate_size_mlp dense_intermediate_size block_ff_dim prefix_dense_intermediate_size dim_ff"),
-    (NARROW, "moe_intermediate_size shared_expert_intermediate_size shared_intermediate_size expert_ffn_hidden_size "
-     "moe_shared_expert_intermediate_size expert_intermediate_size"),
+    (
+        HIDDEN,
+        "hidden_size d_model n_embd n_embed dim embed_dim hidden_dim word_embed_proj_dim embedding_size emb_dim "
+        "lru_width attention_hidden_size linear_in block_dim embedding_dim",
+    ),
+    (
+        HEADS,
+        "num_attention_heads n_head n_heads num_heads encoder_attention_heads decoder_attention_heads "
+        "attention_heads num_encoder_attention_heads num_decoder_attention_heads mamba_n_heads mamba_num_heads "
+        "linear_num_value_heads num_experts num_local_experts n_routed_experts moe_num_experts num_routed_experts",
+    ),
+    (
+        KEYS,
+        "num_key_value_heads num_kv_heads multi_query_group_num num_experts_per_tok moe_topk top_k moe_top_k "
+        "num_experts_per_token moe_k top_k_experts linear_num_key_heads mamba_expand index_n_heads altup_num_inputs",
+    ),
+    (
+        HEAD,
+        "head_dim attention_head_dim d_kv kv_channels head_size v_head_dim qk_nope_head_dim global_head_dim "
+        "swa_head_dim swa_v_head_dim query_pre_attn_scalar linear_key_head_dim linear_value_head_dim mamba_d_state "
+        "state_size ssm_state_size index_head_dim hidden_size_per_layer_input",
+    ),
+    (
+        WIDTH,
+        "intermediate_size ffn_dim ffn_hidden_size n_inner d_ff d_inner dff encoder_ffn_dim decoder_ffn_dim "
+        "intermediate_size_mlp dense_intermediate_size block_ff_dim prefix_dense_intermediate_size dim_ff",
+    ),
+    (
+        NARROW,
+        "moe_intermediate_size shared_expert_intermediate_size shared_intermediate_size expert_ffn_hidden_size "
+        "moe_shared_expert_intermediate_size expert_intermediate_size",
+    ),
     (4, "qk_rope_head_dim rotary_dim mamba_dt_rank time_step_rank laurel_rank"),
-    (16, "q_lora_rank kv_lora_rank mamba_d_head mamba_head_dim sliding_window window_size local_attention "
-     "attention_window index_topk attention_window_size"),
+    (
+        16,
+        "q_lora_rank kv_lora_rank mamba_d_head mamba_head_dim sliding_window window_size local_attention "
+        "attention_window index_topk attention_window_size",
+    ),
     (32, "attention_chunk_size chunk_size projection_dim"),
     (64, "mamba_d_ssm"),
-    (1, "n_shared_experts num_shared_experts moe_num_shared_experts first_k_dense_replace num_dense_layers n_group "
-     "topk_group mamba_n_groups n_groups n_mamba_heads"),
+    (
+        1,
+        "n_shared_experts num_shared_experts moe_num_shared_experts first_k_dense_replace num_dense_layers n_group "
+        "topk_group mamba_n_groups n_groups n_mamba_heads",
+    ),
     (28, "image_size"),
     (14, "patch_size"),
     (12, "qk_head_dim"),
-    (LONGEST, "max_position_embeddings n_positions seq_length n_ctx max_seq_len max_target_positions "
-     "max_sequence_length original_max_position_embeddings"),
+    (
+        LONGEST,
+        "max_position_embeddings n_positions seq_length n_ctx max_seq_len max_target_positions "
+        "max_sequence_length original_max_position_embeddings",
+    ),
     (VOCABULARY, "vocab_size vocab_size_per_layer_input"),
 )
 _LAYER_KEYS = "num_hidden_layers n_layer n_layers num_layers encoder_layers decoder_layers num_encoder_layers " + (
@@ -75,7 +102,8 @@ _CONVOLUTIONS = {"num_hidden_layers": MANY, "layer_types": _alternating("conv", 
 _WINDOWED = {"layer_types": _alternating(*_WINDOWS, layers=LAYERS)}
 FURTHER: dict[str, dict[str, Any]] = {
     **dict.fromkeys(
-        ("deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite", "glm_moe_dsa", "minicpm3", "youtu", "axk1"), _LATENT
+        ("deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite", "glm_moe_dsa", "minicpm3", "youtu", "axk1"),
+        _LATENT,
     ),
     **dict.fromkeys(("axk2", "kimi_linear", "longcat_flash", "hy_v4", "dots3_note_text"), _LATENT),
     **dict.fromkeys(("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text", "olmo_hybrid"), _DELTA),

@@ -3,9 +3,10 @@
 import hypothesis.strategies as st
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 
 from analyses.weights.layouts import (
+    GATED_QUERIES,
     GROUPED,
     HALVES,
     LAYOUTS,
@@ -29,8 +30,15 @@ def stored(layout, shape: Shape, role: str, *, bias: bool) -> torch.Tensor:
     return torch.arange(torch.Size(sizes).numel(), dtype=torch.float64).view(sizes)
 
 
+def assume_blocks(layout, shape: Shape) -> None:
+    """Rows of a role can only be woven of so many blocks if they divide into them."""
+    assume(not layout.woven.isdigit() or all(shape.of(role)[0] % int(layout.woven) == 0 for role in layout.roles))
+    assume(not layout.woven.isdigit() or len({shape.of(role)[0] for role in layout.roles}) == 1)
+
+
 @given(shape=shapes(), layout=st.sampled_from(LAYOUTS), bias=st.booleans())
 def test_joining_what_was_split_gives_the_stored_tensor_again(shape, layout, bias):
+    assume_blocks(layout, shape)
     role = layout.roles[0] if layout.roles else "down_proj"
     tensor = stored(layout, shape, role, bias=bias)
     parts = layout.split(tensor, shape)
@@ -40,6 +48,7 @@ def test_joining_what_was_split_gives_the_stored_tensor_again(shape, layout, bia
 
 @given(shape=shapes(), layout=st.sampled_from(LAYOUTS), bias=st.booleans())
 def test_splitting_what_was_joined_gives_the_roles_again(shape, layout, bias):
+    assume_blocks(layout, shape)
     roles = layout.roles or ("up_proj",)
     sizes = [shape.of(role)[: 1 if bias else 2] for role in roles]
     stack = (shape.experts,) * layout.stacked
@@ -52,6 +61,7 @@ def test_splitting_what_was_joined_gives_the_roles_again(shape, layout, bias):
 
 @given(shape=shapes(), layout=st.sampled_from(LAYOUTS), bias=st.booleans())
 def test_the_part_of_the_stored_tensor_that_holds_a_role_is_that_role(shape, layout, bias):
+    assume_blocks(layout, shape)
     for role in layout.roles:
         tensor = stored(layout, shape, role, bias=bias)
         if part := layout.part(role, tensor.ndim, shape):
@@ -59,7 +69,7 @@ def test_the_part_of_the_stored_tensor_that_holds_a_role_is_that_role(shape, lay
             rows = rows.mT if layout.transposed and not bias else rows
             assert torch.equal(rows, layout.take(tensor, role, shape)), role
         else:
-            assert layout.grouped
+            assert layout.grouped or layout.woven
 
 
 SMALL = Shape(layers=2, hidden=3, heads=4, kv_heads=2, head_dim=1, feed_forward=2, experts=2)
@@ -77,6 +87,8 @@ SMALL = Shape(layers=2, hidden=3, heads=4, kv_heads=2, head_dim=1, feed_forward=
         (GROUPED, "q_proj", [0, 1, 4, 5]),
         (GROUPED, "k_proj", [2, 6]),
         (GROUPED, "v_proj", [3, 7]),
+        (GATED_QUERIES, "q_proj", [0, 2, 4, 6]),
+        (GATED_QUERIES, "attention_gate", [1, 3, 5, 7]),
     ],
 )
 def test_each_role_has_its_rows(layout, role, rows):

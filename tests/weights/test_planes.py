@@ -174,3 +174,15 @@ def test_the_planes_of_every_family_are_those_that_its_logits_are_made_of(name, 
             found += torch.einsum("hfrt,hfrs,tsf->hts", q, k.conj(), turned.to(q.dtype)).real
         # Angles of up to six radians, and sums of 32 products
         assert close(found, expected), (name, layer)
+
+
+def test_planes_of_frequency_zero_stand_still():
+    """Half of a head's planes do not turn: its parts are those of the two halves, one turning, one real."""
+    keys, queries = (torch.randn(2, 8, 16, dtype=torch.float64) for _ in range(2))
+    turns = Turns(frequencies=(1.0, 0.3, 0.0, 0.0))
+    turning, still = [0, 1, 4, 5], [2, 3, 6, 7]
+    apart = parts(keys[:, turning], queries[:, turning], Turns(frequencies=(1.0, 0.3)))
+    apart += parts(keys[:, still], queries[:, still], Turns())
+    found = parts(keys, queries, turns)
+    torch.testing.assert_close(planes.norms(found), planes.norms(apart), rtol=1e-13, atol=0)
+    assert [part.keys.is_complex() for part in found] == [True, False]
