@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from analyses.forward.inputs import Inputs
-from analyses.null_residual.grams import branches, layer_grams
+from analyses.null_residual.grams import MADE_OF, branches, layer_grams
 from analyses.numerics import spectra
 from analyses.numerics.intervals import bootstrap
 from analyses.records import SCHEMA_VERSION, Metric
@@ -69,17 +69,26 @@ def measure(
     errors: list[float] = []
     for layer in layers:
         for family in families:
+            if not checkpoint.has(family, layer):
+                own[family].append(None)
+                continue
             weight = checkpoint.weight(family, layer, expert=0 if checkpoint.experts(family) else None, device=device)
             values = spectra.squared_singular_values(weight)
             total = float(weight.square().sum())
             errors.append(abs(float(values.sum()) - total) / total if total else 0.0)
             own[family].append(_tail(values, [seed, layer]))
     grams: dict[str, list[Tail | None]] = {}
-    for branch in branches(checkpoint) if folded else ():
+    for branch, names in branches(checkpoint).items() if folded else ():
+        having = checkpoint.layers_with(*(family for name in names for family in MADE_OF[name]))
         for layer in layers:
+            for name in names if layer not in having else ():
+                grams.setdefault(name, []).append(None)
+            if layer not in having:
+                continue
             for name, gram in layer_grams(checkpoint, branch, layer, device=device).grams.items():
                 grams.setdefault(name, []).append(_tail(spectra.eigenvalues(gram).clamp_min(0), [seed, layer, 1]))
     few = f"fewer than {LEAST} eigenvalues that are not zero, or all alike"
+    few += ", or a layer of another kind" if checkpoint.others else ""
     absent = {f"stored.{name}.*": few for name, tails in own.items() if None in tails}
     absent |= {f"folded.{name}.*": few for name, tails in grams.items() if None in tails}
     return WeightSpectra(
