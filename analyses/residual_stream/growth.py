@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from analyses.numerics.intervals import LEVEL, Interval, bootstrap, with_prompts
+from analyses.numerics import autocorrelation, surrogates
+from analyses.numerics.intervals import LEVEL, RESAMPLES, Interval, with_prompts
 from analyses.numerics.intervals import slope as slope_of
 from analyses.records import Metric
 from analyses.schedule_fit import chance
@@ -129,8 +130,8 @@ def step_metrics(
     ratio = half_ratio(steps)
     interval = _interval(steps, without, seed)
     over = half_ratio(unrelated_steps(first, writes))
-    how = "median ‖δ‖/‖h‖ over the second half's layers / the first half's; 90 %, both halves by the bootstrap, "
-    how += "prompts by the jackknife, joined on the log scale"
+    how = "median ‖δ‖/‖h‖ over the second half's layers / the first half's; 90 %, by noise of its residuals' "
+    how += "persistence about the track's line, and over prompts by the jackknife, joined on the log scale"
     found = {
         "half_ratio": Metric(value=ratio, interval=interval, n=n, method=how),
         "half_ratio_over_unrelated": Metric(
@@ -181,18 +182,16 @@ def _fall(logs: np.ndarray) -> np.ndarray:
     return np.median(logs[:, :half], axis=1) - np.median(logs[:, -half:], axis=1)
 
 
-def _interval(steps: np.ndarray, without: np.ndarray, seed: int) -> Interval | None:
-    half, logs = len(steps) // 2, np.log(steps)
-    parts = [
-        bootstrap(lambda drawn, p=part: np.median(p[drawn], axis=1), half, seed=seed, level=LEVEL)
-        for part in (logs[:half], logs[-half:])
-    ]
-    if None in parts:
-        return None
-    early, late = (float(np.median(part)) for part in (logs[:half], logs[-half:]))
-    value = late - early
-    low = value - math.hypot(late - parts[1][0], parts[0][1] - early)
-    high = value + math.hypot(parts[1][1] - late, early - parts[0][0])
+def _interval(steps: np.ndarray, without: np.ndarray, seed: int) -> Interval:
+    """About the track's own line, with noise of its residuals' persistence: the fall inside a half is no noise."""
+    logs = np.log(steps)
+    line = np.polynomial.Polynomial.fit(np.arange(len(logs)), logs, 1)(np.arange(len(logs)))
+    rng = np.random.default_rng([seed, 13])
+    raised = autocorrelation.caution(len(logs), trend=True)
+    drawn = -_fall(surrogates.about(line, logs - line, RESAMPLES, rng, raised=raised))
+    ends = np.quantile(drawn, [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2])
+    value = -float(_fall(logs[None])[0])
+    low, high = value - float(ends[1] - ends[0]), value + float(ends[2] - ends[1])
     if len(without) > 1 and np.isfinite(without).all() and (without > 0).all():
         low, high = with_prompts(value, (low, high), [-_fall(np.log(other)[None])[0] for other in without])
     return math.exp(low), math.exp(high)

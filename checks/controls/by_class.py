@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from analyses.numerics.pvalues import STOP, sequential_p
 from checks.claims.gate import POWER, Gate, Outcome
+from checks.controls.planted_streams import SINKS, STREAMS, planted_sinks, planted_stream
 from checks.controls.subject import Evidence, Run, Subject, run_of
 from checks.controls.surrogates import TRACKS, planted_records
 from checks.own.statement import planted_for
@@ -23,6 +24,7 @@ from checks.twins.planted import (
     repeated_layers,
     repeated_readers,
 )
+from checks.twins.planted_parts import heavy_tails, tapered_heads
 from checks.twins.twins import INITIALISED, SHUFFLED, Twin
 
 TWINS = 19  # of each kind at most: none of them as extreme is then p = 0.05
@@ -44,6 +46,7 @@ PLANTS: Mapping[str, tuple[Ladder, ...]] = {
     "HG3": (tuple(query_key_mixture(cos=cos) for cos in (0.4, 0.2, 0.1)),),
     "DS3": (_COMMON, _COMMON_EIGHT),
     "AN4": (_COMMON[:2],),
+    "HG4": (tuple(query_key_mixture(cos=cos) for cos in (0.8, 0.6)),),
 }
 """Absence → planted twins: the first of every ladder, of the stated size, must fail it; weaker ones find how little it
 sees.
@@ -59,13 +62,21 @@ POSITIVES: Mapping[str, Twin] = {
     "HG2": adjacent_mixture(cos=0.9),
     **dict.fromkeys(("DS1", "DS2", "AN2"), _OWN),
     **dict.fromkeys(("AN1", "AN3"), _FIRST),
+    "HG4e": query_key_mixture(cos=0.9),
+    "HG5": tapered_heads(size=1.5),
+    "WS1": heavy_tails(alpha=3.0),
 }
 """Presence → the planted twin on which it must hold."""
 
 
+UNTRAINED = ("RS4", "RS5", "RS7")
+"""Schedules that an untrained stack may show by itself: they must be rare among freshly initialised twins too."""
+
+
 def controlled(subject: Subject) -> dict[str, Evidence]:
     """Every row about the model whose class has a control for its answer; claim id → evidence."""
-    return unplanted(subject) | nulls(subject) | absences(subject) | positives(subject) | schedules(subject)
+    found = unplanted(subject) | nulls(subject) | absences(subject) | positives(subject) | schedules(subject)
+    return found | streams(subject)
 
 
 def unplanted(subject: Subject) -> dict[str, Evidence]:
@@ -80,14 +91,17 @@ def unplanted(subject: Subject) -> dict[str, Evidence]:
 
 def nulls(subject: Subject) -> dict[str, Evidence]:
     present, associated = subject.gates("presence", status="pass"), subject.gates("association", status="pass")
+    untrained = [gate for gate in subject.gates("schedule", status="pass") if gate.id in UNTRAINED]
     shuffled = _drawn(subject, [*present, *associated], SHUFFLED)
-    initialised = _drawn(subject, present, INITIALISED)
-    words = {gate.id: "vacuous" for gate in present} | {gate.id: "mechanical" for gate in associated}
+    initialised = _drawn(subject, [*present, *untrained], INITIALISED)
+    words = {gate.id: "vacuous" for gate in [*present, *untrained]}
+    words |= {gate.id: "mechanical" for gate in associated}
     if reason := SHUFFLED.undefined(subject.checkpoint):
         return {claim: Evidence(answer="not defined", detail=reason) for claim in words}
     return {
-        claim: _rare(subject.outcomes[claim], words[claim], {**kinds, **initialised.get(claim, {})})
-        for claim, kinds in shuffled.items()
+        claim: _rare(subject.outcomes[claim], words[claim], {**shuffled.get(claim, {}), **initialised.get(claim, {})})
+        for claim in words
+        if claim in shuffled or claim in initialised
     }
 
 
@@ -232,6 +246,20 @@ def schedules(subject: Subject) -> dict[str, Evidence]:
             for gate in gates:
                 runs[gate.id].append(run_of(gate, found, name="planted schedule", seed=number))
         evidence |= {claim: _positive(track.law, own) for claim, own in runs.items()}
+    return evidence
+
+
+def streams(subject: Subject) -> dict[str, Evidence]:
+    """A claim about states that does not hold, on a planted stream of the model's own sizes."""
+    evidence = {}
+    for gate in subject.gates("presence", "schedule", status="fail"):
+        if gate.id == "AT1":
+            found = planted_sinks(subject.found, seed=subject.settings.seed)
+            evidence[gate.id] = _positive(SINKS, [run_of(gate, found, name="planted attention")])
+        elif gate.id in STREAMS:
+            subject.say(f"{subject.checkpoint.name}: control planted stream of {gate.id}")
+            found = planted_stream(gate.id, subject.checkpoint, subject.found, seed=subject.settings.seed)
+            evidence[gate.id] = _positive(STREAMS[gate.id].law, [run_of(gate, found, name="planted stream")])
     return evidence
 
 
