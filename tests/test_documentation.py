@@ -70,3 +70,9 @@ def test_the_worked_example_measures_judges_and_shows(project, tmp_path):
 def test_the_worked_examples_own_test_passes(project):
     done = run(project, "-m", "pytest", "-q", "tests/test_write_size.py", "-p", "no:cacheprovider")
     assert done.returncode == 0, done.stdout
+
+
+def test_the_list_of_what_a_claim_may_read_is_the_one_that_is_checked():
+    from checks.own.metrics_page import page
+
+    assert (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8") == page(), "python -m checks.own.metrics_page"
