@@ -8,6 +8,7 @@ these and one row here.
 import pkgutil
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from analyses.shapes import Shape, shape
@@ -33,8 +34,14 @@ class Analysis:
         return pkgutil.resolve_name(f"analyses.{self.name}:probe")
 
     def shape(self) -> Shape:
-        """The shape of its record: of the class of its name in `analyses.<name>.analysis`."""
-        return shape(f"analyses.{self.name}.analysis", self.name.title().replace("_", ""))
+        """The shape of its record, from the source of the record's class."""
+        return shape(*self.record)
+
+    @property
+    def record(self) -> tuple[str, str]:
+        """Module and name of its record's class: `WriteSize` of `write_size`, in a room of its own or in one file."""
+        room = (Path(__file__).parent / self.name).is_dir()
+        return f"analyses.{self.name}" + (".analysis" if room else ""), self.name.title().replace("_", "")
 
     def gates(self) -> Any:
         """Its module of gates, with `INTEGRITY` and `CLAIMS`."""

@@ -1,6 +1,6 @@
 """Records as the objects that the analyses made: the JSON read back through the annotations of its class.
 
-The class of an analysis `head_grams` is `HeadGrams` in `analyses.head_grams.analysis`; its fields say shapes and units.
+The fields of a record's class say shapes and units.
 """
 
 import dataclasses
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from analyses import registry
 from analyses.errors import InputError
 
 AXES = re.compile(r"\(([^()]+)\)|((?:\[\w+\])+)")  # (layer, head) or [layer][head], where a comment begins
@@ -36,7 +37,7 @@ def typed(name: str, record: Mapping[str, Any]) -> Any:
 @cache
 def class_of(name: str) -> type:
     """The class of an analysis' record."""
-    return pkgutil.resolve_name(f"analyses.{name}.analysis:{''.join(map(str.capitalize, name.split('_')))}")
+    return pkgutil.resolve_name(":".join(registry.row(name).record))
 
 
 def _value(kind: Any, value: Any) -> Any:

@@ -60,11 +60,11 @@ def test_the_worked_example_measures_judges_and_shows(project, tmp_path):
     assert done.returncode == 0, done.stderr
     judged = json.loads((out / "tiny" / "gates.json").read_text())
     claims = {claim["id"]: claim["status"] for claim in judged["claims"]}
-    assert claims["WS1"] in ("pass", "fail", "inconclusive")
+    assert claims["WZ1"] in ("pass", "fail", "inconclusive")
     assert {o["id"]: o["status"] for o in judged["integrity"]}["write_size.shares_sum"] == "pass"
     page = (out / "tiny" / "report.html").read_text()
     assert "How large is what a layer writes" in page and "Over 4 layers the writing matrix" in page
-    assert done.stdout.count("WS1") == 1
+    assert done.stdout.count("WZ1") == 1
 
 
 def test_the_worked_examples_own_test_passes(project):
