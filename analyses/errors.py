@@ -47,6 +47,13 @@ def one_line(error: BaseException) -> str:
     return str(InputError(" ".join(text.split()).removesuffix(":") or type(error).__name__))
 
 
+def panic(error: BaseException) -> Exception:
+    """An exception that is none of Exception, as an ordinary one; raises it where it is a wish to stop."""
+    if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+        raise error
+    return RuntimeError(f"{type(error).__name__}: {first_line(error)}")
+
+
 def first_line(error: BaseException) -> str:
     """The first line of a library's message, or the error's class where it has none."""
     lines = str(error).strip().splitlines()

@@ -283,8 +283,11 @@ def _definition(module: str, name: str) -> tuple[ast.ClassDef | ast.expr, str]:
     raise TypeError(f"{module}: {name} is no type of its own")
 
 
+def _source(module: str) -> Path:
+    path = ROOT.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
 @functools.cache
 def _parsed(module: str) -> tuple[ast.stmt, ...]:
-    path = ROOT.joinpath(*module.split("."))
-    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    return tuple(ast.parse(path.read_bytes()).body)
+    return tuple(ast.parse(_source(module).read_bytes()).body)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from analyses import records, registry
-from analyses.errors import LEFT_OUT, InputError
+from analyses.errors import LEFT_OUT, InputError, panic
 from analyses.forward.calibration import Calibration
 from analyses.forward.inputs import HEADS, Inputs, NotMeasured, Passes, RecordOf, Settings, Skipped
 from analyses.forward.probe import NoTokenizer, Probe, Ticking, Window
@@ -43,7 +43,9 @@ def forward_pass(
         )
     except NoTokenizer as error:
         passes.skipped = str(error)
-    except Exception as error:  # the weight analyses must still run; their askers raise it again
+    except BaseException as error:  # the weight analyses must still run; their askers raise it again
+        if not isinstance(error, Exception):
+            error = panic(error)  # of a library in another language
         passes.failure = error
     passes.seconds = time.perf_counter() - start
     return passes

@@ -43,10 +43,13 @@ def read(path: Path, name: str, part: tuple[slice | int, ...] = ()) -> torch.Ten
             return file.get_slice(name)[part] if part else file.get_tensor(name)
     start, end = entries[name]["data_offsets"]
     data = torch.empty(end - start, dtype=torch.uint8)
-    with open(path, "rb") as file:
-        file.seek(first + start)
-        if file.readinto(memoryview(data.numpy())) != end - start:
-            raise InputError(f"{path}: ends within tensor {name}; it was changed while it was read")
+    try:
+        with open(path, "rb") as file:
+            file.seek(first + start)
+            if file.readinto(memoryview(data.numpy())) != end - start:
+                raise InputError(f"{path}: ends within tensor {name}; it was changed while it was read")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     return data.view(getattr(torch, dtype)).reshape(entries[name]["shape"])
 
 

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from analyses import records, registry
-from analyses.errors import received
+from analyses.errors import InputError, panic, printable, received
 from analyses.run.costs import costs
 from analyses.weights.checkpoint import open_checkpoint
 from checks.claims import written
@@ -39,7 +39,7 @@ def _model(model: Path, name: str, odd: Callable[[bytes, random.Random], bytes])
     kept = (model / name).read_bytes()
 
     def read(folder: Path, draw: random.Random) -> None:
-        shutil.copytree(model, folder, dirs_exist_ok=True)
+        _copied(model, folder)
         (folder / name).write_bytes(odd(kept, draw))
         checkpoint = open_checkpoint(str(folder))
         costs(checkpoint, _TEXT, dtype="float32")
@@ -49,6 +49,11 @@ def _model(model: Path, name: str, odd: Callable[[bytes, random.Random], bytes])
 
 
 _TEXT: Any = SimpleNamespace(texts=("a text", "and another one"), stream=False)
+
+
+def _copied(source: Path, folder: Path) -> None:
+    if not folder.exists():
+        shutil.copytree(source, folder)
 
 
 def _json(kept: bytes, draw: random.Random) -> bytes:
@@ -90,10 +95,18 @@ def _tokenizer(model: Path) -> Target:
     names = [name for name in ("tokenizer.json", "tokenizer_config.json") if (model / name).exists()]
 
     def read(folder: Path, draw: random.Random) -> None:
-        shutil.copytree(model, folder, dirs_exist_ok=True)
+        _copied(model, folder)
+        for name in names:
+            shutil.copy(model / name, folder / name)
         name = draw.choice(names)
         (folder / name).write_bytes(_json((model / name).read_bytes(), draw))
-        sequences(open_checkpoint(str(folder)), _TEXT, False)
+        checkpoint = open_checkpoint(str(folder))
+        try:
+            sequences(checkpoint, _TEXT, False)
+        except InputError:
+            raise
+        except BaseException as error:  # what fails in a forward pass is a line of its record, as `suite` has it
+            raise InputError(printable(f"the forward pass: {panic(error)}")) from error
 
     return read
 
@@ -112,8 +125,13 @@ def results(result: Path) -> dict[str, Target]:
             record["checksum"] = _checksum(record)
         return name, record
 
+    def restored(folder: Path) -> None:
+        _copied(result, folder)
+        for name in trees:
+            (folder / name).write_bytes((result / name).read_bytes())
+
     def record(folder: Path, draw: random.Random) -> None:
-        shutil.copytree(result, folder, dirs_exist_ok=True)
+        restored(folder)
         name, odd = odd_record(draw)
         (folder / name).write_bytes(json.dumps(odd).encode())
         if isinstance(odd, dict):
@@ -127,7 +145,7 @@ def results(result: Path) -> dict[str, Target]:
                 render_model(folder)
 
     def beside(folder: Path, draw: random.Random) -> None:
-        shutil.copytree(result, folder, dirs_exist_ok=True)
+        restored(folder)
         name = draw.choice([name for name in written.TYPES if name in trees])
         (folder / name).write_bytes(mutations.text(trees[name], draw))
         with received("an index"):

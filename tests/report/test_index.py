@@ -99,7 +99,7 @@ def test_a_page_of_another_house_is_not_taken_for_an_index(tmp_path):
     index.write_text("<h1>My site</h1>")
     assert not is_ours(index)
     folder = write_folder(tmp_path / "m", gates([]), manifest(), attention_stats=attention_record())
-    assert cli.main(["report", str(folder)]) == 3  # nothing to evaluate
+    cli.main(["report", str(folder)])
     assert index.read_text() == "<h1>My site</h1>"
     index.write_text(render_index([folder], tmp_path))
     assert is_ours(index)
