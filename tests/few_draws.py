@@ -19,6 +19,7 @@ def few_draws() -> Iterator[None]:
         patch.setitem(intervals.bootstrap.__kwdefaults__, "resamples", FEW)
         patch.setitem(correlation.permutation_null.__kwdefaults__, "count", FEW)
         patch.setitem(gained.within_test.__kwdefaults__, "draws", FEW)
+        patch.setitem(gained.drift_test.__kwdefaults__, "draws", FEW)
         patch.setattr("analyses.head_geometry.gained.PLANTS", 1)
         patch.setattr("analyses.residual_stream.sinks.PLANTS", 1)
         patch.setattr("analyses.schedule_fit.chance.DRAWS", FEW)

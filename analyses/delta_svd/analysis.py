@@ -16,7 +16,7 @@ from analyses.delta_svd.annealing import Annealing, annealing
 from analyses.delta_svd.delta_probe import DeltaProbe as DeltaProbe
 from analyses.delta_svd.neighbours import Pair, Text, neighbours
 from analyses.delta_svd.of_text import beside
-from analyses.delta_svd.phases import Phase, PhaseTest, describe, phase_ranges, phase_test
+from analyses.delta_svd.phases import PLANTED, Phase, PhaseTest, describe, phase_ranges, phase_test
 from analyses.delta_svd.writes import LayerWrite, Spectrum
 from analyses.forward.inputs import Inputs
 from analyses.forward.probe import ForwardFacts
@@ -27,6 +27,7 @@ from analyses.weights.checkpoint import Checkpoint
 
 ANALYSIS = "delta_svd"
 POST_NORM = "the stream is normalised behind each branch, so that a write is not the sum of what the branches add"
+ONE_ORDER = "there is no test, or the phases' lengths have one order"
 NO_TEST = "a layer has no top direction, or no distance in depth has pairs both inside and across phases"
 
 
@@ -165,7 +166,7 @@ def _abs_cos(directions: torch.Tensor) -> np.ndarray:
 
 def _test(similarity: np.ndarray, ranges: dict[str, range], seed: int) -> PhaseTest:
     if np.isnan(similarity).any():
-        return PhaseTest(difference=None, p=None, segmentations=0)
+        return PhaseTest(difference=None, p=None, segmentations=0, power=None)
     return phase_test(similarity, ranges, seed=seed)
 
 
@@ -214,6 +215,12 @@ def _metrics(
             reason=bare.reason,
         ),
         "phase_p": p_value(tests["phase_test_centred"]),
+        "phase_power": Metric(
+            value=tests["phase_test_centred"].power,
+            n={"segmentations": tests["phase_test_centred"].segmentations},
+            method=f"share of segmentations of the phases' lengths in which |cos| larger by {PLANTED} inside is seen",
+            reason=ONE_ORDER if tests["phase_test_centred"].power is None else None,
+        ),
         "phase_p_published": p_value(tests["phase_test"]),
         "rel_step_spearman": trend(
             [write.size.rel_step_mean for write in writes], [write.without.get("rel_step_mean") for write in writes]
@@ -259,6 +266,7 @@ def _absent(
         absent["phases.*"] = "a layer of the phase, or all others, have no top direction"
         absent["published_last.*"] = "the layer's input is zero, or equal to the final norm's output"
     absent |= dict.fromkeys((key for key, test in tests.items() if test.p is None), NO_TEST)
+    absent |= dict.fromkeys((f"{key}.power" for key, test in tests.items() if test.power is None), ONE_ORDER)
     return absent | ({} if published else {"published_last.*": "the model's last layer was left out"})
 
 

@@ -19,7 +19,19 @@ from scipy import stats
 
 from analyses.delta_svd.shared_fit import LEAST_OWN, other_runs, remainders, shared_maps
 from analyses.delta_svd.shared_map import TOKENS_PER_DIRECTION, Sums, in_one_basis
-from analyses.delta_svd.stacks import LEAST_LAYERS, OWN, SHARED, Stacks, Test, among, differences, jackknife
+from analyses.delta_svd.stacks import (
+    LEAST_LAYERS,
+    OWN,
+    PLANTED,
+    SHARED,
+    Stacks,
+    Test,
+    among,
+    common,
+    differences,
+    jackknife,
+    power,
+)
 from analyses.numerics.intervals import LEVEL, bootstrap
 from analyses.records import Metric
 
@@ -27,6 +39,7 @@ MAP_METHOD = (
     "ridge on the pooled states' leading directions, states and writes centred over tokens, folds of whole prompts; "
     "layers weigh equally"
 )
+PLANTED_RATIO = 0.25  # half of the claim's limit, planted in a run's R² ratio where the test's power is asked
 TOO_FEW = f"fewer than {TOKENS_PER_DIRECTION} tokens, or all in one fold"
 SILENT = "a layer of the phase writes nothing that varies over tokens"
 
@@ -89,7 +102,7 @@ def _maps(
     sums: Sequence[Sums | None], phases: Mapping[str, range], short: str | None, seed: int
 ) -> tuple[dict | None, dict[str, Metric]]:
     """Tracks of all layers' maps, and AN1 and AN2."""
-    names = ("shared_map_r2_ratio", "shared_map_p", "remainder_top1")
+    names = ("shared_map_r2_ratio", "shared_map_p", "shared_map_power", "remainder_top1")
     if any(found is None for found in sums):
         return None, {name: Metric(value=None, reason=TOO_FEW) for name in names}
     maps = in_one_basis(sums)
@@ -112,6 +125,8 @@ def _maps(
     phase, one = phases[SHARED], found[runs.index(phases[SHARED])]
     n = {"layers": len(phase), "tokens_per_direction": float(maps.counts[0].sum()) / maps.state.shape[2]}
     test = among(one.ratio, ratios)
+    every = [phase, *others]
+    seen = power([one.ratio, *ratios], common(every, every), PLANTED_RATIO)
     top1 = np.array([left[layer].top1 for layer in phase if left[layer].top1 is not None])
     weak = f"the layers' own maps explain less than {LEAST_OWN:.0%} of unseen prompts: there is nothing to share"
     ratio = Metric(
@@ -137,7 +152,13 @@ def _maps(
         method=f"median over layers of phase {SHARED}: first direction's share of what the shared map leaves",
         reason=None if top1.size else "the map leaves nothing of any layer",
     )
-    return track, dict(zip(names, (ratio, p, remainder), strict=True))
+    seeing = Metric(
+        value=None if p.value is None else seen,
+        n={"runs": test.others},
+        method=f"share of runs in which a ratio larger by {PLANTED_RATIO} is seen, runs that overlap sharing it",
+        reason=p.reason,
+    )
+    return track, dict(zip(names, (ratio, p, seeing, remainder), strict=True))
 
 
 def _ratio_interval(shared: np.ndarray, own: np.ndarray, seed: int) -> tuple[float, float] | None:
@@ -173,7 +194,7 @@ def _directions(
     names = ("phase_difference", "phase_cos_difference")
     if why:
         missing = Metric(value=None, reason=why)
-        return metrics | {key: missing for name in names for key in (name, f"{name}_p")}
+        return metrics | {key: missing for name in names for key in (name, f"{name}_p", f"{name}_power")}
     top = directions[:, 0]
     tests = differences(stacks, np.abs(top @ top.T).clip(max=1), shared, own, seed=seed)
     methods = (
@@ -204,6 +225,12 @@ def _difference(name: str, test: Test, method: str, error: float | None, n: dict
             value=test.p,
             n=others,
             method=f"{method}, among disjoint runs of the same lengths elsewhere, one-sided",
+            reason=alone,
+        ),
+        f"{name}_power": Metric(
+            value=None if alone else test.power,
+            n=others,
+            method=f"share of such runs in which a difference of {PLANTED} is seen, runs that overlap sharing it",
             reason=alone,
         ),
     }

@@ -7,6 +7,7 @@ layers are alike in any drifting stack. The comparison therefore matches pairs o
 
 import itertools
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,10 @@ PUBLISHED_DEPTH = 64  # the depth at which the phases were published
 PUBLISHED_STARTS = (0, 7, 10, 32, 47, 59)  # first layer of each phase there
 FRACTIONS = (0.0, 0.11, 0.15, 0.5, 0.75, 0.92)  # of the depth, at every other depth
 BASIS_RANK = 8  # dimension of a phase's shared basis
-SEGMENTATIONS = 2000  # a p-value of 0.05 then has a Monte Carlo error of 0.005
+SEGMENTATIONS = 2000  # a p-value of 0.05 then has a Monte Carlo error of 0.005; the least survives 100 other claims
+PLANTED = 0.1  # |cos| by which layers of one phase are more alike, planted where the power of the test is asked
+PLANTS = 100  # segmentations in which it is planted: a power of 0.8 is right to 0.04
+LEVEL = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +48,8 @@ class PhaseTest:
     difference: float | None  # mean intra − mean cross similarity at equal distance; None if no distance has both
     p: float | None  # share of segmentations that separate at least as well, this one counted
     segmentations: int  # other segmentations compared, all distinct
+    # share of segmentations, the phases' lengths in another order, in which PLANTED is seen; None where there is none
+    power: float | None
 
 
 def phase_ranges(layers: int) -> dict[str, range]:
@@ -146,36 +152,82 @@ def phase_test(similarity: np.ndarray, phases: dict[str, range], *, seed: int) -
     differ in how many pairs they can compare, so they are ranked by the difference times the root
     of the total weight, which has the same variance for all of them when nothing is shared.
 
+    The power: PLANTED is added to the similarity of layers of one segment, of the phases' lengths in another order,
+    and that segmentation is tested as the phases are, on what this model's layers share anyway.
+
     Parameters
     ----------
     similarity : (layer, layer), symmetric.
     phases : contiguous ranges that cover all layers; empty ones are left out.
-    seed : of the sample, where more than SEGMENTATIONS exist.
+    seed : of the samples, where more segmentations exist than are compared, or planted in.
     """
     layers = len(similarity)
     starts = tuple(phase.start for phase in phases.values() if len(phase) and phase.start > 0)
     others = _segmentations(layers, starts, seed)
-    labels = np.array([_labels(layers, each) for each in [starts, *others]])  # (segmentation, layer)
     row, column = np.triu_indices(layers, 1)
-    distance = np.eye(layers - 1)[column - row - 1]  # (pair, distance), one-hot
-    intra = (labels[:, row] == labels[:, column]).astype(float)  # (segmentation, pair)
+    at = column - row - 1  # (pair,) index of its distance
+    contrast, size, _ = _contrasts(layers, [starts, *others], at)
+    if size[0] == 0:
+        return PhaseTest(difference=None, p=None, segmentations=0, power=None)
+    contrast, size = contrast[size > 0], size[size > 0]
     values = similarity[row, column]
-    n_intra, n_all = intra @ distance, distance.sum(0)  # (segmentation, distance), (distance,)
-    n_cross = n_all - n_intra
-    sum_intra = (intra * values) @ distance
-    sum_cross = values @ distance - sum_intra
-    with np.errstate(invalid="ignore", divide="ignore"):
-        gap = np.where((n_intra > 0) & (n_cross > 0), sum_intra / n_intra - sum_cross / n_cross, 0)
-    weight = n_intra * n_cross / n_all
-    total = weight.sum(1)  # (segmentation,)
-    comparable = total > 0
-    if not comparable[0]:
-        return PhaseTest(difference=None, p=None, segmentations=0)
-    total, difference = total[comparable], (gap * weight).sum(1)[comparable] / total[comparable]
-    score = difference * np.sqrt(total)
+    score = contrast @ values
     above = int((score[1:] >= score[0] - 1e-12).sum())  # a tie is no separation; rounding is no tie-break
     n = len(score) - 1
-    return PhaseTest(difference=float(difference[0]), p=(1 + above) / (1 + n), segmentations=n)
+    return PhaseTest(
+        difference=float(score[0] / size[0]),
+        p=(1 + above) / (1 + n),
+        segmentations=n,
+        power=_power(contrast, values, [starts, *others], _reordered(phases, starts, seed), at),
+    )
+
+
+def _contrasts(
+    layers: int, segmentations: Sequence[tuple[int, ...]], at: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores as linear forms of the pairs' similarities.
+
+    Returns
+    -------
+    contrast : (segmentation, pair), whose product with similarities is the score. size : (segmentation,), the root
+    of the total weight. intra : (segmentation, pair), 1 inside a segment.
+    """
+    labels = np.array([_labels(layers, each) for each in segmentations])  # (segmentation, layer)
+    row, column = np.triu_indices(layers, 1)
+    distance = np.eye(layers - 1)[at]  # (pair, distance), one-hot
+    intra = (labels[:, row] == labels[:, column]).astype(float)
+    share = (intra @ distance) / distance.sum(0)  # of the pairs of a distance that are inside
+    size = np.sqrt((share * (1 - share) * distance.sum(0)).sum(1))
+    # Weight n_i·n_c/n times (1/n_i inside, −1/n_c across) is what a pair is above its distance's share.
+    contrast = (intra - share[:, at]) / np.where(size > 0, size, 1)[:, None]
+    return contrast, size, intra
+
+
+def _power(
+    contrast: np.ndarray,
+    values: np.ndarray,
+    compared: Sequence[tuple[int, ...]],
+    planted: Sequence[tuple[int, ...]],
+    at: np.ndarray,
+) -> float | None:
+    if not planted:
+        return None
+    layers = int(at.max()) + 2
+    own, _, intra = _contrasts(layers, planted, at)
+    scores = (own * (values + PLANTED * intra)).sum(1)  # (plant,)
+    others = (contrast @ values)[:, None] + PLANTED * contrast @ intra.T  # (segmentation, plant)
+    itself = np.array([each not in compared for each in planted])  # counts once, as one of them or beside them
+    p = (itself + (others >= scores - 1e-12).sum(0)) / (itself + len(others))
+    return float((p <= LEVEL).mean())
+
+
+def _reordered(phases: Mapping[str, range], starts: tuple[int, ...], seed: int) -> list[tuple[int, ...]]:
+    """Starts of segmentations with the phases' lengths in another order, PLANTS at most."""
+    lengths = [len(phase) for phase in phases.values() if len(phase)]
+    orders = {tuple(np.cumsum(order)[:-1].tolist()) for order in itertools.permutations(lengths)} - {starts}
+    found = sorted(orders)
+    drawn = np.random.default_rng([seed, 1]).permutation(len(found))[:PLANTS]
+    return [found[i] for i in sorted(drawn.tolist())]
 
 
 def _where_any(shares: np.ndarray, directions: np.ndarray) -> list[float | None]:

@@ -109,6 +109,15 @@ def _rank(
     return but_for_identical(found, identical, pairs=len(next(iter(rows.values()))), why=IDENTICAL)
 
 
+def first_mode_interval(tracks: np.ndarray, *, seed: int) -> intervals.Interval | None:
+    """Of the first mode's share in standardised (scale, layer) tracks; bootstrap over layers."""
+
+    def share(drawn: np.ndarray) -> np.ndarray:
+        return shares(tracks[:, drawn].swapaxes(0, 1), True)[:, 0]
+
+    return intervals.bootstrap(share, tracks.shape[1], seed=seed, within=(0.0, 1.0))
+
+
 def mode_metrics(tracks: Mapping[str, np.ndarray], pca: ScalePca | None, seed: int) -> dict[str, Metric]:
     """Share of the first mode of the invariant scales' standardised log tracks, and its place among random walks.
 
@@ -122,14 +131,10 @@ def mode_metrics(tracks: Mapping[str, np.ndarray], pca: ScalePca | None, seed: i
         missing = Metric(value=None, n=n, reason=FEW_TRACKS)
         return {"invariant_first_mode": missing, "invariant_first_mode_walk_p": missing}
     raw = np.stack([tracks[name] for name in pca.families])  # (scale, layer)
-
-    def share(drawn: np.ndarray) -> np.ndarray:
-        return shares(raw[:, drawn].swapaxes(0, 1), True)[:, 0]
-
     return {
         "invariant_first_mode": Metric(
             value=pca.explained[0],
-            interval=intervals.bootstrap(share, raw.shape[1], seed=seed, within=(0.0, 1.0)),
+            interval=first_mode_interval(raw, seed=seed),
             n=n,
             method="share of the first mode of standardised log-scales that no exact map moves; bootstrap over layers, "
             "wider for their persistence",

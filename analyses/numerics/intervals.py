@@ -88,9 +88,12 @@ def _persistent(drawn: np.ndarray, values: np.ndarray, track: np.ndarray | None,
         raw = autocorrelation.lag_one(residual) / max(1 - n / len(values), 0.5)
     else:  # of a median, it is nearly a sign, which says too little of persistence; one far value shall not decide
         raw = autocorrelation.lag_one(stats.rankdata(track) @ off)
-    phi = float(autocorrelation.persistence(raw, n, trend=False, raised=autocorrelation.caution(n, trend=False)))
+    z = float(stats.norm.ppf((1 + level) / 2))
+    # The further out an end, the more of its misses are tracks whose φ was taken for less than it is.
+    raised = autocorrelation.caution(n, trend=False) * z / float(stats.norm.ppf((1 + LEVEL) / 2))
+    phi = float(autocorrelation.persistence(raw, n, trend=False, raised=raised))
     reach = float(autocorrelation.reach(phi, n, trend=False, level=level))
-    return n * reach * float(np.linalg.norm(residual)) / total / float(stats.norm.ppf((1 + level) / 2))
+    return n * reach * float(np.linalg.norm(residual)) / total / z
 
 
 def _influence(drawn: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -154,13 +154,13 @@ def step_metrics(
         found |= {
             "half_ratio_walk_p": Metric(
                 value=law.p,
-                n=n | {"draws": chance.DRAWS},
+                n=n | {"draws": law.draws},
                 where=law.null,
                 method="share of walks, autoregressions or orders of the track, the largest, with as small a ratio",
             ),
             "half_ratio_power": Metric(
                 value=law.power,
-                n=n | {"draws": chance.DRAWS},
+                n=n | {"draws": law.draws},
                 method="share of the fitted lines with the track's own residual that reach the null's 95 % level",
             ),
         }

@@ -188,7 +188,7 @@ def _fall(temperature: Sequence[float | None] | None, fitted: Metric, seed: int)
     found = chance.against_chance(log, line, chance.fall, seed=seed)
     return Metric(
         value=found.p,
-        n={"layers": len(log), "draws": chance.DRAWS},
+        n={"layers": len(log), "draws": found.draws},
         where=found.null,
         method="share of walks, autoregressions or orders of ln T, the largest, that fall as steadily (Spearman)",
     )

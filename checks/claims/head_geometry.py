@@ -49,7 +49,7 @@ CLAIMS: tuple[Gate, ...] = (
                 quantity="|r| of the best of seven descriptors with entropy, over all heads",
             ),
             Condition(
-                path="head_geometry.metrics.gained_best_shift_p",
+                path="head_geometry.metrics.gained_best_drift_p",
                 comparator="<=",
                 threshold=0.05,
                 quantity="probability that tracks with the same trends over depth give as large a best of seven",
@@ -80,7 +80,7 @@ CLAIMS: tuple[Gate, ...] = (
                 quantity="probability that key/value groups permuted inside layers give as large a within-layer |r|",
                 test=True,
                 power="head_geometry.metrics.gained_within_power",
-                effect="a planted correlation of 0.5",
+                effect="a planted correlation of 0.3 within layers",
             ),
         ),
         reason="0.3 is a tenth of the variance inside layers; with 60 degrees of freedom chance gives 0.25 once in 20.",

@@ -11,8 +11,10 @@ from analyses.numerics.prompt_groups import FOLDS, groups
 
 TOKENS, HIDDEN = 320, 16
 NAMES = {
-    "shared_map_r2_ratio", "shared_map_p", "remainder_top1", "phase_c_rank_ratio", "phase_e_rank_share",
+    "shared_map_r2_ratio", "shared_map_p", "shared_map_power", "remainder_top1", "phase_c_rank_ratio",
+    "phase_e_rank_share",
     "phase_difference", "phase_difference_p", "phase_cos_difference", "phase_cos_difference_p",
+    "phase_difference_power", "phase_cos_difference_power",
 }  # fmt: skip
 
 

@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from analyses.delta_svd.phases import SEGMENTATIONS, capture, capture_left_out, intra_cross, phase_ranges, phase_test
+from analyses.delta_svd.phases import (
+    PLANTED,
+    SEGMENTATIONS,
+    capture,
+    capture_left_out,
+    intra_cross,
+    phase_ranges,
+    phase_test,
+)
 
 
 def similarity_of(vectors: np.ndarray) -> np.ndarray:
@@ -132,6 +140,20 @@ def test_the_phase_test_equals_a_pair_by_pair_count_over_all_segmentations():
     assert result.segmentations == math.comb(8, 2) - 1
     assert result.difference == pytest.approx(brute_force(similarity, (2, 6))[0], rel=1e-12)
     assert result.p == sum(score >= scores[2, 6] - 1e-12 for score in scores.values()) / len(scores)
+
+
+def test_its_power_is_the_share_of_reordered_phases_in_which_the_planted_similarity_is_seen():
+    similarity = similarity_of(np.random.default_rng(5).standard_normal((9, 5))) / 20  # the plant outweighs it in some
+    phases = {"A": range(0, 2), "B": range(2, 2), "C": range(2, 6), "D": range(6, 9)}
+    seen = []
+    for lengths in set(itertools.permutations((2, 4, 3))) - {(2, 4, 3)}:
+        starts = (lengths[0], lengths[0] + lengths[1])
+        label = np.searchsorted(starts, np.arange(9), side="right")
+        planted = similarity + PLANTED * (label[:, None] == label)
+        here = {"A": range(0, starts[0]), "B": range(*starts), "C": range(starts[1], 9)}
+        seen.append(phase_test(planted, here, seed=0).p <= 0.05)
+    assert 0 < np.mean(seen)
+    assert phase_test(similarity, phases, seed=0).power == np.mean(seen)
 
 
 def test_similarity_that_depends_on_distance_alone_separates_no_phases():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from analyses.delta_svd.phases import phase_ranges
-from analyses.delta_svd.stacks import Stacks, among, differences, equal_distance, jackknife, placements
+from analyses.delta_svd.stacks import Stacks, among, common, differences, equal_distance, jackknife, placements, power
 from analyses.numerics.spectra import haar
 
 
@@ -96,3 +96,18 @@ def test_the_jackknife_over_layers_is_that_of_a_mean():
     error = jackknife(lambda run: float(np.mean(values[list(run)])), range(4))
     assert error == pytest.approx(values.std(ddof=1) / 2, rel=1e-12)
     assert jackknife(lambda run: 0.0, range(2)) is None
+
+
+def test_the_power_among_runs_is_the_share_that_stands_out_with_the_effect_planted():
+    """Forty runs of four layers: an effect beyond their spread is seen in all, a small one seldom."""
+    runs = [range(a, a + 4) for a in range(40)]
+    felt = common(runs, runs)
+    assert felt[3, 3] == 1 and felt[3, 5] == 0.5 and felt[3, 9] == 0
+    values = np.random.default_rng(0).uniform(0, 0.1, 40).tolist()
+    assert power(values, felt, 0.5) == 1.0
+    by_hand = []
+    for i in range(40):
+        shown = np.array(values) + 0.05 * felt[i]
+        by_hand.append((shown >= shown[i]).sum() / 40 <= 0.05)
+    assert power(values, felt, 0.05) == np.mean(by_hand) < 0.8
+    assert power([None, 1.0], np.eye(2), 1.0) is None

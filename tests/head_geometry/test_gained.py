@@ -50,13 +50,30 @@ def test_unrelated_heads_of_common_groups_are_called_related_as_seldom_as_promis
 
 
 def test_two_unrelated_trends_are_called_related_as_seldom_as_promised():
-    p = [gained.shift_test([x], y) for x, y in map(trends, range(200))]
+    p = [gained.drift_test([x], y, groups=8, seed=i, draws=99) for i, (x, y) in enumerate(map(trends, range(200)))]
     assert np.mean(np.array(p) <= 0.05) <= 0.05 + 3.5 * np.sqrt(0.05 * 0.95 / 200)  # binomial error of 200 trials
+
+
+def test_the_largest_correlation_is_numpys_over_the_heads_that_both_know():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((3, 6, 4)), rng.standard_normal((5, 6, 4))
+    x[:, 2, 1], y[3, 4, 2] = np.nan, np.nan
+    found = gained._largest(x, y)
+    for draw in range(5):
+        known = np.isfinite(x[0]) & np.isfinite(y[draw])
+        r = [abs(np.corrcoef(v[known], y[draw][known])[0, 1]) for v in x]
+        assert found[draw] == pytest.approx(max(r), rel=1e-12)
+
+
+def test_surrogates_keep_persistence_and_within_layer_values():
+    """Against itself a variable is the largest of all; p is the least that so many draws can give."""
+    x, _ = trends(1)
+    assert gained.drift_test([x], x, groups=8, seed=0) == 1 / (1 + gained.DRAWS)
 
 
 def test_a_variable_that_is_its_trend_alone_has_nothing_left_to_relate():
     x, y = trends(0)
-    assert gained.shift_test([np.tile(np.arange(24.0)[:, None], 8)], y) == 1.0
+    assert gained.drift_test([np.tile(np.arange(24.0)[:, None], 8)], y, groups=8, seed=0) == 1.0
 
 
 def test_a_planted_association_of_the_gained_spectra_is_seen_and_noise_has_its_power_beside_it():
@@ -67,5 +84,5 @@ def test_a_planted_association_of_the_gained_spectra_is_seen_and_noise_has_its_p
     for name in ("gained_best_abs_r", "gained_within_r"):
         low, high = found[name].interval
         assert -1 <= low <= found[name].value <= high <= 1
-    assert found["gained_best_shift_p"].n["groups"] == record.num_heads  # the record tells no groups
+    assert found["gained_best_drift_p"].n["groups"] == record.num_heads  # the record tells no groups
     assert 0.8 <= found["gained_best_power"].value <= 1
