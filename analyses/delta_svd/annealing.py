@@ -203,8 +203,9 @@ def _directions(
     )
     errors = [jackknife(stacks.ratio, phase) for phase in (shared, own)]
     joint = None if None in errors else float(np.hypot(*errors))
+    shorter = min(len(shared), len(own))
     for name, test, method, error in zip(names, tests, methods, (joint, None), strict=True):
-        metrics |= _difference(name, test, method, error, {"layers": len(shared) + len(own)})
+        metrics |= _difference(name, test, method, error, shorter, {"layers": len(shared) + len(own)})
     return metrics
 
 
@@ -213,14 +214,16 @@ def _of_run(statistic, run: range, short: str | None, method: str) -> Metric:
     if short:
         return Metric(value=None, reason=short, n=n, method=method)
     value = statistic(run)
-    return Metric(value=value, interval=_normal(value, jackknife(statistic, run)), n=n, method=method)
+    return Metric(value=value, interval=_around(value, jackknife(statistic, run), len(run)), n=n, method=method)
 
 
-def _difference(name: str, test: Test, method: str, error: float | None, n: dict[str, float]) -> dict[str, Metric]:
+def _difference(
+    name: str, test: Test, method: str, error: float | None, shorter: int, n: dict[str, float]
+) -> dict[str, Metric]:
     others = {"segmentations": test.others}
     alone = None if test.p is not None else "no two other disjoint runs have these lengths"
     return {
-        name: Metric(value=test.value, interval=_normal(test.value, error), n=n | others, method=method),
+        name: Metric(value=test.value, interval=_around(test.value, error, shorter), n=n | others, method=method),
         f"{name}_p": Metric(
             value=test.p,
             n=others,
@@ -236,8 +239,9 @@ def _difference(name: str, test: Test, method: str, error: float | None, n: dict
     }
 
 
-def _normal(value: float, error: float | None) -> tuple[float, float] | None:
+def _around(value: float, error: float | None, layers: int) -> tuple[float, float] | None:
+    """Student's interval of a jackknife over so many layers."""
     if error is None:
         return None
-    half = float(stats.norm.ppf((1 + LEVEL) / 2)) * error
+    half = float(stats.t.ppf((1 + LEVEL) / 2, layers - 1)) * error
     return value - half, value + half

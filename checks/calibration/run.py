@@ -161,7 +161,7 @@ def _shapes(rows: Sequence[Sequence[object]]) -> str:
 def _schedules(trials: int, seed: int) -> str:
     sizes = [plants.LIMIT + step / 100 for step in range(4, 10)]
     rows = []
-    for length in sim.LENGTHS:
+    for length in TEST_LENGTHS:
         for name, phi in list(sim.PERSISTENCE.items())[:3]:
             found = [plants.seen_schedules(length, phi, r2, trials=trials, seed=seed) for r2 in sizes]
             rows.append([length, name, *(_marked(s, s >= POWER) for s in found)])

@@ -60,8 +60,9 @@ CLAIMS = (
             ),
         ),
         reason="one direction that holds half the energy outweighs all others together; with unit rows too, since one "
-        "massive token could carry it alone; fewer than two tokens a dimension inflate the share",
+        "massive token could carry it alone; fewer than two tokens a dimension inflate the share, so that a share which fails is conclusive even so",
         minimum=_ENOUGH_TOKENS,
+        flattering=("tokens_per_dimension",),
         errata=_MEAN,
     ),
     Gate(
@@ -78,6 +79,7 @@ CLAIMS = (
         ),
         reason="as DS1: one direction that outweighs all others together",
         minimum=_ENOUGH_TOKENS,
+        flattering=("tokens_per_dimension",),
         errata=_MEAN,
     ),
     Gate(
@@ -165,7 +167,7 @@ CLAIMS = (
         ),
         reason="half of what separate maps explain; neighbours share maps in any drifting stack, so that other "
         "stretches of layers must share less",
-        minimum={"layers": 3, "runs": 10},
+        minimum={"layers": 4, "runs": 19},
         errata=_HYPOTHESIS,
     ),
     Gate(
@@ -181,7 +183,7 @@ CLAIMS = (
             ),
         ),
         reason="as DS1: one direction that outweighs all others together",
-        minimum={"layers": 3},
+        minimum={"layers": 4},
         errata=_HYPOTHESIS,
     ),
     Gate(

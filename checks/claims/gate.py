@@ -57,6 +57,7 @@ class Gate:
     conditions: tuple[Condition, ...]  # all must hold; the first is drawn on the page
     reason: str  # why this threshold, and from where
     minimum: Mapping[str, float] = field(default_factory=dict)  # name in a metric's n → least count
+    flattering: tuple[str, ...] = ()  # of these, too few can only help the number to pass: a failure stands
     errata: str = ""  # what a reader of the published scripts must know
     row: Row = "model"
     section: str = ""  # the analysis in whose section it stands, where that is not the one that its number is from
@@ -142,7 +143,7 @@ def evaluate(gate: Gate, records: Mapping[str, Mapping[str, Any]]) -> Outcome:
     findings = tuple(_find(condition, records) for condition in gate.conditions)
     status, reason = deciding(findings).status, deciding(findings).reason
     numberless = status == "inconclusive" and deciding(findings).observed is None
-    if status in ("fail", "inconclusive", "pass") and not numberless and (count := _count(gate, findings)):
+    if status in ("fail", "inconclusive", "pass") and not numberless and (count := _count(gate, findings, status)):
         status, reason = count
     return Outcome(
         id=gate.id,
@@ -179,14 +180,14 @@ def _p_of_all(status: Status, findings: Sequence[Finding]) -> float | None:
     return None
 
 
-def _count(gate: Gate, findings: tuple[Finding, ...]) -> tuple[Status, str] | None:
+def _count(gate: Gate, findings: tuple[Finding, ...], status: Status) -> tuple[Status, str] | None:
     """What the sample's size says of the gate, if anything; a number that hides its n is an error."""
     for unit, least in gate.minimum.items():
         name = unit.replace("_", " ")
         counts = [f.n[unit] for f in findings if unit in f.n]
         if not counts and any(f.observed is not None for f in findings):
             return "error", f"the record does not say of how many {name} the number was made"
-        if counts and min(counts) < least:
+        if counts and min(counts) < least and not (status == "fail" and unit in gate.flattering):
             return "inconclusive", f"{min(counts):g} {name} are too few for this claim (needs {least:g})"
     return None
 

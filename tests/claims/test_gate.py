@@ -122,6 +122,9 @@ def test_too_small_a_sample_decides_nothing_even_for_a_number_that_fails(gate):
     few = {unit: least - 1 for unit, least in gate.minimum.items()}
     for distance in (1e-14, -1e-3):
         outcome = evaluate(gate, records_with(gate, lambda c, d=distance: inside(c, d), n=few))
+        if distance < 0 and set(few) <= set(gate.flattering):
+            assert outcome.status == "fail"  # what too few would flatter fails all the same
+            continue
         assert outcome.status == "inconclusive"
         assert "too few" in outcome.reason
 
