@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from analyses.errors import DEFECT, InputError, one_line
+from analyses.errors import DEFECT, InputError, one_line, printable
 
 OK, GATE_FAILED, ERROR, NOTHING = 0, 1, 2, 3
 DTYPES = ("float32", "bfloat16", "float16", "float64", "auto")
@@ -74,5 +74,12 @@ def told(what: object, error: Exception) -> str:
 
 
 def say(arguments: argparse.Namespace) -> Callable[[str], None]:
-    """Where lines of progress go: the terminal, or nowhere under --quiet."""
-    return (lambda line: None) if arguments.quiet else (lambda line: print(line, flush=True))
+    """Where lines of progress go: the terminal, or nowhere under --quiet.
+
+    Names and reasons may come from a received file, so control characters are written as escapes.
+    """
+
+    def shown(line: str) -> None:
+        print("\n" * line.startswith("\n") + printable(line.removeprefix("\n")), flush=True)
+
+    return (lambda line: None) if arguments.quiet else shown

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analyses.errors import InputError
+from analyses.errors import InputError, printable
 from checks import options
 from checks.machine import threads
 from checks.options import ERROR, NOTHING, OK
@@ -166,7 +166,7 @@ def _status(arguments: argparse.Namespace) -> int:
     driver = lease.read(found.state / "driver.json")
     now = progress.standing(found)
     for line in [*progress.lines(now, driver.facts if driver and driver.lives else None), *progress.why_not(now)]:
-        print(line)
+        print(printable(line))
     return OK if now.complete else INCOMPLETE
 
 

@@ -1,11 +1,14 @@
 """What a command prints cannot end it in a traceback, wherever it is printed."""
 
+import argparse
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from checks.options import say
 
 ROOT = Path(__file__).parents[2]
 FATHOM = [sys.executable, "-m", "checks.cli"]
@@ -34,3 +37,8 @@ def test_a_full_output_is_one_line():
 def test_what_an_ascii_terminal_cannot_show_is_escaped():
     ended = run(["report", "nowhere-é-→"], stdout=subprocess.PIPE, env={"PYTHONIOENCODING": "ascii"})
     assert ended.returncode == 2 and "nowhere-\\xe9-\\u2192" in ended.stderr and "Traceback" not in ended.stderr
+
+
+def test_what_a_received_record_says_moves_no_cursor(capsys):
+    say(argparse.Namespace(quiet=False))("\n\x1b[2Jm\x07: \u202eholds\nforged line")
+    assert capsys.readouterr().out == "\n\\x1b[2Jm\\x07: \\u202eholds\\nforged line\n"
