@@ -23,7 +23,7 @@ def measuring(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the forward pass; auto: as stored")
     parser.add_argument("--attention", choices=("eager", "sdpa"), default="eager", help="attention implementation")
-    parser.add_argument("--calibration", type=Path, metavar="FILE", help="UTF-8 text instead of the one that ships")
+    text(parser)
     parser.add_argument("--layers", type=layers, metavar="FIRST:END", help="these layers only; 0:12: the first 12")
     parser.add_argument("--families", type=families, metavar="NAME,…", help="these weights only: q_proj,k_proj")
     parser.add_argument("--seed", type=int, default=0)
@@ -34,6 +34,29 @@ def measuring(parser: argparse.ArgumentParser) -> None:
     own = "claims of your own, stated in a .toml file before the measurement"
     parser.add_argument("--claims", type=Path, metavar="FILE", help=own)
     parser.add_argument("--trust-remote-code", action="store_true", help="let the model's own code run")
+
+
+def text(parser: argparse.ArgumentParser) -> None:
+    own = "UTF-8 text instead of the one that ships, token ids (.ids.jsonl), or a folder of such files; may be repeated"
+    parser.add_argument("--calibration", type=Path, action=_Paths, metavar="PATH", help=own)
+    read = "of the text; auto: as many as the model's width asks for (default); 0: the short prompts"
+    parser.add_argument("--tokens", type=tokens, metavar="auto|N", help=read)
+
+
+class _Paths(argparse.Action):
+    """Paths given one by one, as a tuple."""
+
+    def __call__(self, parser, namespace, value, option=None):
+        setattr(namespace, self.dest, (*(getattr(namespace, self.dest) or ()), value))
+
+
+def tokens(text: str) -> int | None:
+    """A number of tokens; None for `auto`."""
+    if text == "auto":
+        return None
+    if not re.fullmatch(r"\d{1,7}", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of tokens; expected auto, or a number such as 4096")
+    return int(text)
 
 
 def common(parser: argparse.ArgumentParser) -> None:

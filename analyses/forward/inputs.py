@@ -30,7 +30,8 @@ class Settings:
     device: str = "auto"  # auto | cpu | cuda | mps
     dtype: str = "float32"  # of the forward pass; auto = as stored. Weight analyses are float64
     attention: str = "eager"  # eager | sdpa
-    calibration: Path | None = None  # None: the text that ships with the project
+    calibration: Path | tuple[Path, ...] | None = None  # None: the text that ships with the project
+    tokens: int | None = 0  # of the text to read, see `load_calibration`; None: as many as the model's width asks for
     seed: int = 0
     only: tuple[str, ...] = NAMES
     layers: range | None = None  # of the weight analyses' and probes' statistics; None: all

@@ -18,6 +18,7 @@ import torch
 from analyses.errors import InputError
 from analyses.forward.calibration import Calibration
 from analyses.forward.hooks import Collector, hooks, multiplier
+from analyses.forward.language import text_loss
 from analyses.forward.loading import DTYPES, load, runnable
 from analyses.forward.probe import AttentionInputs, ForwardFacts, Probe
 from analyses.forward.taps import tapped
@@ -56,29 +57,34 @@ def run(
     if dtype not in DTYPES or attention not in ATTENTION:
         known = f"{', '.join(DTYPES)}; {', '.join(ATTENTION)}"
         raise InputError(f"dtype {dtype}, attention {attention}: expected one of {known}")
-    texts, left_out, bos = sequences(checkpoint, calibration, trust_remote_code)
+    read = sequences(checkpoint, calibration, trust_remote_code)
+    texts = read.ids
     base = load(checkpoint, dtype=dtype, device=device, attention=attention, trust_remote_code=trust_remote_code)
     embedding = base.get_input_embeddings()
     if (most := max(map(max, texts))) >= embedding.num_embeddings:
-        raise InputError(f"{checkpoint.folder}: the tokenizer makes id {most}, which the model has no embedding for")
+        who = f"{calibration.name} holds" if calibration.ids else "the tokenizer makes"
+        raise InputError(f"{checkpoint.folder}: {who} id {most}, which the model has no embedding for")
     ids = torch.full((len(texts), max(map(len, texts))), PAD)  # (sequence, token)
     real = torch.zeros_like(ids, dtype=torch.bool)
     for row, text in enumerate(texts):
         ids[row, : len(text)] = torch.tensor(text)
         real[row, : len(text)] = True
     used, remark = runnable(attention, checkpoint, type(base))
-    walk(base, checkpoint, ids, real, probes, attention=used)
+    states = walk(base, checkpoint, ids, real, probes, attention=used)
+    language = {} if read.unknown is None else {"unknown_share": read.unknown}
+    language |= text_loss(checkpoint, states, ids, real, embedding.weight.detach())
     return ForwardFacts(
         calibration=calibration.name,
         sha256=calibration.sha256,
         sequences=len(texts),
         tokens=int(real.sum()),
-        tokens_left_out=left_out,
-        truncated=left_out > 0,
-        bos=bos,
+        tokens_left_out=read.left_out,
+        truncated=read.left_out > 0,
+        bos=read.bos,
         dtype=dtype,
         attention=used,
         remarks=(remark,) if remark else (),
+        language=language,
         devices=tuple(sorted({str(p.device) for p in base.parameters()})),
     )
 
@@ -91,8 +97,8 @@ def walk(
     probes: Sequence[Probe],
     *,
     attention: str,
-) -> None:
-    """Run a loaded base model on tokens and feed the probes.
+) -> torch.Tensor:
+    """Run a loaded base model on tokens and feed the probes; its states behind the final norm.
 
     Parameters
     ----------
@@ -121,4 +127,5 @@ def walk(
         stack.enter_context(tapped(base, checkpoint, collector.attend, attention))
         for handle in hooks(base, checkpoint, collector):
             stack.callback(handle.remove)
-        base(input_ids=ids.to(start), attention_mask=real.long().to(start), use_cache=False)
+        output = base(input_ids=ids.to(start), attention_mask=real.long().to(start), use_cache=False)
+    return output.last_hidden_state

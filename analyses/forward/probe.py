@@ -4,13 +4,14 @@ The contract between the pass (`forward`, which needs the transformers library) 
 which read what their probes kept and must not cost that library's start-up where no model is run.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 
 from analyses.errors import InputError
+from analyses.forward.foreign import foreign
 from analyses.progress import Tick
 
 
@@ -32,12 +33,20 @@ class ForwardFacts:
     dtype: str  # of weights and activations
     attention: str  # "eager" or "sdpa", as it ran
     devices: tuple[str, ...]  # where the weights lay
+    # What tells whether the text is in the model's language, as far as it could be measured: `unknown_share` of tokens,
+    # `loss` in nats a token, and `chance`, ln of the vocabulary's size, the loss of a model that knows nothing.
+    language: Mapping[str, float] = field(default_factory=dict, metadata={"written": "if not empty"})
     remarks: tuple[str, ...] = ()  # what ran otherwise than asked for
 
     def notes(self) -> list[str]:
         """Sentences a reader must know."""
         cut = f"The text was cut: {self.tokens_left_out} tokens beyond the longest sequence were not read."
-        return [*self.remarks, *([cut] if self.truncated else [])]
+        strange = foreign(self.language)
+        return [
+            *self.remarks,
+            *([cut] if self.truncated else []),
+            *([f"{strange[0].upper()}{strange[1:]}, so that no claim about it is decided."] if strange else []),
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

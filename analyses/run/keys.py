@@ -67,7 +67,7 @@ def key_of(
         **groups,
         "revision": checkpoint.revision or f"sha256:{digest(groups)}",
         "model": checkpoint.name,
-        "calibration": calibration.sha256 if forward else "none",
+        "calibration": calibration.digest if forward else "none",
         "dtype": settings.dtype if forward else "float64",
         "attention": settings.attention if forward else "none",
         "trust_remote_code": int(settings.trust_remote_code and forward),

@@ -19,7 +19,7 @@ import torch
 
 from analyses import records, registry
 from analyses.errors import InputError
-from analyses.forward.calibration import Calibration, load_calibration
+from analyses.forward.calibration import Calibration, load_calibration, tokens_for
 from analyses.forward.inputs import NotMeasured, Settings, Skipped
 from analyses.progress import Tick, silent
 from analyses.run import keys
@@ -109,11 +109,11 @@ def measure_checkpoint(
     require_filters(checkpoint, settings)
     require_place(checkpoint, folder)
     resolve_device(settings.device)  # before the weights are read, which may take minutes
-    text = load_calibration(settings.calibration)
+    settings = resolve(settings, checkpoint)
+    text = load_calibration(settings.calibration, tokens=settings.tokens)
     say(f"{checkpoint.name}: checking {len(checkpoint.files)} tensors")
     files, content, damage = checkpoint.examine(bar(f"{checkpoint.name}: checking"))
     checkpoint = replace(checkpoint, remarks=(*checkpoint.remarks, *damage))
-    settings = resolve(settings, checkpoint)
     wanted = registry.with_read(settings.only)
     own = {name: keys.key_of(checkpoint, name, settings, text, files) for name in registry.NAMES}
     why = _outdated(folder, {name: own[name] for name in wanted})
@@ -192,6 +192,9 @@ def resolve(settings: Settings, checkpoint: Checkpoint) -> Settings:
         device=resolve_device(settings.device),
         dtype=checkpoint.stored_dtype() if settings.dtype == "auto" else settings.dtype,
         only=tuple(name for name in registry.NAMES if name in settings.only),
+        tokens=tokens_for(checkpoint.shape.hidden, own=settings.calibration is not None)
+        if settings.tokens is None
+        else settings.tokens,
     )
 
 

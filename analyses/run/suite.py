@@ -26,7 +26,8 @@ def forward_pass(
     passes = Passes(probes=probes)
     start = time.perf_counter()
     try:
-        require_tokenizer(checkpoint)
+        if not text.ids:
+            require_tokenizer(checkpoint)
         from analyses.forward import instrumented  # here: it imports the library, which weights need not wait for
 
         passes.facts = instrumented.run(

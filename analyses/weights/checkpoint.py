@@ -180,21 +180,22 @@ class Checkpoint:
 
     def tensor(self, name: str) -> torch.Tensor:
         """One tensor as stored, by its name."""
-        return self._stored(name)
+        return self.part(name)
 
     def expert(self, name: str, number: int) -> torch.Tensor:
         """One expert's part of a tensor that holds all of a layer's, as stored."""
-        return self._stored(name, (number,))
+        return self.part(name, (number,))
 
     def rows(self, name: str, role: str) -> torch.Tensor:
         """What a stored tensor holds of a role, without reading the others where it lies in one piece."""
         layout, axes = self.places[role].layout, len(self.headers[name].shape)
         if not (part := layout.part(role, axes, self.shape)):
             return layout.take(self.tensor(name), role, self.shape)
-        rows = self._stored(name, part)
+        rows = self.part(name, part)
         return rows.mT if layout.transposed and axes > 1 else rows
 
-    def _stored(self, name: str, part: tuple[slice | int, ...] = ()) -> torch.Tensor:
+    def part(self, name: str, part: tuple[slice | int, ...] = ()) -> torch.Tensor:
+        """One tensor as the file has it, or the part of it at these indices without reading the rest."""
         return files.read(self.files[name], self.headers[name].stored or name, part)
 
     def weight(self, family: str, layer: int, *, expert: int | None = None, device: str = "cpu") -> torch.Tensor:

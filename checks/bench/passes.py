@@ -91,5 +91,5 @@ def _probes() -> list[Probe]:
 
 def _shipped() -> list[int]:
     """Tokens of each of the shipped texts, as the reference model's tokenizer cuts them."""
-    texts, _, _ = sequences(open_checkpoint(str(REFERENCE)), load_calibration(), False)
+    texts = sequences(open_checkpoint(str(REFERENCE)), load_calibration(), False).ids
     return [len(text) for text in texts]

@@ -18,7 +18,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from analyses import registry
 from analyses.errors import LEFT_OUT
+from analyses.forward.foreign import foreign
 from checks.claims.compare import Comparator, Status, compare, compare_worst, p_value, satisfies
 
 Kind = Literal["integrity", "absence", "presence", "schedule", "association"]
@@ -145,6 +147,8 @@ def evaluate(gate: Gate, records: Mapping[str, Mapping[str, Any]]) -> Outcome:
     numberless = status == "inconclusive" and deciding(findings).observed is None
     if status in ("fail", "inconclusive", "pass") and not numberless and (count := _count(gate, findings, status)):
         status, reason = count
+    if gate.kind != "integrity" and status in ("fail", "pass") and (why := _foreign(gate, records)):
+        status, reason = "inconclusive", why
     return Outcome(
         id=gate.id,
         kind=gate.kind,
@@ -159,6 +163,19 @@ def evaluate(gate: Gate, records: Mapping[str, Mapping[str, Any]]) -> Outcome:
         why=gate.reason,
         errata=gate.errata,
     )
+
+
+OF_WEIGHTS = tuple(f"schedule_fit.metrics.{name}_" for name in ("invariant_scale", "input_gain", "published"))
+"""Beginnings of paths of numbers that no text determines, in records others of which it does."""
+
+
+def _foreign(gate: Gate, records: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Why a claim that reads the text cannot be decided by it; None where the text is in the model's language."""
+    paths = [condition.path for condition in gate.conditions]
+    if not any(registry.reads_text(p.partition(".")[0]) and not p.startswith(OF_WEIGHTS) for p in paths):
+        return None
+    facts = (records[name].get("calibration") for name in registry.FORWARD if name in records)
+    return next((why for each in facts if each and (why := foreign(each.get("language", {})))), None)
 
 
 DECISIVE: tuple[Status, ...] = ("error", "skip", "fail", "inconclusive", "pass")

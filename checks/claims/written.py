@@ -200,6 +200,8 @@ class Set(TypedDict):
     layers: NotRequired[str]
     families: NotRequired[str]
     batch: NotRequired[str]
+    calibration: NotRequired[list[str]]
+    tokens: NotRequired[int]
     trust_remote_code: NotRequired[bool]
 
 
@@ -232,7 +234,7 @@ class Manifest(TypedDict):
     settings: NotRequired[Set]
     calibration: NotRequired[Text]
     claims: NotRequired[dict[str, Any]]
-    forward: NotRequired[Known]
+    forward: NotRequired[dict[str, str | int | float | bool | None | list[str] | dict[str, float]]]
     analyses: NotRequired[dict[str, Versioned]]
     invariance: NotRequired[dict[str, dict[str, dict[str, bool]]]]
     source: NotRequired[Known]

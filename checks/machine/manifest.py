@@ -7,6 +7,7 @@ import hashlib
 import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from analyses import records, registry
@@ -44,7 +45,7 @@ def manifest(measured: Measured) -> dict[str, Any]:
             "record": hashlib.sha256(repr(checkpoint.architecture).encode()).hexdigest(),
         },
         "settings": settings(measured.settings),
-        "calibration": {"name": measured.calibration.name, "sha256": measured.calibration.sha256},
+        "calibration": {"name": measured.calibration.name, "sha256": measured.calibration.digest},
         "forward": measured.forward or {"skipped": "no forward pass was run"},
         "analyses": {name: _analysis(measured, name) for name in measured.settings.only},
         "invariance": {name: invariance.table(name, checkpoint) for name in measured.settings.only},
@@ -59,7 +60,8 @@ def manifest(measured: Measured) -> dict[str, Any]:
 
 
 def settings(given: Settings) -> dict[str, Any]:
-    """Resolved settings, as the manifest has them."""
+    """Resolved settings, as the manifest has them; of the user's texts the names alone."""
+    texts = [given.calibration] if isinstance(given.calibration, Path) else given.calibration or ()
     return {
         "device": given.device,
         "dtype": given.dtype,
@@ -71,6 +73,8 @@ def settings(given: Settings) -> dict[str, Any]:
         "families": keys.chosen(given.families),
         "batch": "one sequence at a time, no padding",
         "trust_remote_code": given.trust_remote_code,
+        "calibration": [path.name for path in texts],
+        "tokens": given.tokens,
     }
 
 
@@ -91,16 +95,16 @@ def _record(measured: Measured, name: str) -> dict[str, Any]:
 
 def command(measured: Measured) -> str:
     """The command that makes this page again. A folder is given by its name alone."""
-    given, text = measured.settings, measured.settings.calibration
-    return command_of(measured.checkpoint.name, measured.checkpoint.revision, settings(given), text and text.name)
+    return command_of(measured.checkpoint.name, measured.checkpoint.revision, settings(measured.settings))
 
 
-def command_of(model: str, revision: str | None, given: Mapping[str, Any], text: str | None) -> str:
-    """The same from what a manifest says: the model, its settings, and the text's file where it was given."""
+def command_of(model: str, revision: str | None, given: Mapping[str, Any]) -> str:
+    """The same from what a manifest says: the model and its settings."""
     words = ["fathom", "run", f"{model}@{revision}" if revision else model]
     for name in ("device", "dtype", "attention", "seed"):
         words += [f"--{name}", str(given[name])]
-    words += ["--calibration", text] if text else []
+    words += [word for name in given.get("calibration", ()) for word in ("--calibration", name)]
+    words += ["--tokens", str(given["tokens"])] if given.get("tokens") else []
     if given["spectra"] != "exact":
         words += ["--spectra", given["spectra"]]
     if tuple(given["analyses"]) != registry.NAMES:

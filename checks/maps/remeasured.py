@@ -42,8 +42,9 @@ def sampled(text: Calibration) -> Calibration:
     """Every fourth prompt, or the first quarter of a stream."""
     if text.stream:
         whole = text.texts[0]
-        return replace(text, name=f"{text.name}, a quarter", texts=(whole[: -(-len(whole) // EVERY)],))
-    return replace(text, name=f"{text.name}, every fourth prompt", texts=text.texts[::EVERY])
+        return replace(text, name=f"{text.name}, a quarter", texts=(whole[: -(-len(whole) // EVERY)],), tokens=0)
+    some = {"texts": text.texts[::EVERY], "ids": text.ids[::EVERY], "tokens": text.tokens // EVERY}
+    return replace(text, name=f"{text.name}, every fourth prompt", **some)
 
 
 def lean(settings: Settings, paths: Sequence[str]) -> Settings:

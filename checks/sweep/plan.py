@@ -136,6 +136,8 @@ def plain_settings(settings: Any) -> dict[str, Any]:
             value = {"path": str(value.resolve())}
         elif isinstance(value, range):
             value = {"range": [value.start, value.stop, value.step]}
+        elif isinstance(value, tuple) and any(isinstance(part, Path) for part in value):
+            value = {"paths": [str(part.resolve()) for part in value]}
         tree[each.name] = list(value) if isinstance(value, tuple) else value
     return tree
 
@@ -146,6 +148,8 @@ def settings_of(element: Element) -> Any:
 
     def value(stored: Any) -> Any:
         if isinstance(stored, dict):
+            if "paths" in stored:
+                return tuple(map(Path, stored["paths"]))
             return Path(stored["path"]) if "path" in stored else range(*stored["range"])
         return tuple(stored) if isinstance(stored, list) else stored
 

@@ -99,6 +99,8 @@ def _element(source: Source, options: Mapping[str, Any], threads: int, hashes: H
 
     torch.set_num_threads(threads)  # part of every key, and of the keys of what a record was made from
     named = {field.name: options[field.name] for field in dataclasses.fields(Settings) if field.name in options}
+    # One text for all of a sweep, so that its numbers can be compared: the prompts, unless a number of tokens is given.
+    named["tokens"] = named.get("tokens") or 0
     settings = Settings(**named | {"only": options.get("only") or registry.NAMES})
     if settings.device == "auto" and not local:
         raise InputError("--device auto: this machine cannot say what the workers' machines have; give cpu or cuda")
@@ -128,7 +130,8 @@ def _tasks(source: Source, settings: Any, files: Mapping[str, str]) -> dict[str,
     from analyses.forward.calibration import load_calibration
     from analyses.run import keys
 
-    text, named = load_calibration(settings.calibration), SimpleNamespace(name=source.name, revision=source.commit)
+    text = load_calibration(settings.calibration, tokens=settings.tokens)
+    named = SimpleNamespace(name=source.name, revision=source.commit)
     wanted = registry.with_read(settings.only)
     tasks = {}
     for name in (name for name in registry.NAMES if name in wanted):

@@ -134,7 +134,7 @@ def _parts(
 def _require_class(element: Element) -> None:
     """Refuse to put numbers of one numeric class, or of one Fathom, among those of another."""
     settings = plan.settings_of(element)
-    text = load_calibration(settings.calibration)
+    text = load_calibration(settings.calibration, tokens=settings.tokens)
     named = SimpleNamespace(name=element.source.name, revision=element.source.commit)
     for name, task in element.tasks.items():
         key = keys.key_of(named, name, settings, text, {})

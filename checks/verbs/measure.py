@@ -47,6 +47,7 @@ def measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:
         dtype=arguments.dtype,
         attention=arguments.attention,
         calibration=arguments.calibration,
+        tokens=arguments.tokens,
         seed=arguments.seed,
         spectra=arguments.spectra,
         layers=arguments.layers,

@@ -83,11 +83,12 @@ def _unlike(result: Result, model: str, settings: Any) -> tuple[dict[str, Any], 
     from analyses.weights.checkpoint import open_checkpoint
     from checks.machine.environment import machine
 
-    checkpoint, text = open_checkpoint(model), load_calibration(settings.calibration)
+    checkpoint = open_checkpoint(model)
+    settings = resolve(settings, checkpoint)
+    text = load_calibration(settings.calibration, tokens=settings.tokens)
     files, tensors, _ = checkpoint.examine()
     described = {"model": checkpoint.name, "revision": checkpoint.revision, "files": files, "tensors": tensors}
-    described |= {"machine": machine(), "calibration": {"name": text.name, "sha256": text.sha256}}
-    settings = resolve(settings, checkpoint)
+    described |= {"machine": machine(), "calibration": {"name": text.name, "sha256": text.digest}}
     unlike = {}
     for name in settings.only:
         record = {"key": key_of(checkpoint, name, settings, text, files), "checksum": None}
@@ -120,6 +121,7 @@ def settings_of(
         "spectra": recorded.get("spectra", "exact"),
         "trust_remote_code": False,  # a received file is no reason to run anybody's code
         "calibration": text,
+        "tokens": recorded.get("tokens", 0),
         "only": tuple(names),
     }
     return Settings(**settings | dict(changes or {}))

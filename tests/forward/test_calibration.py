@@ -45,8 +45,3 @@ def test_a_file_without_text_is_rejected_in_one_line(tmp_path: Path, content: by
     with pytest.raises(InputError, match=complaint) as caught:
         load_calibration(path)
     assert "\n" not in str(caught.value)
-
-
-def test_a_folder_is_rejected_as_a_calibration_text(tmp_path: Path):
-    with pytest.raises(InputError, match="cannot be read"):
-        load_calibration(tmp_path)
