@@ -36,14 +36,14 @@ const choose = (n, head) => {
   spoken.textContent = `layer ${n}` + (head >= 0 ? `, head ${head}: ${values.join(" · ")}` : "");
 };
 onpointerdown = onpointermove = ({ target, clientX, clientY }) => {
+  if (target.dataset?.h) return choose(+target.parentElement.dataset.l, +target.dataset.h);
   const svg = target.closest?.("svg[data-at]");
   if (!svg) return;
   const box = rect(svg), { width, height } = svg.viewBox.baseVal;
   const place = (text, at) => Math.round((at - numbers(text)[0]) / numbers(text)[1]);
-  let n = place(svg.dataset.at, (clientX - box.left) * width / box.width);
-  let head = place(svg.dataset.heads, (clientY - box.top) * height / box.height);
-  if (target.dataset.h) [n, head] = [target.parentElement.dataset.l, target.dataset.h];
-  if (n >= 0 && n <= slider.max) choose(+n, +head);
+  const n = place(svg.dataset.at, (clientX - box.left) * width / box.width);
+  const head = place(svg.dataset.heads, (clientY - box.top) * height / box.height);
+  if (n >= 0 && n <= slider.max) choose(n, head);
 };
 slider.oninput = () => choose(slider.valueAsNumber, -1);
 const network = one("#network .more");

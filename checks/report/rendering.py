@@ -16,6 +16,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from checks.figures import export
 from checks.figures.numbers import number
 
 
@@ -74,5 +75,5 @@ def environment() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     made.filters["slug"] = slug
-    made.filters["number"] = number
+    made.filters |= {"number": number, "colour": export.colour, "stroke": export.stroke, "fill": export.fill}
     return made

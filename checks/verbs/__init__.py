@@ -3,4 +3,17 @@
 Heavy imports stay inside `run`, so that `--help` answers at once.
 """
 
-VERBS = ("plan", "run", "measure", "report", "compare", "verify", "accept", "sweep", "tables", "claims", "bench")
+VERBS = (
+    "plan",
+    "run",
+    "measure",
+    "report",
+    "figures",
+    "compare",
+    "verify",
+    "accept",
+    "sweep",
+    "tables",
+    "claims",
+    "bench",
+)
