@@ -99,5 +99,8 @@ def _null(association: Record) -> Panel:
     plot.histogram(counts, "s7 bar")
     plot.border(observed, "s1 strong")
     plot.beside(observed, y.high * 0.93, f"observed {number(observed)}")
-    finding = f"{number(association['best_shift_p'])} of all arrangements reach the observed {number(observed)}."
+    # A share would read like a chance level where it is the least that so few arrangements can give.
+    count = 1 + len(null)  # and the model's own
+    reaching = round(association["best_shift_p"] * count)
+    finding = f"{reaching} of {count} arrangements, the model’s own among them, reach the observed {number(observed)}."
     return plot.panel("Chance of the best of seven", finding)
