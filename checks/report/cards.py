@@ -8,6 +8,7 @@ from checks.figures.numbers import MISSING, apart, number, typeset
 from checks.figures.strips import SYMBOLS, strip
 from checks.report import words
 from checks.report.axis import deciding
+from checks.sections.sentences import short
 
 BROKEN = ("failed", "undecided", "could not be checked")
 _IDENTITY = {"pass": "holds", "fail": BROKEN[0], "inconclusive": BROKEN[1], "error": BROKEN[2], "skip": "not asked"}
@@ -19,6 +20,7 @@ def card(claim: Mapping[str, Any]) -> dict[str, Any]:
     decided = found[deciding(claim)]
     return {
         "id": claim["id"],
+        "short": short(claim),
         "claim": words.sentence(claim["claim"]),
         "verdict": claim["verdict"],
         "rank": words.VERDICTS.index(claim["verdict"]),

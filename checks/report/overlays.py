@@ -131,6 +131,11 @@ def _residual_stream(record: Record) -> Iterator[Track]:
         yield Track(title=title, measure=measure, values=record["ways"]["all"][key])
 
 
+def _weight_spectra(record: Record) -> Iterator[Track]:
+    for name, row in (record["folded"] or {}).items():
+        yield Track(title=name, measure="exponent of its spectrum", values=[tail and tail["alpha"] for tail in row])
+
+
 TRACKS = {
     "null_residual": _null_residual,
     "schedule_fit": _schedule_fit,
@@ -139,6 +144,7 @@ TRACKS = {
     "head_geometry": _head_geometry,
     "delta_svd": _delta_svd,
     "residual_stream": _residual_stream,
+    "weight_spectra": _weight_spectra,
 }
 
 

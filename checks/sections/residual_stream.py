@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from checks.figures import axes
 from checks.figures.axes import Axis
-from checks.figures.geometry import Figure, Key, Panel, Value
+from checks.figures.geometry import QUARTER, Figure, Key, Panel, Value
 from checks.figures.labels import tips
 from checks.figures.numbers import number
 from checks.figures.plots import Plot
@@ -37,7 +37,7 @@ def figures(record: Record) -> dict[str, Figure]:
             panels=tuple(panel for panel in panels if panel),
             keys=tuple(Key(name=name, tone=TONES[way]) for way, name in WAYS.items()),
             tables=tuple(_table(record, names, way) for way in WAYS),
-            size="third",
+            size="quarter",
         )
     }
 
@@ -58,7 +58,7 @@ def _panel(
         return None
     y = _axis(known, label, logarithmic, ends, include)
     count = len(tracks["all"])
-    plot = Plot(x=axes.layers(count, label="layer"), y=y, height=150)
+    plot = Plot(x=axes.layers(count, count=3), y=y, width=QUARTER, height=130)
     for way in reversed(WAYS):
         plot.line(range(count), tracks[way], TONES[way], dash=way != "all")
     names = [f"{WAYS['all']}, layer {n}" for n in range(count)]

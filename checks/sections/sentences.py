@@ -212,6 +212,36 @@ SENTENCES: Mapping[str, Sentence] = {
         "States of different tokens point in like directions, more so with depth.",
         "States of different tokens do not point in ever more like directions with depth.",
     ),
+    "HG4": _of(
+        "queries and keys are directional",
+        "A head’s queries and keys are directional, hardly more symmetric than unrelated ones.",
+        "A head’s queries and keys are more symmetric than unrelated ones.",
+    ),
+    "HG4e": _of(
+        "an encoder’s queries and keys are symmetric",
+        "What attends to what is attended to: queries and keys are symmetric.",
+        "Queries and keys are not symmetric.",
+    ),
+    "HG5": _of(
+        "heads’ products are of low rank",
+        "Heads’ products are of lower rank than their factors need.",
+        "Heads’ products are of no lower rank than their factors need.",
+    ),
+    "HG6": _of(
+        "large queries and keys turn slowly",
+        "Large queries and keys sit in the rotary planes that turn slowly.",
+        "Large queries and keys do not sit in the rotary planes that turn slowly.",
+    ),
+    "AT1": _of(
+        "a good part of the heads are sinks",
+        "A good part of the heads give the first token much of their attention.",
+        "Few heads give the first token much of their attention.",
+    ),
+    "WS1": _of(
+        "spectra have heavy tails",
+        "The spectra of what layers read and write have heavy tails.",
+        "The spectra of what layers read and write have no heavy tails as stated.",
+    ),
 }
 
 FIRST = ("DS3", "DS1", "SF3", "HE2", "HG2", "NR1", "HG1", "NR5")

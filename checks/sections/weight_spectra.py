@@ -26,13 +26,13 @@ def figures(record: Record) -> dict[str, Figure]:
             id="weight_spectra-exponents",
             caption=(
                 "The exponent of the density of the eigenvalues of WᵀW, by maximum likelihood, with the claimed "
-                "range from "
-                "2 to 4 between the rules. Left: Grams that no exact change of parameters moves. Right: matrices "
-                "as stored."
+                "range from 2 to 4 between the rules: of what layers read and write, which no exact change of "
+                "parameters moves, and of the matrices as stored."
             ),
             panels=tuple(_panel(which, rows, y, tones) for which, rows in tracks.items()),
             keys=tuple(Key(name=name, tone=tone) for name, tone in tones.items()),
             tables=tuple(_table(which, record[which]) for which in tracks),
+            size="third",
         )
     }
 
@@ -43,7 +43,7 @@ def _alphas(tails: Mapping[str, Sequence[Mapping[str, Any] | None]]) -> dict[str
 
 def _panel(which: str, rows: Mapping[str, Sequence[Value]], y: axes.Axis, tones: Mapping[str, str]) -> Panel:
     count = len(next(iter(rows.values())))
-    plot = Plot(x=axes.layers(count), y=y, height=225)
+    plot = Plot(x=axes.layers(count), y=y)
     for limit in (2.0, 4.0):
         plot.level(limit, "s6")
     for name, row in rows.items():

@@ -51,6 +51,7 @@ def _entropy(record: Record) -> Figure:
             "would have; the first key is one that many models use as a sink."
         ),
         panels=tuple(panels),
+        size="third",
         tables=tuple(tables),
     )
 

@@ -75,6 +75,7 @@ def scatter(record: Record, version: str) -> Figure:
             Key(name="last third", tone=_depth_tone(2, 3), kind="mark", shape=THIRDS[2]),
             Key(name="over all heads", tone="s6", kind="dash"),
         ),
+        size="third",
         tables=(
             table(
                 f"Correlation of {best} with entropy, layer by layer",
