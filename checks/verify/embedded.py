@@ -108,7 +108,7 @@ def carry(files: Mapping[str, bytes], size: int) -> dict[str, Carried]:
         if excess > 0 and (repeated or waiting):
             stale.add("gates.json" if repeated else waiting[0][1])
     return {
-        name: Carried(name=name, href=links[name], size=len(data), left_out=tuple(left_out.get(name, ())))
+        name: Carried(name=name, href=links[name], size=len(data), left_out=tuple(sorted(left_out.get(name, ()))))
         for name, data in files.items()
     }
 
@@ -128,7 +128,7 @@ def copy_of(name: str, data: bytes, received: bytes, href: str) -> Carried | Non
         return None
     if shorter != received:
         return None
-    return Carried(name=name, href=href, size=len(data), left_out=tuple(left_out))
+    return Carried(name=name, href=href, size=len(data), left_out=tuple(sorted(left_out)))
 
 
 def _without_evidence(gates: bytes) -> bytes:

@@ -12,6 +12,7 @@ from analyses import records
 from checks import cli
 from checks.report.page import render_model
 from checks.verify.embedded import embed, extract, links
+from checks.verify.sentences import alike
 from tests.tiny import tiny_checkpoint
 
 Change = Callable[[dict], object]
@@ -310,3 +311,33 @@ def test_html_in_a_record_is_no_html_on_the_page(folder):
     render(folder)
     text = (folder / "report.html").read_text(encoding="utf-8")
     assert "<script>x" not in text and html.escape("<script>x") in text
+
+
+# --- pages that left arrays out -----------------------------------------------------------------
+
+
+@pytest.fixture
+def shortened(folder, monkeypatch) -> Path:
+    """A page that had no room for all arrays of its records."""
+    whole = len((folder / "report.html").read_bytes())
+    monkeypatch.setattr("checks.report.page.LIMIT", whole - 60_000)
+    render(folder)
+    received = folder.parent / "shortened.html"
+    shutil.copy(folder / "report.html", received)
+    assert any(b'"shortened"' in data for data in extract(received).values())
+    return received
+
+
+def test_a_page_that_left_arrays_out_is_rendered_with_those_that_are_measured_again(shortened, verified):
+    code, told = verified(shortened)
+    assert code == 0 and "every word of the page" in told
+    text = shortened.read_text(encoding="utf-8")
+    shortened.write_text(text.replace("does not hold", "holds", 1), encoding="utf-8")
+    code, told = verified(shortened)
+    assert code == 1 and "words are not those of its records" in told
+
+
+def test_where_last_digits_differ_a_drawn_number_may_in_its_last_place_and_no_count_and_no_word():
+    assert alike("M1.5 2.0h0, 12 heads", "M1.6 2.0h0, 12 heads")
+    for other in ("M1.7 2.0h0, 12 heads", "M1.5 2.0h0, 13 heads", "M1.5 2.0h0, 12 tails"):
+        assert not alike("M1.5 2.0h0, 12 heads", other)
