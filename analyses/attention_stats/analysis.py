@@ -61,6 +61,8 @@ class AttentionStats:
     schema_version: int = SCHEMA_VERSION
     model: str
     dtype: str  # of the forward pass; "float64" where only the weights were read
+    # Of the model's own softmax, where it is narrower than `dtype`: many classes take it in float32 whatever the pass.
+    softmax_dtype: str = field(default="", metadata={"written": "if not empty"})
     num_layers: int
     num_heads: int  # query heads
     num_kv_heads: int  # key/value heads, each shared by num_heads/num_kv_heads query heads in their order
@@ -133,6 +135,7 @@ def measure(
     return AttentionStats(
         model=checkpoint.name,
         dtype="float64" if facts is None else facts.dtype,
+        softmax_dtype="float32" if probe is not None and probe.narrow else "",
         num_layers=shape.layers,
         num_heads=shape.heads,
         num_kv_heads=shape.kv_heads,

@@ -33,6 +33,7 @@ class AttentionProbe(Probe):
     def __init__(self) -> None:
         self.layers: dict[int, HeadMeans] = {}
         self.seen: dict[int, Seen] = {}
+        self.narrow = False  # whether a softmax ran in float32 within a float64 pass
 
     def begin(self, real: torch.Tensor) -> None:
         self.real = real
@@ -46,6 +47,9 @@ class AttentionProbe(Probe):
                 if not by_token[self.real.to(states.device)].isfinite().all():
                     raise InputError(f"layer {layer}: {name} are not finite; use a wider --dtype")
         self.layers[layer] = head_means(inputs, self.real, space=self.space)
+        if inputs.weights is not None and inputs.weights.dtype == torch.float64:
+            some = inputs.weights[0, 0]
+            self.narrow |= bool(torch.equal(some.float().double(), some) and ((some > 0) & (some < 1)).any())
 
     def witnessed(self, layer: int, seen: Seen) -> None:
         self.seen[layer] = seen

@@ -10,7 +10,8 @@ are compared with what the analyses take for granted:
     heads           queries, keys and values from the record's roles, with those that the attention function is given
 
 Of heads only directions are compared, for each token, of the planes that positions turn and of the other dimensions
-apart: a turn leaves the size of every plane, and a factor on all of a head's logits is not the record's affair.
+apart: a turn leaves the size of every plane, and a factor on all of a head's logits is not the record's affair. So it
+does not see a record that has more planes turn than do, nor one norm of all heads taken for a norm of each.
 """
 
 from collections.abc import Iterable

@@ -227,7 +227,8 @@ def _find(condition: Condition, records: Mapping[str, Mapping[str, Any]]) -> Fin
         metric = record[section][name]
         threshold = condition.threshold
         if isinstance(threshold, Mapping):
-            threshold = threshold[record["dtype"]]
+            # What the library rounds to a narrower type inside a pass is as right as that type.
+            threshold = threshold[record.get("softmax_dtype") or record["dtype"]]
         power = record["metrics"].get(condition.power.rpartition(".")[2]) if condition.power else None
         status, reason = _judge(condition, metric, threshold, power)
         if status == "skip" and reason == record.get("incomplete"):

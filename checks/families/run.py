@@ -7,11 +7,13 @@ import argparse
 import tempfile
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import transformers
 
+from analyses import registry
 from analyses.errors import first_line
 from analyses.weights import architecture_table
 from checks.families.outcomes import Outcome, outcome
@@ -22,10 +24,10 @@ RECORDS_BEGIN, TYPES_BEGIN = "## What the records say", "## What becomes of ever
 HEAD = """# Model families
 
 Made by `make families`. The first table is what the records in `analyses/weights/families_….py` say; the second is measured:
-a tiny random model of every causal type of the transformers library is built and all six analyses are run on it.
+a tiny random model of every causal type of the transformers library is built and measured.
 """
 WORDS = {
-    "measured": "all analyses ran and every identity holds, also those that compare with the model's own class",
+    "measured": "the analyses ran and every identity holds, also those that compare with the model's own class",
     "in part": "an analysis has no answer, with its reason",
     "broken": "an identity does not hold",
     "refused": "refused in one line",
@@ -33,15 +35,15 @@ WORDS = {
 }
 
 
-def page(found: dict[str, Outcome]) -> str:
-    """docs/families.md, from what became of each type."""
+def page(found: dict[str, Outcome], only: Sequence[str]) -> str:
+    """docs/families.md, from what became of each type under these analyses."""
     count = Counter(one.word for one in found.values())
     built = len(found) - count["not built"]
     counts = [f"- {count[word]} {word}: {what}" for word, what in WORDS.items() if count[word]]
     rows = ["| type | outcome | read as | reason |", "| --- | --- | --- | --- |"]
     for name, one in sorted(found.items(), key=lambda item: (list(WORDS).index(item[1].word), item[0])):
         rows.append(f"| `{name}` | {one.word} | {one.family} | {_cell(one.reason)} |")
-    version = f"transformers {transformers.__version__}: {len(found)} causal types, {built} of them built."
+    version = f"transformers {transformers.__version__}: {len(found)} causal types, {built} of them built; {', '.join(only)}."
     parts = [
         HEAD,
         RECORDS_BEGIN,
@@ -63,18 +65,20 @@ def _cell(text: str) -> str:
     return first_line(text).replace("|", "\\|") if text else ""
 
 
-def _became(name: str, folder: Path) -> Outcome:
+def _became(name: str, folder: Path, only: Sequence[str]) -> Outcome:
     try:
         save(name, folder)
     except Exception as error:  # of the library's classes, at sizes that do not fit them
         return Outcome(word="not built", family="", reason=f"{type(error).__name__}: {first_line(error)}"[:160])
-    return outcome(folder)
+    return outcome(folder, only=only)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("types", nargs="*", help="only these, and only print")
-    asked = parser.parse_args().types
+    parser.add_argument("--only", type=lambda text: text.split(","), default=registry.NAMES, help="analyses")
+    arguments = parser.parse_args()
+    asked = arguments.types
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
@@ -82,10 +86,10 @@ def main() -> None:
     found = {}
     with tempfile.TemporaryDirectory() as room:
         for name in asked or causal_types():
-            found[name] = _became(name, Path(room, name))
+            found[name] = _became(name, Path(room, name), arguments.only)
             print(f"{name}: {found[name].word} {found[name].family} {found[name].reason}"[:200], flush=True)
     if not asked:
-        PAGE.write_text(page(found), encoding="utf-8")
+        PAGE.write_text(page(found, arguments.only), encoding="utf-8")
 
 
 if __name__ == "__main__":
