@@ -43,7 +43,10 @@ class HeadMeans:
 
 
 class Queries(NamedTuple):
-    """Of each query, (head, query) float64; all over its visible keys other than key 0, but for the last three."""
+    """Of each query, (head, query) float64; all over its visible keys other than key 0, but for the last three.
+
+    Of some sequences before they are joined, (sequence, head, query).
+    """
 
     keys: torch.Tensor  # how many
     entropy: torch.Tensor  # nats, 0 where there is no key
@@ -82,27 +85,28 @@ def span(true: torch.Tensor) -> slice:
 class Hidden(NamedTuple):
     """The pairs of a query and a key that a mask hides, the keys among which they lie, and how many are left."""
 
-    pairs: torch.Tensor  # (1 or head, query, key) bool
+    pairs: torch.Tensor  # (sequence, 1 or head, query, key) bool
     keys: slice
-    left: torch.Tensor  # (1 or head, query) float64 keys that each query sees
+    left: torch.Tensor  # (sequence, 1 or head, query) float64 keys that each query sees
 
     @classmethod
     def of(cls, visible: torch.Tensor) -> "Hidden":
         pairs = ~visible
         # As whole numbers they would divide into float32.
-        return cls(pairs, span(pairs.flatten(0, 1).any(0)), visible.sum(-1).double())
+        return cls(pairs, span(pairs.flatten(0, 2).any(0)), visible.sum(-1).double())
 
     def to(self, heads: slice) -> "Hidden":
-        return self if len(self.pairs) == 1 else Hidden(self.pairs[heads], self.keys, self.left[heads])
+        every_head = self.pairs.shape[1] == 1
+        return self if every_head else Hidden(self.pairs[:, heads], self.keys, self.left[:, heads])
 
     def fill(self, values: torch.Tensor, value: float) -> torch.Tensor:
-        """Write `value` over the hidden pairs of a (head, query, key) array. A causal mask hides few of a block's."""
+        """Write `value` over the hidden pairs of a (sequence, head, query, key) array. A causal mask hides few of a block's."""
         values[..., self.keys].masked_fill_(self.pairs[..., self.keys], value)
         return values
 
 
 def over_keys(logits: torch.Tensor, hidden: Hidden, space: Space) -> tuple[torch.Tensor, ...]:
-    """The first five fields of `Queries`; that of keys (1 or head, query).
+    """The first five fields of `Queries`; that of keys (sequence, 1 or head, query).
 
     Every key is measured from the largest, whose own exp(0) is left out of the sum, so that ln(1 + rest)
     is exact however small the rest is; then entropy = ln(1 + rest) + Σ e·(−d)/(1 + rest) adds up numbers
@@ -111,7 +115,7 @@ def over_keys(logits: torch.Tensor, hidden: Hidden, space: Space) -> tuple[torch
 
     Parameters
     ----------
-    logits : (head, query, key) float64, overwritten.
+    logits : (sequence, head, query, key) float64, overwritten.
     """
     n = hidden.left
     largest, where = hidden.fill(logits, -math.inf).max(-1, keepdim=True)

@@ -82,9 +82,16 @@ class Inputs:
         return arithmetic_device(self.settings)
 
     def asks(self, *metrics: str) -> bool:
-        """Whether any of these metrics of the analysis is asked for, or all of them (`*`)."""
-        claimed = self.settings.claimed
-        return claimed is None or any(f"{self.name}.metrics.{metric}" in claimed for metric in (*metrics, "*"))
+        """Whether any of these metrics of the analysis is asked for."""
+        return self.asked is None or not self.asked.isdisjoint(metrics)
+
+    @property
+    def asked(self) -> frozenset[str] | None:
+        """Names of the metrics of this analysis that are asked for; None for all."""
+        claimed, own = self.settings.claimed, f"{self.name}.metrics."
+        if claimed is None or f"{own}*" in claimed:
+            return None
+        return frozenset(path.removeprefix(own) for path in claimed if path.startswith(own))
 
     def over_depth(self, values: Sequence[Any] | None) -> list[Any] | None:
         """A list over the layers that have heads, as records of heads have it, over all layers; None in the others."""

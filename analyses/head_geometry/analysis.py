@@ -8,7 +8,7 @@ depth and what chance gives, `table` which descriptor is best.
 Association is not mechanism: a larger ‖g‖ spreads the logits and so lowers the entropy by arithmetic.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,8 @@ import numpy as np
 from analyses.forward.inputs import Inputs
 from analyses.head_geometry import gained
 from analyses.head_geometry.descriptors import DESCRIPTORS, describe
-from analyses.head_geometry.table import Association, Table, tabulate, unfit
+from analyses.head_geometry.regression import Regression
+from analyses.head_geometry.table import CORRECTED, Association, Table, regression, tabulate, unfit, variables
 from analyses.records import SCHEMA_VERSION, Metric
 
 VERSIONS = {
@@ -28,7 +29,7 @@ VERSIONS = {
 """Version → key of its spectra in the record of attention_stats."""
 OUTCOMES = {"entropy": "mean_attention_entropy_per_head", "logit_std": "mean_logit_std_per_head"}
 CLAIMED_VERSION, CLAIMED_OUTCOME = "exact", "entropy"
-CLAIMED_VERSIONS = (CLAIMED_VERSION, "gained")
+GAINED = "gained"
 CLAIMS = ("best_abs_r", "best_abs_r_shift_p", "within_r_signed", "within_r_p", "r2_out_of_sample")
 
 
@@ -51,13 +52,13 @@ class HeadGeometry:
     notes: list[str] = field(default_factory=list)
 
 
-def measure(attention: Mapping[str, Any], *, seed: int, claimed_only: bool = False) -> HeadGeometry:
+def measure(attention: Mapping[str, Any], *, seed: int, asked: Collection[str] | None = None) -> HeadGeometry:
     """Associate spectra with attention, from the plain record of attention_stats.
 
     Parameters
     ----------
     attention : the record as read from disk. Where its `dynamic` is null only the descriptors are given.
-    claimed_only : leave out the tables that no claim reads, four of six.
+    asked : names of metrics; what none of them needs is left out. None: all.
 
     Returns
     -------
@@ -71,8 +72,10 @@ def measure(attention: Mapping[str, Any], *, seed: int, claimed_only: bool = Fal
     tables: dict[str, dict[str, Table | None]] = {version: {} for version in VERSIONS}
     for version in VERSIONS:
         for name, values in outcomes.items():
-            claimed = version in CLAIMED_VERSIONS and name == CLAIMED_OUTCOME
-            table, reasons = _table(descriptors[version], values, no_forward, claimed or not claimed_only, seed=seed)
+            claimed = (version, name) == (CLAIMED_VERSION, CLAIMED_OUTCOME) and not {*CLAIMS}.isdisjoint(asked or ())
+            table, reasons = _table(
+                descriptors[version], values, no_forward, asked is None or claimed, seed=seed, whole=asked is None
+            )
             tables[version][name] = table
             absent |= {f"tables.{version}.{name}{pattern}": why for pattern, why in reasons.items()}
     return HeadGeometry(
@@ -84,7 +87,15 @@ def measure(attention: Mapping[str, Any], *, seed: int, claimed_only: bool = Fal
         outcomes=outcomes,
         tables=tables,
         metrics=_metrics(tables, outcomes, absent)
-        | _gained(tables, descriptors, outcomes, absent, attention.get("num_kv_heads", shape[1]), seed),
+        | _gained(
+            tables[GAINED],
+            descriptors[GAINED],
+            outcomes[CLAIMED_OUTCOME],
+            no_forward,
+            groups=attention.get("num_kv_heads", shape[1]),
+            seed=seed,
+            asked=gained.NAMES if asked is None else asked,
+        ),
         identities=_identities(attention["static"], descriptors, tables, shape),
         absent=absent,
         notes=[
@@ -120,13 +131,19 @@ def _absent(
 
 
 def _table(
-    descriptors: Mapping[str, np.ndarray], outcome: np.ndarray | None, no_forward: str, wanted: bool, *, seed: int
+    descriptors: Mapping[str, np.ndarray],
+    outcome: np.ndarray | None,
+    no_forward: str,
+    wanted: bool,
+    *,
+    seed: int,
+    whole: bool,
 ) -> tuple[Table | None, dict[str, str]]:
     """The associations with one outcome, and the reason for each null by the rest of its path; "" for the table."""
     reason = no_forward if outcome is None else unfit(descriptors, outcome)
     if reason or not wanted:
         return None, {"": reason if wanted else "no claim reads it"}
-    table, reasons = tabulate(descriptors, outcome, seed=seed)
+    table, reasons = tabulate(descriptors, outcome, seed=seed, best_only=not whole)
     return table, {f".{pattern}": why for pattern, why in reasons.items()}
 
 
@@ -144,19 +161,25 @@ def _metrics(
 
 
 def _gained(
-    tables: Mapping[str, Mapping[str, Table | None]],
-    descriptors: Mapping[str, Mapping[str, np.ndarray]],
-    outcomes: Mapping[str, np.ndarray | None],
-    absent: Mapping[str, str],
+    tables: Mapping[str, Table | None],
+    descriptors: Mapping[str, np.ndarray],
+    outcome: np.ndarray | None,
+    no_forward: str,
+    *,
     groups: int,
     seed: int,
+    asked: Collection[str],
 ) -> dict[str, Metric]:
-    """The numbers of the gained spectra, or why there are none."""
-    outcome = outcomes[CLAIMED_OUTCOME]
-    if (table := tables["gained"][CLAIMED_OUTCOME]) is not None:
-        return gained.metrics(table, descriptors["gained"], outcome, groups=groups, seed=seed)
-    reason = absent[f"tables.gained.{CLAIMED_OUTCOME}"]
-    return dict.fromkeys(gained.NAMES, Metric(value=None, reason=reason, applies=outcome is not None))
+    """The numbers of the gained spectra that are asked for, or why there are none."""
+    if reason := no_forward if outcome is None else unfit(descriptors, outcome):
+        missing = Metric(value=None, reason=reason, applies=outcome is not None)
+        return dict.fromkeys((name for name in gained.NAMES if name in asked), missing)
+    table, found = tables[CLAIMED_OUTCOME], variables(descriptors, outcome)
+
+    def regressed() -> Regression | None:
+        return table.regressions[CORRECTED] if table else regression(found, CORRECTED, seed=seed)
+
+    return gained.metrics(found, regressed, groups=groups, seed=seed, asked=asked)
 
 
 def _spectra(static: Sequence[Mapping[str, Any]], key: str, shape: tuple[int, int]) -> np.ndarray:
@@ -274,4 +297,4 @@ def _split_error(association: Association) -> float:
 def analyse(inputs: Inputs) -> tuple[HeadGeometry, dict[str, Any]]:
     """`measure` as the suite calls it; no arrays."""
     attention = inputs.record_of("attention_stats")
-    return measure(attention, seed=inputs.seed, claimed_only=inputs.settings.claimed is not None), {}
+    return measure(attention, seed=inputs.seed, asked=inputs.asked), {}

@@ -34,20 +34,30 @@ def varies(x: np.ndarray) -> bool:
 
 
 def standardise(x: np.ndarray) -> np.ndarray:
-    """Zero mean and unit (population) deviation over the known heads."""
-    return (x - np.nanmean(x)) / np.nanstd(x)
+    """(…, layer, head) of zero mean and unit (population) deviation over the known heads."""
+    known = np.isfinite(x)
+    count = known.sum((-2, -1), keepdims=True)
+    centred = x - np.where(known, x, 0).sum((-2, -1), keepdims=True) / count
+    return centred / np.sqrt(np.square(np.where(known, centred, 0)).sum((-2, -1), keepdims=True) / count)
 
 
 def layer_sums(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """(layer, 9): heads, Σx, Σy, Σx², Σy², Σxy of the standardised variables, and Σ(x−x̄)², Σ(y−ȳ)², Σ(x−x̄)(y−ȳ) about
+    """(…, layer, 9): heads, Σx, Σy, Σx², Σy², Σxy of the standardised variables, and Σ(x−x̄)², Σ(y−ȳ)², Σ(x−x̄)(y−ȳ) about
     the layer's own means.
 
     They add over layers and are all that the three correlations need, so a resample of layers is a sum of rows.
     """
-    x, y = standardise(x), standardise(y)
+    x, y = np.broadcast_arrays(standardise(x), standardise(y))
     terms = [np.isfinite(x).astype(float), x, y, x * x, y * y, x * y]
-    x, y = (v - np.nanmean(v, axis=1, keepdims=True) for v in (x, y))
-    return np.stack([np.nansum(t, axis=1) for t in (*terms, x * x, y * y, x * y)], axis=-1)
+    x, y = (v - _head_means(v) for v in (x, y))
+    return np.stack([np.nan_to_num(t).sum(-1) for t in (*terms, x * x, y * y, x * y)], axis=-1)
+
+
+def _head_means(v: np.ndarray) -> np.ndarray:
+    """(…, layer, 1) means over the known heads; NaN for a layer that has none."""
+    known = np.isfinite(v)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(known, v, 0).sum(-1, keepdims=True) / known.sum(-1, keepdims=True)
 
 
 def correlations(sums: np.ndarray) -> dict[str, np.ndarray]:
@@ -102,14 +112,17 @@ def cluster_intervals(x: np.ndarray, y: np.ndarray, *, seed: int) -> dict[str, i
 
 
 def shift_null(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """(arrangement): pooled r with the layers of x rearranged against those of y; head indices stay."""
+    """(…, arrangement): pooled r with the layers of x rearranged against those of y; head indices stay.
+
+    x, y : (…, layer, head); their leading axes broadcast, so that many pairs are rearranged at once.
+    """
     x, y = standardise(x), standardise(y)
-    known = np.isfinite(x).astype(float)
-    x, y = np.nan_to_num(x), np.nan_to_num(y)
-    pairs = [known @ known.T, x @ known.T, known @ y.T, (x * x) @ known.T, known @ (y * y).T, x @ y.T]
-    order = arrangements(len(x))
+    known_x, known_y = np.isfinite(x).astype(float), np.isfinite(y).astype(float).swapaxes(-1, -2)
+    x, y = np.nan_to_num(x), np.nan_to_num(y).swapaxes(-1, -2)
     # One sum per pair of layers (layer of x, layer of y), added along each arrangement.
-    n, x, y, xx, yy, xy = (pair[order, np.arange(len(x))].sum(1) for pair in pairs)
+    pairs = [known_x @ known_y, x @ known_y, known_x @ y, (x * x) @ known_y, known_x @ (y * y), x @ y]
+    order = arrangements(x.shape[-2])
+    n, x, y, xx, yy, xy = (pair[..., order, np.arange(len(order[0]))].sum(-1) for pair in pairs)
     return _ratio([xx - x * x / n, yy - y * y / n, xy - x * y / n], n)
 
 
@@ -151,7 +164,7 @@ def _ratio(sums: list[np.ndarray], n: np.ndarray) -> np.ndarray:
 
 
 def _inside(v: np.ndarray) -> np.ndarray:
-    return np.nan_to_num(v - np.nanmean(v, axis=1, keepdims=True))
+    return np.nan_to_num(v - _head_means(v))
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

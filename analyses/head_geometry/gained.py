@@ -9,12 +9,13 @@ key/value group. The power is the share of planted associations, of the stated s
 a test sees: a p-value above 0.05 says something only where that is high.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
 from analyses.head_geometry.correlation import correlations, layer_sums, pearson, standardise, varies
-from analyses.head_geometry.table import Table
+from analyses.head_geometry.regression import Regression
+from analyses.head_geometry.table import Variables
 from analyses.numerics import autocorrelation, intervals, permutations
 from analyses.numerics.pvalues import power, share_at_least
 from analyses.records import Metric
@@ -40,75 +41,73 @@ NAMES = (
 
 
 def metrics(
-    table: Table, descriptors: Mapping[str, np.ndarray], outcome: np.ndarray, *, groups: int, seed: int
+    found: Variables,
+    regression: Callable[[], Regression | None],
+    *,
+    groups: int,
+    seed: int,
+    asked: Collection[str] = NAMES,
 ) -> dict[str, Metric]:
-    """The metrics in `NAMES`.
+    """The metrics in `NAMES` that are asked for.
 
     Parameters
     ----------
-    table : of the gained spectra against this outcome.
-    descriptors : name → (layer, head); outcome : (layer, head); NaN where a head has none.
+    found : the gained spectra's descriptors and the outcome.
+    regression : gives the regression on what is not collinear, or None where a predictor is missing.
     groups : key/value heads, each shared by as many query heads.
     """
-    known = np.isfinite(descriptors["op"]) & np.isfinite(outcome)
-    layers = np.flatnonzero(known.any(1))
-    gaps = np.where(known, 0, np.nan)[layers]
-    y = outcome[layers] + gaps
-    x = {name: descriptors[name][layers] + gaps for name, found in table.descriptors.items() if found is not None}
-    best = x[table.best]
-    n = {"layers": len(layers), "heads": int(known.sum()), "groups": groups}
+    y, best = found.y, found.x[found.best]
+    n = {"layers": len(found.layers), "heads": found.heads, "groups": groups}
     n |= {"degrees_of_freedom_within_layers": n["heads"] - n["layers"]}
-    common = dict(n=n, where=table.best)
+    common = dict(n=n, where=found.best)
     whole = pearson(best, y)
     sign = float(np.sign(whole["pooled"]))
-    pooled = Metric(
-        value=abs(whole["pooled"]),
-        interval=r_interval(best, y, "pooled", sign, seed),
-        method="largest |Pearson r| of seven descriptors of the gained metric; bootstrap over layers of Fisher's z, "
-        "wider for their persistence",
-        **common,
-    )
-    drift_p = Metric(
-        value=drift_test(list(x.values()), y, groups=groups, seed=seed),
-        method=f"share of surrogates of the entropy, up to {DRAWS}, with as large a best of seven: layer means of its "
-        "persistence, heads permuted inside layers, trends removed",
-        **common,
-    )
-    found = {
-        "gained_best_abs_r": pooled,
-        "gained_best_drift_p": drift_p,
-        "gained_best_power": Metric(
-            value=power(lambda trial: _planted_drift(x, y, table.best, groups, seed, trial), PLANTS),
+    x = found.x
+    make = {
+        "gained_best_abs_r": lambda: Metric(
+            value=abs(whole["pooled"]),
+            interval=r_interval(best, y, "pooled", sign, seed),
+            method="largest |Pearson r| of seven descriptors of the gained metric; bootstrap over layers of Fisher's "
+            "z, wider for their persistence",
+            **common,
+        ),
+        "gained_best_drift_p": lambda: Metric(
+            value=drift_test(list(x.values()), y, groups=groups, seed=seed),
+            method=f"share of surrogates of the entropy, up to {DRAWS}, with as large a best of seven: layer means of "
+            "its persistence, heads permuted inside layers, trends removed",
+            **common,
+        ),
+        "gained_best_power": lambda: Metric(
+            value=power(lambda trial: _planted_drift(x, y, found.best, groups, seed, trial), PLANTS),
             method=f"share of {PLANTS} planted associations of r = {PLANTED_R} with rearranged entropies that are seen",
             **common,
         ),
-        "gained_regression_r2": _regression(table, n),
-    }
-    if whole["within"] is None:
-        reason = f"{table.best} or entropy is the same for all heads of each layer"
-        missing = Metric(value=None, reason=reason, **common)
-        return found | dict.fromkeys(("gained_within_r", "gained_within_p", "gained_within_power"), missing)
-    return found | {
-        "gained_within_r": Metric(
+        "gained_within_r": lambda: Metric(
             value=sign * whole["within"],
             interval=r_interval(best, y, "within", sign, seed),
             method="r of deviations from layer means, times the sign of the pooled r; bootstrap over layers of "
             "Fisher's z, wider for their persistence",
             **common,
         ),
-        "gained_within_p": Metric(
+        "gained_within_p": lambda: Metric(
             value=within_test(best, y, groups=groups, seed=seed),
             method=f"share of {DRAWS} permutations of a layer's key/value groups, and of heads inside them, with as "
             "large a |within-layer r|",
             **common,
         ),
-        "gained_within_power": Metric(
+        "gained_within_power": lambda: Metric(
             value=power(lambda trial: _planted_within(best, y, groups, seed, trial), PLANTS),
             method=f"share of {PLANTS} planted within-layer associations of r = {PLANTED_WITHIN} with permuted "
             "entropies that are seen",
             **common,
         ),
+        "gained_regression_r2": lambda: _regression(regression(), n),
     }
+    if whole["within"] is None:
+        reason = f"{found.best} or entropy is the same for all heads of each layer"
+        missing = Metric(value=None, reason=reason, **common)
+        make |= dict.fromkeys(("gained_within_r", "gained_within_p", "gained_within_power"), lambda: missing)
+    return {name: make[name]() for name in NAMES if name in asked}
 
 
 def drift_test(x: Sequence[np.ndarray], y: np.ndarray, *, groups: int, seed: int, draws: int = DRAWS) -> float:
@@ -221,8 +220,7 @@ def _permuted(y: np.ndarray, groups: int, rng: np.random.Generator) -> np.ndarra
     return np.take_along_axis(y, permutations.group_permutations(y.shape[1], groups, len(y), 1, rng)[0], -1)
 
 
-def _regression(table: Table, n: Mapping[str, float]) -> Metric:
-    found = table.regressions["corrected"]
+def _regression(found: Regression | None, n: Mapping[str, float]) -> Metric:
     return Metric(
         value=None if found is None else found.r2_out_of_sample,
         interval=None if found is None else found.r2_out_of_sample_interval,

@@ -27,6 +27,7 @@ REGRESSIONS = {
     "published": ("op", "spec_ent", "rank_eff", "anisotropy"),  # collinear: anisotropy ≡ d/rank_eff
     "corrected": ("op", "spec_ent", "rank_eff"),
 }
+CORRECTED = "corrected"
 LEAST_LAYERS = 3  # below it there are neither thirds nor rearrangements
 LEAST_HEADS = 10  # over all layers: twice as many as a regression on four predictors has coefficients
 
@@ -78,21 +79,27 @@ def unfit(descriptors: Mapping[str, np.ndarray], outcome: np.ndarray) -> str | N
     return None
 
 
-def tabulate(descriptors: Mapping[str, np.ndarray], outcome: np.ndarray, *, seed: int) -> tuple[Table, dict[str, str]]:
-    """Associate every descriptor with an outcome that `unfit` lets pass.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variables:
+    """The descriptors that can be associated with an outcome, and the outcome, over the layers that have both."""
 
-    Parameters
-    ----------
-    descriptors : name → (layer, head), NaN where a head has none.
-    outcome : (layer, head), NaN likewise.
+    layers: list[int]
+    x: Mapping[str, np.ndarray]  # name → (layer, head), NaN where a head has none, as in y
+    y: np.ndarray  # (layer, head)
+    heads: int  # over all these layers
+    pooled: Mapping[str, float]  # r of each descriptor with the outcome
+    reasons: Mapping[str, str]  # why a descriptor is not among them
 
-    Returns
-    -------
-    The table, and the reason for each of its nulls by path pattern.
-    """
+    @property
+    def best(self) -> str:
+        """The descriptor with the largest |r|; the first of equals."""
+        return max(self.pooled, key=lambda name: abs(self.pooled[name]))
+
+
+def variables(descriptors: Mapping[str, np.ndarray], outcome: np.ndarray) -> Variables:
+    """What of (layer, head) descriptors and an outcome, NaN where a head has none, `unfit` lets pass."""
     known = np.isfinite(descriptors["op"]) & np.isfinite(outcome)
     layers = np.flatnonzero(known.any(1))
-    third = np.arange(len(outcome)) * 3 // len(outcome)
     gaps = np.where(known, 0, np.nan)[layers]
     y = outcome[layers] + gaps
     x, reasons = {}, {}
@@ -104,39 +111,62 @@ def tabulate(descriptors: Mapping[str, np.ndarray], outcome: np.ndarray, *, seed
         else:
             x[name] = values[layers] + gaps
     pooled = {name: pearson(v, y)["pooled"] for name, v in x.items()}
-    best = max(pooled, key=lambda name: abs(pooled[name]))
-    null = {name: shift_null(v, y) for name, v in x.items()}
+    return Variables(layers=layers.tolist(), x=x, y=y, heads=int(known.sum()), pooled=pooled, reasons=reasons)
+
+
+def tabulate(
+    descriptors: Mapping[str, np.ndarray], outcome: np.ndarray, *, seed: int, best_only: bool = False
+) -> tuple[Table, dict[str, str]]:
+    """Associate every descriptor with an outcome that `unfit` lets pass.
+
+    Parameters
+    ----------
+    descriptors : name → (layer, head), NaN where a head has none.
+    outcome : (layer, head), NaN likewise.
+    best_only : leave out the other descriptors' associations, and the published regression.
+
+    Returns
+    -------
+    The table, and the reason for each of its nulls by path pattern.
+    """
+    found = variables(descriptors, outcome)
+    x, y, pooled, best = found.x, found.y, found.pooled, found.best
+    third = np.arange(len(outcome)) * 3 // len(outcome)
+    null = dict(zip(x, shift_null(np.stack(list(x.values())), y), strict=True))
     largest = np.sort(np.max(np.abs(list(null.values())), axis=0))
     shift_p = {name: p_value(pooled[name], null[name]) for name in x}
     within = dict(zip(x, permutation_null(list(x.values()), y, seed=seed).T, strict=True))
     within_p = {name: p_value(r, within[name]) for name, v in x.items() if (r := pearson(v, y)["within"]) is not None}
     shift_holm = dict(zip(shift_p, holm(list(shift_p.values())), strict=True))
     within_holm = dict(zip(within_p, holm(list(within_p.values())), strict=True))
-    thirds = [np.flatnonzero(third[layers] == k) for k in range(3)]
+    thirds = [np.flatnonzero(third[found.layers] == k) for k in range(3)]
+    associations = {
+        name: _associate(
+            x[name],
+            y,
+            thirds,
+            seed=seed,
+            shift_p=shift_p[name],
+            shift_p_holm=shift_holm[name],
+            within_p=within_p.get(name),
+            within_p_holm=within_holm.get(name),
+        )
+        for name in ([best] if best_only else x)
+    }
     table = Table(
-        layers=layers.tolist(),
-        heads=int(known.sum()),
-        descriptors=dict.fromkeys(descriptors)
-        | {
-            name: _associate(
-                v,
-                y,
-                thirds,
-                seed=seed,
-                shift_p=shift_p[name],
-                shift_p_holm=shift_holm[name],
-                within_p=within_p.get(name),
-                within_p_holm=within_holm.get(name),
-            )
-            for name, v in x.items()
-        },
+        layers=found.layers,
+        heads=found.heads,
+        descriptors=dict.fromkeys(descriptors) | associations,
         best=best,
         best_abs_r=abs(pooled[best]),
         best_shift_p=p_value(pooled[best], largest),
         shift_null=largest.tolist(),
-        regressions={kind: _regress(names, x, y, seed=seed) for kind, names in REGRESSIONS.items()},
+        regressions={
+            kind: None if best_only and kind != CORRECTED else regression(found, kind, seed=seed)
+            for kind in REGRESSIONS
+        },
     )
-    reasons |= {
+    reasons = dict(found.reasons) | {
         "descriptors.*.r*": "no spread in this part of the heads, or in a resample of it",
         "descriptors.*.spearman.*": "no spread in this part of the heads",
         "descriptors.*.thirds*": "no spread in this third of the depth",
@@ -165,7 +195,9 @@ def _associate(x: np.ndarray, y: np.ndarray, thirds: list[np.ndarray], *, seed: 
     )
 
 
-def _regress(names: tuple[str, ...], x: Mapping[str, np.ndarray], y: np.ndarray, *, seed: int) -> Regression | None:
+def regression(found: Variables, kind: str, *, seed: int) -> Regression | None:
+    """One of REGRESSIONS; None where a predictor is not among the variables."""
+    names, x, y = REGRESSIONS[kind], found.x, found.y
     if any(name not in x for name in names):
         return None
     layer = np.broadcast_to(np.arange(len(y))[:, None], y.shape)

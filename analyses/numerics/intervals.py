@@ -98,8 +98,9 @@ def _persistent(drawn: np.ndarray, values: np.ndarray, track: np.ndarray | None,
 
 def _influence(drawn: np.ndarray, values: np.ndarray) -> np.ndarray:
     """(unit) up to a factor: the covariance of how often each was drawn with the resampled values."""
-    counts = np.zeros(drawn.shape)
-    np.add.at(counts, (np.arange(len(drawn))[:, None], drawn), 1)
+    resamples, n = drawn.shape
+    cells = (drawn + n * np.arange(resamples)[:, None]).ravel()
+    counts = np.bincount(cells, minlength=resamples * n).reshape(resamples, n).astype(float)
     influence = counts.T @ (values - values.mean())
     return influence - influence.mean()
 

@@ -9,6 +9,8 @@ change places inside it. Freely permuted, they give a test of nominal 5 % a size
 Axes: draw, layer, head.
 """
 
+from functools import lru_cache
+
 import numpy as np
 
 
@@ -26,21 +28,25 @@ def group_permutations(heads: int, groups: int, layers: int, draws: int, rng: np
 
 
 def detrended(x: np.ndarray) -> np.ndarray:
-    """(layer, head) less the line over depth of its layer means; gaps (NaN) stay."""
+    """(…, layer, head) less the line over depth of its layer means; gaps (NaN) stay."""
     known = np.isfinite(x)
-    count = known.sum(1)
+    count = known.sum(-1)
     used = count > 0
-    means = np.where(known, x, 0).sum(1)[used] / count[used]
-    depth = np.flatnonzero(used).astype(float)
-    depth -= depth.mean()
-    slope = depth @ means / (depth @ depth) if used.sum() > 1 else 0.0
-    line = np.zeros(len(x))
-    line[used] = means.mean() + slope * depth
-    return x - line[:, None]
+    means = np.where(known, x, 0).sum(-1) / np.maximum(count, 1)  # (…, layer)
+    layers = np.maximum(used.sum(-1, keepdims=True), 1)
+    depth = np.where(used, np.arange(x.shape[-2], dtype=float), 0)
+    depth = np.where(used, depth - depth.sum(-1, keepdims=True) / layers, 0)
+    spread = np.square(depth).sum(-1, keepdims=True)
+    slope = (depth * means).sum(-1, keepdims=True) / np.where(spread > 0, spread, 1)
+    line = np.where(used, means.sum(-1, keepdims=True) / layers + slope * depth, 0)
+    return x - line[..., None]
 
 
+@lru_cache(maxsize=8)
 def arrangements(layers: int) -> np.ndarray:
     """(arrangement, layer): the cyclic shifts of L layers and of their reversal, without the identity; 2L − 1."""
     forward = (np.arange(layers) + np.arange(layers)[:, None]) % layers
     found = np.unique(np.concatenate([forward, forward[:, ::-1]]), axis=0)
-    return found[np.any(found != np.arange(layers), axis=1)]
+    found = found[np.any(found != np.arange(layers), axis=1)]
+    found.flags.writeable = False  # shared by all who ask
+    return found

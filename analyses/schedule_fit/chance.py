@@ -63,14 +63,16 @@ def against_chance(log: np.ndarray, curve: np.ndarray, statistic: Statistic, *, 
     ----------
     curve : (layer) the fitted law's ln y, to be planted.
     """
-    value = float(statistic(log[None])[0])
     rng = np.random.default_rng([seed, 3])
     first = min(FIRST, DRAWS)
-    nulls = {kind: statistic(getattr(surrogates, kind)(log, first, rng)) for kind in surrogates.KINDS}
-    planted = statistic(surrogates.about(curve, log - curve, first, rng))
+    drawn = [getattr(surrogates, kind)(log, first, rng) for kind in surrogates.KINDS]
+    drawn.append(surrogates.about(curve, log - curve, first, rng))
+    value, *found = np.split(statistic(np.concatenate([log[None], *drawn])), 1 + first * np.arange(len(drawn)))
+    value, planted, nulls = float(value[0]), found.pop(), dict(zip(surrogates.KINDS, found, strict=True))
     if DRAWS > first and max(share_at_least(null, value) for null in nulls.values()) <= GIVEN_UP:
-        more = {kind: statistic(getattr(surrogates, kind)(log, DRAWS - first, rng)) for kind in surrogates.KINDS}
-        nulls = {kind: np.concatenate([null, more[kind]]) for kind, null in nulls.items()}
+        more = [getattr(surrogates, kind)(log, DRAWS - first, rng) for kind in surrogates.KINDS]
+        found = np.split(statistic(np.concatenate(more)), len(more))
+        nulls = {kind: np.concatenate([nulls[kind], null]) for kind, null in zip(nulls, found, strict=True)}
     shares = {kind: share_at_least(null, value) for kind, null in nulls.items()}
     worst = max(shares, key=shares.__getitem__)
     level = max(float(np.quantile(null, PLENTY)) for null in nulls.values())
@@ -83,10 +85,10 @@ def against_chance(log: np.ndarray, curve: np.ndarray, statistic: Statistic, *, 
     )
 
 
-def r2_interval(
-    log: np.ndarray, curve: np.ndarray, forms: Sequence[Form], *, seed: int, level: float = intervals.LEVEL
-) -> tuple[float, float]:
-    """Interval of the best form's R²: the law refitted to tracks about it with noise of the residuals' persistence.
+def r2_intervals(
+    log: np.ndarray, curve: np.ndarray, forms: Sequence[Form], *, seed: int, levels: Sequence[float]
+) -> list[tuple[float, float]]:
+    """Intervals of the best form's R²: the law refitted to tracks about it with noise of the residuals' persistence.
 
     The distances from their median are laid off from the estimate on the scale of Fisher's z of √R².
     """
@@ -97,12 +99,19 @@ def r2_interval(
     rng = np.random.default_rng([seed, 4])
     raised = autocorrelation.caution(len(log), trend=True)
     tracks = surrogates.about(curve, log - curve, min(FIRST, DRAWS), rng, raised=raised)
-    values = z(best_r2(tracks, forms))
-    low, middle, high = np.quantile(values, [(1 - level) / 2, 0.5, (1 + level) / 2])
-    value = best_r2(log[None], forms)[0]
-    here = z(value)
-    below, above = np.tanh(np.maximum([here - (middle - low), here + (high - middle)], 0)) ** 2
-    return min(float(value), float(below)), max(float(value), float(above))
+    value, *refitted = best_r2(np.concatenate([log[None], tracks]), forms)
+    here, values = z(value), z(np.array(refitted))
+    found = []
+    for level in levels:
+        low, middle, high = np.quantile(values, [(1 - level) / 2, 0.5, (1 + level) / 2])
+        below, above = np.tanh(np.maximum([here - (middle - low), here + (high - middle)], 0)) ** 2
+        found.append((min(float(value), float(below)), max(float(value), float(above))))
+    return found
+
+
+def r2_interval(log: np.ndarray, curve: np.ndarray, forms: Sequence[Form], *, seed: int) -> tuple[float, float]:
+    """`r2_intervals` at the usual level."""
+    return r2_intervals(log, curve, forms, seed=seed, levels=(intervals.LEVEL,))[0]
 
 
 def one_piece(tracks: Mapping[str, Sequence[float]], *, seed: int, absent: str) -> dict[str, Metric]:
@@ -125,7 +134,7 @@ def one_piece(tracks: Mapping[str, Sequence[float]], *, seed: int, absent: str) 
         return {name: Metric(value=None, reason=absent, applies=False, method=how) for name, how in methods.items()}
     members: dict[str, dict[str, Member]] = {name: {} for name in methods}
     for name, values in tracks.items():
-        track, reasons = fit_track(values, ONE_PIECE, seed=seed, missing=absent)
+        track, reasons = fit_track(values, ONE_PIECE, seed=seed, missing=absent, pieces=1)
         n = {"layers": len(values)}
         if track.status != "fitted":
             none = Member(value=None, n=n, reason=reasons["*"])
@@ -133,10 +142,8 @@ def one_piece(tracks: Mapping[str, Sequence[float]], *, seed: int, absent: str) 
             continue
         log, curve = np.log(track.track), np.log(track.corrected[track.best_one_piece].fitted)
         found = against_chance(log, curve, lambda logs: best_r2(logs, ONE_PIECE), seed=seed)
-        own, joint = (
-            r2_interval(log, curve, ONE_PIECE, seed=seed, level=level)
-            for level in (intervals.LEVEL, 1 - (1 - intervals.LEVEL) / len(tracks))
-        )
+        levels = intervals.LEVEL, 1 - (1 - intervals.LEVEL) / len(tracks)
+        own, joint = r2_intervals(log, curve, ONE_PIECE, seed=seed, levels=levels)
         members["r2"][name] = Member(value=found.value, interval=own, bonferroni=joint, n=n)
         members["walk_p"][name] = Member(value=found.p, n=n)
         members["power"][name] = Member(value=found.power, n=n)

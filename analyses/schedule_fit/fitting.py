@@ -48,9 +48,11 @@ def fit(form: Form, logs: np.ndarray, inner: Mapping[str, Fits] | None = None) -
     """
     target = logs - logs.mean(1, keepdims=True)
     starts = _starts(form, target, inner or {})
-    searches = [_search(form, target, theta) for theta in starts]
-    best = np.argmin([rss for _, rss, _ in searches], axis=0)  # (track)
-    theta, rss, curve = (np.stack(results)[best, np.arange(len(logs))] for results in zip(*searches, strict=True))
+    # All starts of all tracks are one search: a pass costs less than what it takes to call it.
+    searched = _search(form, np.tile(target, (len(starts), 1)), np.concatenate(starts))
+    theta, rss, curve = (results.reshape(len(starts), *target.shape[:1], *results.shape[1:]) for results in searched)
+    best = rss.argmin(0), np.arange(len(logs))  # (track)
+    theta, rss, curve = theta[best], rss[best], curve[best]
     return Fits(theta=theta, rss=rss, curve=curve + logs.mean(1, keepdims=True))
 
 
@@ -122,18 +124,22 @@ def _search(form: Form, target: np.ndarray, theta: np.ndarray) -> tuple[np.ndarr
     active = np.arange(len(target))
     enough = CONVERGED * np.square(target).sum(1)
     for _ in range(ITERATIONS if theta.shape[1] else 0):
-        now = theta[active]
-        step = _step(jacobian[active], (target - curve)[active], damping[active])
+        now, slopes, lacking = theta[active], jacobian[active], (target - curve)[active]
+        gradient, normal = np.einsum("tpl,tl->tp", slopes, lacking), slopes @ slopes.swapaxes(1, 2)
+        step = _step(gradient, normal, damping[active])
         outward = (now + step < low[active]) & (now <= low[active]) | (now + step > high[active]) & (
             now >= high[active]
         )
         if outward.any():  # a parameter held at its bound no longer answers
-            step = _step(jacobian[active] * ~outward[..., None], (target - curve)[active], damping[active])
+            free = ~outward
+            gradient, normal = gradient * free, normal * (free[:, :, None] & free[:, None])
+            step = _step(gradient, normal, damping[active])
         trial = np.clip(now + step, low[active], high[active])
         trial_curve, trial_jacobian = _centred(form, trial, target.shape[1])
         trial_rss = np.square(target[active] - trial_curve).sum(1)
         better = trial_rss < rss[active]
-        done = better & (rss[active] - trial_rss <= enough[active]) | (damping[active] > 1e6)
+        gained = np.where(better, rss[active] - trial_rss, (gradient * step).sum(1))  # or what the step promised
+        done = (gained <= enough[active]) & (better | (damping[active] == 0)) | (damping[active] > 1e6)
         moved = active[better]
         theta[moved], curve[moved], jacobian[moved] = trial[better], trial_curve[better], trial_jacobian[better]
         rss[moved] = trial_rss[better]
@@ -149,11 +155,16 @@ def _centred(form: Form, theta: np.ndarray, layers: int) -> tuple[np.ndarray, np
     return curve - curve.mean(-1, keepdims=True), jacobian - jacobian.mean(-1, keepdims=True)
 
 
-def _step(jacobian: np.ndarray, residual: np.ndarray, damping: np.ndarray) -> np.ndarray:
-    """Levenberg–Marquardt step in one or two parameters."""
-    gradient = np.einsum("tpl,tl->tp", jacobian, residual)
-    normal = np.einsum("tpl,tql->tpq", jacobian, jacobian)
+def _step(gradient: np.ndarray, normal: np.ndarray, damping: np.ndarray) -> np.ndarray:
+    """Levenberg–Marquardt step."""
     size = np.einsum("tpp->tp", normal)
     # The last terms keep a parameter without influence (the exponent of a flat curve) where it is.
     ridge = damping[:, None] * size + 1e-15 * size.max(1, keepdims=True) + 1e-300
-    return np.linalg.solve(normal + ridge[:, :, None] * np.eye(size.shape[1]), gradient[..., None])[..., 0]
+    if size.shape[1] == 1:
+        return gradient / (size + ridge)
+    if size.shape[1] > 2:
+        return np.linalg.solve(normal + ridge[:, :, None] * np.eye(size.shape[1]), gradient[..., None])[..., 0]
+    (a, d), b = (size + ridge).T, normal[:, 0, 1]
+    u, v = gradient.T
+    determinant = np.maximum(a * d - b * b, 1e-16 * a * d + 1e-300)  # of two parameters that do the same, rounding
+    return np.stack([d * u - b * v, a * v - b * u], 1) / determinant[:, None]

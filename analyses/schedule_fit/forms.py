@@ -61,21 +61,27 @@ def _ends(theta: np.ndarray, layers: int) -> tuple[np.ndarray, np.ndarray]:
     exponent = np.where(np.abs(exponent) < EXPONENT_FLOOR, np.copysign(EXPONENT_FLOOR, exponent), exponent)
     x = np.log(np.arange(layers) + 1.0)
     end = x[-1] if layers > 1 else 1.0
+    rises = exponent > 0
     # For c > 0 the powers are taken relative to the last layer: e^{c(x−X)}(1−e^{−cx})/(1−e^{−cX}) cannot overflow.
     size = np.abs(exponent)
-    share = np.expm1(-size * x) / np.expm1(-size * end)  # (track, layer)
-    weight = np.where(exponent > 0, share * np.exp(size * (x - end)), share)
-    with np.errstate(divide="ignore"):
-        curve = np.logaddexp(np.log1p(-np.minimum(weight, 1)), ratio + np.log(weight))
-        by_ratio = np.exp(ratio + np.log(weight) - curve)
-    by_weight = np.expm1(ratio) * np.exp(-curve)
-    by_exponent = by_weight * weight * (_rate(exponent * x) - _rate(exponent * end)) / exponent
-    return curve, np.stack([by_ratio, by_exponent], 1)
+    fallen, fallen_end = np.expm1(-size * x), np.expm1(-size * end)
+    weight = fallen / fallen_end  # (track, layer)
+    np.multiply(weight, np.exp(size * (x - end)), out=weight, where=rises)
+    # ln((1−w) + e^q w) as the logarithm of a sum of positive terms, q + ln(w + (1−w)e^{−q}) for a ratio below 1.
+    grows = ratio >= 0
+    most = np.expm1(np.abs(ratio))
+    sum_ = 1 + np.where(grows, weight, 1 - weight) * most
+    curve = np.log(sum_) + np.minimum(ratio, 0)
+    by_ratio = weight * np.where(grows, most + 1, 1) / sum_
+    by_weight = np.where(grows, most, -most) / sum_
+    powers = _rate(size * x, fallen, rises) - _rate(size * end, fallen_end, rises)
+    return curve, np.stack([by_ratio, by_weight * weight * powers / exponent], 1)
 
 
-def _rate(v: np.ndarray) -> np.ndarray:
-    """v/(1 − e^{−v}), and its limit 1 at v = 0; where e^{−v} would overflow it is 0 to rounding."""
-    return v / -np.expm1(-np.where(v == 0, 1, np.maximum(v, -700))) + (v == 0)
+def _rate(s: np.ndarray, fallen: np.ndarray, rises: np.ndarray) -> np.ndarray:
+    """v/(1 − e^{−v}) of v = ±s, and its limit 1 at 0; `fallen` is e^{−s} − 1, `rises` whether v is s."""
+    rate = s / np.where(s > 0, -fallen, 1) + (s == 0)
+    return np.where(rises, rate, rate * (1 + fallen))
 
 
 def _straight(theta: np.ndarray, layers: int) -> tuple[np.ndarray, np.ndarray]:

@@ -67,13 +67,14 @@ class Track:
 
 
 def fit_track(
-    values: Sequence[float | None] | None, forms: tuple[Form, ...], *, seed: int, missing: str
+    values: Sequence[float | None] | None, forms: tuple[Form, ...], *, seed: int, missing: str, pieces: int = 2
 ) -> tuple[Track, dict[str, str]]:
     """Fit `forms.ONE_PIECE` (and two pieces) or `forms.COOLING_LAWS` to one track.
 
     Parameters
     ----------
     values : (layer) y, or None, for which `missing` is the reason.
+    pieces : 1 for who asks nothing of two pieces, whose fit is not cheap.
 
     Returns
     -------
@@ -95,13 +96,13 @@ def fit_track(
     calibration, reasons = None, {}
     if forms is COOLING_LAWS:
         reasons["two_piece"] = "a cooling law has one piece"
+    elif pieces == 1:
+        reasons["two_piece"] = "not asked for"
     elif len(y) < LEAST_LAYERS:
         reasons["two_piece"] = f"{len(y)} layers are too few to tell two pieces from one (needs {LEAST_LAYERS})"
     else:
-        pieces = fit_two_pieces(logs)
-        candidates[TWO_PIECE] = _judge(
-            y, np.exp(pieces.curve[0]), "a₁·e^{b₁ℓ}, from the break on a₂·e^{b₂ℓ}", piece_parameters(pieces), PARAMETERS
-        )
+        fitted, formula = fit_two_pieces(logs), "a₁·e^{b₁ℓ}, from the break on a₂·e^{b₂ℓ}"
+        candidates[TWO_PIECE] = _judge(y, np.exp(fitted.curve[0]), formula, piece_parameters(fitted), PARAMETERS)
         calibration = calibrate(logs[0], fits[one_piece].curve[0], deviation(candidates[one_piece], len(y)), seed=seed)
         reasons["two_piece.*"] = "two pieces do not win, so nothing is simulated"
     weights = akaike_weights({name: c.aicc for name, c in candidates.items()})

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from analyses.attention_stats import attention_probe, measure
 from analyses.attention_stats.attention_probe import AttentionProbe, head_means
-from analyses.attention_stats.means import STATISTICS, Space
+from analyses.attention_stats.means import STATISTICS, HeadMeans, Space
 from analyses.errors import InputError
 from analyses.forward.calibration import Calibration
 from analyses.forward.instrumented import run
@@ -125,6 +125,44 @@ def test_blocks_of_queries_give_the_statistics_of_all_queries_at_once(monkeypatc
             parts = head_means(with_logits(logits, mask), everything_real(20))
         for name in STATISTICS:  # sums run in another order
             torch.testing.assert_close(getattr(parts, name), getattr(whole, name), rtol=1e-14, atol=1e-15, msg=name)
+
+
+@pytest.mark.parametrize("lengths", [(5, 20, 6, 19, 6, 1), (9, 9, 9)])
+@pytest.mark.parametrize("window", [None, 4])
+def test_short_sequences_together_have_the_statistics_of_each_alone(lengths, window):
+    sequences, tokens, draw = len(lengths), max(lengths), torch.Generator().manual_seed(1)
+    real = torch.arange(tokens) < torch.tensor(lengths)[:, None]
+    query, key = torch.randn(2, sequences, 2, tokens, 3, generator=draw)
+    for states in (query, key):  # padding may hold anything
+        states.movedim(1, 2)[~real] = torch.nan
+    mask = causal(tokens, window=window).repeat(sequences, 1, 1, 1).masked_fill(~real[:, None, None], -torch.inf)
+    mask = mask + torch.where(mask == 0, torch.randn(mask.shape, generator=draw), 0)
+    weights = torch.rand(sequences, 2, tokens, tokens, generator=draw)
+    bias = torch.randn(sequences, 2, 1, tokens, generator=draw)
+    states = {"query": query, "key": key, "mask": mask, "weights": weights, "bias": bias}
+
+    def means_of(some: slice) -> HeadMeans:
+        cut = {name: values[some] for name, values in states.items()}
+        return head_means(AttentionInputs(**cut, scaling=0.7), real[some])
+
+    whole, alone = means_of(slice(None)), [means_of(slice(i, i + 1)) for i in range(sequences)]
+    n = torch.tensor(lengths, dtype=torch.float64)
+    counted = {"entropy": n, "sink_share": n - 1, "entropy_fraction": n - 1, "logit_std": n - 1}
+    for name, count in counted.items():  # so many queries of each sequence; float32 products in another order
+        each = torch.stack([getattr(means, name) for means in alone], -1).where(count > 0, 0.0)
+        torch.testing.assert_close(getattr(whole, name), each @ count / count.sum(), rtol=1e-6, atol=1e-7, msg=name)
+    assert whole.row_sum_error == pytest.approx(max(means.row_sum_error for means in alone), rel=1e-6)
+    assert whole.queries == sum(lengths)
+
+
+def test_sequences_that_go_together_are_alike_in_length_and_each_goes_once():
+    lengths = np.random.default_rng(0).integers(1, 200, 60).tolist()
+    groups = [torch.arange(60)[each].tolist() for each in attention_probe.alike(lengths, 100_000)]
+    assert sorted(sum(groups, [])) == list(range(60)) and len(groups) < 40
+    for group in groups:
+        longest, tokens = max(lengths[i] for i in group), sum(lengths[i] for i in group)
+        assert len(group) == 1 or len(group) * longest**2 <= 100_000
+        assert len(group) * longest - tokens <= attention_probe.PADDING * len(group) * longest
 
 
 def test_capped_logits_are_what_counts_where_the_model_caps():
