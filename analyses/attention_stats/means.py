@@ -100,7 +100,10 @@ class Hidden(NamedTuple):
         return self if every_head else Hidden(self.pairs[:, heads], self.keys, self.left[:, heads])
 
     def fill(self, values: torch.Tensor, value: float) -> torch.Tensor:
-        """Write `value` over the hidden pairs of a (sequence, head, query, key) array. A causal mask hides few of a block's."""
+        """Write `value` over the hidden pairs of a (sequence, head, query, key) array.
+
+        A causal mask hides few of a block's.
+        """
         values[..., self.keys].masked_fill_(self.pairs[..., self.keys], value)
         return values
 

@@ -124,11 +124,12 @@ def measure(
         probe, depth=depth, adjacent=np.diagonal(cos_centred, 1).tolist(), per_dimension=per_dimension, seed=seed
     )
     hypothesis, of_hypothesis, absent_hypothesis = annealing(
-        [probe.maps[layer] for layer in range(depth)],
+        [probe.maps.get(layer) for layer in range(depth)],
         centred.numpy(),
         ranges,
         dimensions=checkpoint.shape.hidden - probe.layer_norm,
         seed=seed,
+        asked=probe.asked,
     )
     record = DeltaSvd(
         model=checkpoint.name,

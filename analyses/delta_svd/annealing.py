@@ -35,6 +35,10 @@ from analyses.delta_svd.stacks import (
 from analyses.numerics.intervals import LEVEL, bootstrap
 from analyses.records import Metric
 
+COMPARED = ("phase_difference_p", "phase_cos_difference_p")
+OF_DIRECTIONS = ("phase_c_rank_ratio", "phase_e_rank_share", "phase_difference", "phase_cos_difference", *COMPARED)
+"""Metrics of the layers' top directions, those that compare with other segmentations first."""
+
 MAP_METHOD = (
     "ridge on the pooled states' leading directions, states and writes centred over tokens, folds of whole prompts; "
     "layers weigh equally"
@@ -59,7 +63,13 @@ class Annealing:
 
 
 def annealing(
-    sums: Sequence[Sums | None], directions: np.ndarray, phases: Mapping[str, range], *, dimensions: int, seed: int
+    sums: Sequence[Sums | None],
+    directions: np.ndarray,
+    phases: Mapping[str, range],
+    *,
+    dimensions: int,
+    seed: int,
+    asked: frozenset[str] | None = None,
 ) -> tuple[Annealing, dict[str, Metric], dict[str, str]]:
     """Statistics of the hypothesis, their metrics, and the reasons for what the record lacks.
 
@@ -68,16 +78,19 @@ def annealing(
     sums : of every layer. directions : (layer, mode, hidden) of centred writes, zero rows where there are fewer.
     phases : name → its layers, possibly none. dimensions : that writes can have, hidden or one less.
     seed : of bootstraps, random frames and the sample of runs and segmentations.
+    asked : names of metrics; other runs and segmentations are left out where none needs them. None: all.
     """
     silent = ~(directions[:, 0] != 0).any(1)  # (layer,)
     short = {name: _too_short(name, phases[name], silent) for name in (SHARED, OWN)}
     stacks = Stacks(directions, dimensions=dimensions, seed=seed)
     ranks = {
         name: stacks.ratio(phase) if len(phase) >= LEAST_LAYERS and not silent[list(phase)].any() else None
-        for name, phase in phases.items()
+        for name, phase in (phases.items() if asked is None else ())
     }
-    track, metrics = _maps(sums, phases, short[SHARED], seed)
-    metrics |= _directions(stacks, directions, phases, short, silent, seed)
+    track, metrics = _maps(sums, phases, short[SHARED], seed, compared=asked is None or "shared_map_p" in asked)
+    if asked is None or not asked.isdisjoint(OF_DIRECTIONS):
+        compared = asked is None or not asked.isdisjoint(COMPARED)
+        metrics |= _directions(stacks, directions, phases, short, silent, seed, compared=compared)
     absent = {f"annealing.phase_ranks.{name}": "fewer than two layers, or one that writes nothing" for name in ranks}
     absent = {path: why for path, why in absent.items() if ranks[path.rpartition(".")[2]] is None}
     if track is None:
@@ -99,7 +112,7 @@ def _too_short(name: str, phase: range, silent: np.ndarray) -> str | None:
 
 
 def _maps(
-    sums: Sequence[Sums | None], phases: Mapping[str, range], short: str | None, seed: int
+    sums: Sequence[Sums | None], phases: Mapping[str, range], short: str | None, seed: int, *, compared: bool
 ) -> tuple[dict | None, dict[str, Metric]]:
     """Tracks of all layers' maps, and AN1 and AN2."""
     names = ("shared_map_r2_ratio", "shared_map_p", "shared_map_power", "remainder_top1")
@@ -109,7 +122,7 @@ def _maps(
     runs = [phase for phase in phases.values() if len(phase)]
     found = shared_maps(maps, runs)
     left = remainders(maps, runs)
-    others = other_runs(len(sums), phases[SHARED], seed) if not short else []
+    others = other_runs(len(sums), phases[SHARED], seed) if compared and not short else []
     ratios = [one.ratio for one in shared_maps(maps, others)]
     track = {
         "directions": maps.state.shape[2],
@@ -176,6 +189,8 @@ def _directions(
     short: Mapping[str, str | None],
     silent: np.ndarray,
     seed: int,
+    *,
+    compared: bool,  # with other segmentations
 ) -> dict[str, Metric]:
     """AN3 to AN5."""
     shared, own = phases[SHARED], phases[OWN]
@@ -196,7 +211,7 @@ def _directions(
         missing = Metric(value=None, reason=why)
         return metrics | {key: missing for name in names for key in (name, f"{name}_p", f"{name}_power")}
     top = directions[:, 0]
-    tests = differences(stacks, np.abs(top @ top.T).clip(max=1), shared, own, seed=seed)
+    tests = differences(stacks, np.abs(top @ top.T).clip(max=1), shared, own, seed=seed, compared=compared)
     methods = (
         f"AN3's ratio of phase {OWN} less that of phase {SHARED}",
         f"mean |cos| of first centred directions inside phase {SHARED} less inside {OWN}, at equal distance",

@@ -22,11 +22,18 @@ from analyses.numerics.prompt_groups import FOLDS, groups
 
 TOKENS = 256  # compared at a time, in float64
 
+FUNCTIONAL = ("functional_cos", "functional_cos_squared")
+BETWEEN = ("write_alignment", "write_overlap", "median_adjacent_abs_cos_centred")
+MAPS = ("shared_map_r2_ratio", "shared_map_p", "remainder_top1")
+"""Metrics that need the next layer's branches, the write of the layer before, the normal equations of maps."""
+
 
 class DeltaProbe(Probe):
     """Reduces every layer's states to a `LayerWrite`, its top directions and its identities' errors."""
 
-    next_branches = True
+    @property
+    def next_branches(self) -> bool:
+        return self.asks(*FUNCTIONAL)
 
     def __init__(self, *, layer_norm: bool, branches_add: bool = True):
         self.layer_norm = layer_norm  # adding c·1 to a write is then an exact symmetry: centre over features
@@ -71,7 +78,8 @@ class DeltaProbe(Probe):
         write = self._write(states, states.next_input)
         self.writes[layer], directions, centred = layer_write(h, write, self.groups.slices)
         self.directions[layer], self.centred[layer] = directions[:DIRECTIONS].cpu(), centred[:DIRECTIONS].cpu()
-        self.maps[layer] = sums(h, write, self.folds.slices, single=states.hidden.dtype == torch.float32)
+        if self.asks(*MAPS):
+            self.maps[layer] = sums(h, write, self.folds.slices, single=states.hidden.dtype == torch.float32)
         if self._after is not None:  # the final norm has run, so this layer is the last
             self.published_last = layer_write(h, self._write(states, self._after.to(states.hidden.device)))[0]
             self._after = None
@@ -88,7 +96,7 @@ class DeltaProbe(Probe):
                 )
 
     def _compare_with_before(self, layer: int, centred_write: torch.Tensor, span: torch.Tensor) -> None:
-        if len(self.groups.slices) < 2:
+        if len(self.groups.slices) < 2 or not self.asks(*BETWEEN):
             return
         dimensions = centred_write.shape[1] - self.layer_norm
         own = covariance(centred_write, self.groups.slices, dimensions=dimensions)

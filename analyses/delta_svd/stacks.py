@@ -147,14 +147,14 @@ def placements(layers: int, one: range, other: range, seed: int) -> list[tuple[r
 
 
 def differences(
-    stacks: Stacks, similarity: np.ndarray, shared: range, own: range, *, seed: int
+    stacks: Stacks, similarity: np.ndarray, shared: range, own: range, *, seed: int, compared: bool = True
 ) -> tuple[Test, Test]:
     """How much more one phase shares than another, by effective ranks and by |cos|, among segmentations.
 
     The segmentations cut out runs of the two phases' lengths anywhere else: of other lengths, differences would have
-    other variances. Both phases have LEAST_LAYERS.
+    other variances. Both phases have LEAST_LAYERS. Without p where they are not to be `compared`.
     """
-    runs = [(shared, own), *placements(len(similarity), shared, own, seed)]
+    runs = [(shared, own), *(placements(len(similarity), shared, own, seed) if compared else ())]
     ranks = [stacks.ratio(other) - stacks.ratio(one) for one, other in runs]
     cosines = [equal_distance(similarity, one, other) for one, other in runs]
     ones, others = zip(*runs, strict=True)

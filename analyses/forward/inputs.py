@@ -40,6 +40,13 @@ class Settings:
     claimed: frozenset[str] | None = None  # paths of the metrics that are asked for, for twins; None: everything
     trust_remote_code: bool = False
 
+    def asked(self, analysis: str) -> frozenset[str] | None:
+        """Names of the metrics of an analysis that are asked for; None for all."""
+        own = f"{analysis}.metrics."
+        if self.claimed is None or f"{own}*" in self.claimed:
+            return None
+        return frozenset(path.removeprefix(own) for path in self.claimed if path.startswith(own))
+
 
 @dataclass(slots=True, kw_only=True)
 class Passes:
@@ -88,10 +95,12 @@ class Inputs:
     @property
     def asked(self) -> frozenset[str] | None:
         """Names of the metrics of this analysis that are asked for; None for all."""
-        claimed, own = self.settings.claimed, f"{self.name}.metrics."
-        if claimed is None or f"{own}*" in claimed:
-            return None
-        return frozenset(path.removeprefix(own) for path in claimed if path.startswith(own))
+        return self.settings.asked(self.name)
+
+    def needs(self, part: str) -> bool:
+        """Whether another analysis that is asked for reads this part of the record."""
+        claimed = self.settings.claimed
+        return claimed is not None and f"{self.name}.{part}" in claimed
 
     def over_depth(self, values: Sequence[Any] | None) -> list[Any] | None:
         """A list over the layers that have heads, as records of heads have it, over all layers; None in the others."""

@@ -98,7 +98,12 @@ class Probe:
 
     failure: Exception | None = None
     witnesses: bool = False  # whether it wants to be shown how well the record describes the class
+    asked: frozenset[str] | None = None  # metrics of its analysis that are asked for; None for all
     next_branches: bool = False  # whether it reads those of LayerStates: each layer is then evaluated once more
+
+    def asks(self, *metrics: str) -> bool:
+        """Whether any of these metrics is asked for."""
+        return self.asked is None or not self.asked.isdisjoint(metrics)
 
     def begin(self, real: torch.Tensor) -> None:
         """`real`: (sequence, token) bool, False on padding; sequences are padded on the right."""

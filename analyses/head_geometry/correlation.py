@@ -42,8 +42,8 @@ def standardise(x: np.ndarray) -> np.ndarray:
 
 
 def layer_sums(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """(…, layer, 9): heads, Σx, Σy, Σx², Σy², Σxy of the standardised variables, and Σ(x−x̄)², Σ(y−ȳ)², Σ(x−x̄)(y−ȳ) about
-    the layer's own means.
+    """(…, layer, 9): heads, Σx, Σy, Σx², Σy², Σxy of the standardised variables, and Σ(x−x̄)², Σ(y−ȳ)²,
+    Σ(x−x̄)(y−ȳ) about the layer's own means.
 
     They add over layers and are all that the three correlations need, so a resample of layers is a sum of rows.
     """

@@ -328,8 +328,15 @@ RANKS = ("worst_eff_rank_ratio", "read_write_rank_ratio")  # metrics that need s
 def analyse(inputs: Inputs) -> tuple[NullResidual, dict[str, Any]]:
     """`measure` as the suite calls it; no arrays. A twin is spared what none of its claims reads."""
     parts = [part for part in PARTS if inputs.asks(*METRICS[part])]
+    checkpoint = inputs.checkpoint
+    if inputs.needs("invariant_scales") and "grams" not in parts:
+        parts.append("grams")
+    if inputs.needs("scales") and "entries" not in parts:
+        parts.append("entries")
+        if len(parts) == 1:  # of the stored scales only gains are read
+            checkpoint = checkpoint.restricted(families=[f for f in checkpoint.families if f in GAINS])
     record = measure(
-        inputs.checkpoint,
+        checkpoint,
         seed=inputs.seed,
         device=inputs.device,
         spectra=inputs.settings.spectra if inputs.asks(*RANKS) else "none",

@@ -5,7 +5,9 @@ Every interval is 90 % unless a level is given, so that each end is a one-sided 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 from scipy import stats
@@ -19,6 +21,22 @@ LEAST = 4  # units: fewer say nothing of their spread about a parabola
 LEAST_TREND = 5  # layers: the same about a line over depth
 
 Interval = tuple[float, float]
+
+_LEFT_OUT = ContextVar("intervals left out", default=False)
+
+
+@contextmanager
+def left_out() -> Iterator[None]:
+    """Inside, nothing is resampled for an interval, and there is none: for who compares values alone."""
+    token = _LEFT_OUT.set(True)
+    try:
+        yield
+    finally:
+        _LEFT_OUT.reset(token)
+
+
+def are_left_out() -> bool:
+    return _LEFT_OUT.get()
 
 
 def bootstrap(
@@ -51,9 +69,10 @@ def bootstrap(
 
     Returns
     -------
-    (low, high), or None for fewer than `LEAST` units (two if exchangeable) or when a resample has no finite value.
+    (low, high), or None for fewer than `LEAST` units (two if exchangeable), when a resample has no finite value, or
+    where intervals are `left_out`.
     """
-    if n < (2 if exchangeable else LEAST):
+    if n < (2 if exchangeable else LEAST) or are_left_out():
         return None
     drawn = np.random.default_rng(seed).integers(n, size=(resamples, n))
     values = np.asarray(statistic(drawn), dtype=float)

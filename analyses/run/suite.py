@@ -24,6 +24,8 @@ def forward_pass(
         return Passes(skipped="no forward pass was asked for")
     probes = {name: registry.row(name).probe()(checkpoint) for name in only if name in registry.FORWARD}
     passes = Passes(probes=probes)
+    for name, probe in probes.items():
+        probe.asked = settings.asked(name)
     start = time.perf_counter()
     try:
         if not text.ids:
@@ -156,13 +158,24 @@ def records_of(
 ) -> dict[str, dict[str, Any]]:
     """Plain records of these analyses, and of those they read, in memory; what fails raises.
 
-    Records in `known` are taken as they are.
+    Records in `known` are taken as they are. Where only some metrics are asked for, only the analyses whose records
+    these need are made.
     """
     found: dict[str, Any] = dict(known or {})
-    wanted = [name for name in registry.with_read(only) if name not in found]
-    passes = forward_pass(checkpoint, text, settings, wanted)
-    for name in wanted:
-        found[name], _ = analyse(name, checkpoint, passes, settings, found.__getitem__)
+    wanted = registry.with_read(only)
+    if settings.claimed is not None:
+        named = {path.partition(".")[0] for path in settings.claimed}
+        wanted = tuple(name for name in wanted if name in named)
+
+    def record_of(name: str) -> Mapping[str, Any]:
+        if name not in found:
+            raise NotMeasured(f"{name} was not asked for")
+        return found[name]
+
+    missing = [name for name in wanted if name not in found]
+    passes = forward_pass(checkpoint, text, settings, missing)
+    for name in missing:
+        found[name], _ = analyse(name, checkpoint, passes, settings, record_of)
         if why := records.failed(found[name]):
             raise InputError(f"{name}: {why}")
     return found

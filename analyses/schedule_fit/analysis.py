@@ -68,6 +68,7 @@ def measure(
     sigma1: Sequence[float | None] | None = None,
     temperature_left_out: Sequence[Sequence[float]] | None = None,
     lacking: Mapping[str, str] = MappingProxyType({}),
+    asked: frozenset[str] | None = None,
 ) -> ScheduleFit:
     """Fit every family's track of norms, and the published and the measured temperature.
 
@@ -79,14 +80,18 @@ def measure(
     invariant_scales : name → (layer) scales that no exact map moves, or None where the model lacks one.
     sigma1 : (layer) largest singular value of the layer's centred write.
     temperature_left_out : (group, layer) the temperature with each group of prompts left out.
+    asked : names of metrics; tracks and tests that none of them needs are left out. None: all.
 
     Returns
     -------
     ScheduleFit. A track that is absent, too short, not positive or constant is reported as such with its reason;
     its metrics then have no value.
     """
+    pieces = 2 if asked is None or not asked.isdisjoint(INPUT_GAIN) else 1
     fits = {
-        f"families.{name}": fit_track(track, ONE_PIECE, seed=seed, missing=lacking.get(name, NO_FAMILY))
+        f"families.{name}": fit_track(
+            track, ONE_PIECE, seed=seed, missing=lacking.get(name, NO_FAMILY), pieces=pieces
+        )
         for name, track in ({GAIN: None} | dict(scales)).items()
     }
     gain, no_gain = fits[f"families.{GAIN}"]
@@ -104,9 +109,9 @@ def measure(
         dtype=dtype,
         num_layers=max((len(track.track) for track, _ in fits.values() if track.track), default=0),
         **tracks,
-        metrics=_metrics(fits, scales.get(GAIN) is not None, temperature is not None, seed)
-        | _laws(temperature, no_temperature, invariant_scales or {}, sigma1, lacking, seed)
-        | _fall_of_text(temperature, temperature_left_out),
+        metrics=_metrics(fits, scales.get(GAIN) is not None, temperature is not None, seed, asked)
+        | _laws(temperature, no_temperature, invariant_scales or {}, sigma1, lacking, seed, asked)
+        | (_fall_of_text(temperature, temperature_left_out) if asked is None or OF_TEXT in asked else {}),
         identities=_identities([track for track, _ in fits.values() if track.status == "fitted"]),
         absent={f"{path}.{key}": why for path, (_, reasons) in fits.items() for key, why in reasons.items()},
         notes=[
@@ -123,11 +128,17 @@ def measure(
 
 
 def _metrics(
-    fits: Mapping[str, tuple[Track, Mapping[str, str]]], has_gain: bool, has_temperature: bool, seed: int
+    fits: Mapping[str, tuple[Track, Mapping[str, str]]],
+    has_gain: bool,
+    has_temperature: bool,
+    seed: int,
+    asked: frozenset[str] | None,
 ) -> dict[str, Metric]:
     """What the claims ask of the tracks, without a value for a track that is not fitted."""
     metrics: dict[str, Metric] = {}
     for path, names, metrics_of in CLAIMED:
+        if asked is not None and asked.isdisjoint(names):
+            continue
         track, reasons = fits[path]
         if track.status == "fitted":
             metrics |= dict(zip(names, metrics_of(track, seed), strict=True))
@@ -144,19 +155,30 @@ def _laws(
     sigma1: Sequence[float | None] | None,
     lacking: Mapping[str, str],
     seed: int,
+    asked: frozenset[str] | None,
 ) -> dict[str, Metric]:
     """Of what no exact map moves: the laws that its tracks follow, against chance."""
     known = {name: track for name, track in invariant_scales.items() if track is not None and None not in track}
     left_out = [why for why in lacking.values() if LEFT_OUT in why]
-    scales = chance.one_piece(known, seed=seed, absent=(left_out or ["no invariant scale was measured"])[0])
-    cooling = chance.exponential(temperature, seed=seed, missing=no_temperature or "no temperature was measured")
-    writes = chance.exponential(sigma1, seed=seed, missing="the writes of the layers were not measured")
-    return {
-        **{f"invariant_scale_{name}": metric for name, metric in scales.items()},
-        **{f"measured_exponential_{name}": metric for name, metric in cooling.items()},
-        **{f"write_sigma1_{name}": metric for name, metric in writes.items()},
-        "measured_temperature_walk_p": _fall(temperature, cooling["r2"], seed),
+    no_scale = (left_out or ["no invariant scale was measured"])[0]
+    laws = {
+        "invariant_scale": lambda **o: chance.one_piece(known, absent=no_scale, **o),
+        "measured_exponential": lambda **o: chance.exponential(
+            temperature, missing=no_temperature or "no temperature was measured", **o
+        ),
+        "write_sigma1": lambda **o: chance.exponential(
+            sigma1, missing="the writes of the layers were not measured", **o
+        ),
     }
+    metrics: dict[str, Metric] = {}
+    for track, law in laws.items():
+        wanted = None if asked is None else {name for name in asked if name.startswith(track)}
+        if wanted is None or wanted:
+            tested = wanted is None or not wanted.isdisjoint((f"{track}_walk_p", f"{track}_power"))
+            metrics |= {f"{track}_{name}": metric for name, metric in law(seed=seed, tested=tested).items()}
+    if asked is None or "measured_temperature_walk_p" in asked:
+        metrics["measured_temperature_walk_p"] = _fall(temperature, no_temperature, seed)
+    return metrics
 
 
 def _fall_of_text(
@@ -169,7 +191,7 @@ def _fall_of_text(
     if rho is None:
         return {}
     return {
-        "measured_temperature_spearman": Metric(
+        OF_TEXT: Metric(
             value=rho,
             interval=interval,
             n={"layers": len(temperature)},
@@ -179,10 +201,12 @@ def _fall_of_text(
     }
 
 
-def _fall(temperature: Sequence[float | None] | None, fitted: Metric, seed: int) -> Metric:
+def _fall(temperature: Sequence[float | None] | None, no_temperature: str, seed: int) -> Metric:
     """p of Spearman's ρ of the measured temperature among its surrogates, one-sided: how many fall as much."""
-    if fitted.value is None:
-        return fitted
+    missing = no_temperature or "no temperature was measured"
+    track, reasons = fit_track(temperature, COOLING_LAWS, seed=seed, missing=missing)
+    if track.status != "fitted":
+        return Metric(value=None, reason=reasons["*"], applies=temperature is not None)
     log = np.log(np.asarray(temperature, float))
     line = np.polynomial.Polynomial.fit(np.arange(len(log)), log, 1)(np.arange(len(log)))
     found = chance.against_chance(log, line, chance.fall, seed=seed)
@@ -248,12 +272,15 @@ def _measured_temperature(track: Track, seed: int) -> tuple[Metric, Metric, Metr
     )
 
 
+OF_TEXT = "measured_temperature_spearman"
+INPUT_GAIN = ("input_gain_one_piece_r2", "input_gain_two_piece_p")
+PUBLISHED = ("published_kirkpatrick_r2", "published_kirkpatrick_alpha")
 CLAIMED = (
-    (f"families.{GAIN}", ("input_gain_one_piece_r2", "input_gain_two_piece_p"), _input_gain),
-    ("temperature.published", ("published_kirkpatrick_r2", "published_kirkpatrick_alpha"), _published_temperature),
+    (f"families.{GAIN}", INPUT_GAIN, _input_gain),
+    ("temperature.published", PUBLISHED, _published_temperature),
     (
         "temperature.measured",
-        ("measured_temperature_spearman", "measured_kirkpatrick_alpha", "measured_kirkpatrick_weight"),
+        (OF_TEXT, "measured_kirkpatrick_alpha", "measured_kirkpatrick_weight"),
         _measured_temperature,
     ),
 )
@@ -312,7 +339,8 @@ def analyse(inputs: Inputs) -> tuple[ScheduleFit, dict[str, Any]]:
     A twin is spared the tracks that none of its claims reads.
     """
     weights = inputs.record_of("null_residual")
-    whole = inputs.settings.claimed is None
+    asked = inputs.asked
+    gains = asked is None or not asked.isdisjoint((*INPUT_GAIN, *PUBLISHED))
     try:
         attention = inputs.record_of("attention_stats")
         temperature, left_out = attention["temperature"], attention["temperature_left_out"]
@@ -324,7 +352,7 @@ def analyse(inputs: Inputs) -> tuple[ScheduleFit, dict[str, Any]]:
         temperature, left_out = None, None
         reason = reason or f"heads are in {having} of {depth} layers, and a schedule over depth needs a value in each"
     record = measure(
-        weights["scales"] if whole else {GAIN: weights["scales"].get(GAIN)},
+        weights["scales"] if asked is None else {GAIN: weights["scales"].get(GAIN) if gains else None},
         temperature,
         model=weights["model"],
         dtype=dtype,
@@ -334,6 +362,7 @@ def analyse(inputs: Inputs) -> tuple[ScheduleFit, dict[str, Any]]:
         invariant_scales=weights.get("invariant_scales") if inputs.asks(*_law("invariant_scale")) else None,
         sigma1=_write_sizes(inputs) if inputs.asks(*_law("write_sigma1")) else None,
         temperature_left_out=left_out,
+        asked=asked,
     )
     return record, {}
 

@@ -87,11 +87,14 @@ def against_chance(log: np.ndarray, curve: np.ndarray, statistic: Statistic, *, 
 
 def r2_intervals(
     log: np.ndarray, curve: np.ndarray, forms: Sequence[Form], *, seed: int, levels: Sequence[float]
-) -> list[tuple[float, float]]:
+) -> list[tuple[float, float] | None]:
     """Intervals of the best form's R²: the law refitted to tracks about it with noise of the residuals' persistence.
 
     The distances from their median are laid off from the estimate on the scale of Fisher's z of √R².
     """
+
+    if intervals.are_left_out():
+        return [None] * len(levels)
 
     def z(r2: np.ndarray) -> np.ndarray:
         return np.arctanh(np.sqrt(np.clip(r2, 0, 1 - 1e-12)))
@@ -109,27 +112,31 @@ def r2_intervals(
     return found
 
 
-def r2_interval(log: np.ndarray, curve: np.ndarray, forms: Sequence[Form], *, seed: int) -> tuple[float, float]:
+def r2_interval(log: np.ndarray, curve: np.ndarray, forms: Sequence[Form], *, seed: int) -> intervals.Interval | None:
     """`r2_intervals` at the usual level."""
     return r2_intervals(log, curve, forms, seed=seed, levels=(intervals.LEVEL,))[0]
 
 
-def one_piece(tracks: Mapping[str, Sequence[float]], *, seed: int, absent: str) -> dict[str, Metric]:
+def one_piece(
+    tracks: Mapping[str, Sequence[float]], *, seed: int, absent: str, tested: bool = True
+) -> dict[str, Metric]:
     """Of several tracks, R² of the best one-piece form, its p and its power, each of the worst track.
 
     Parameters
     ----------
     tracks : name → (layer) y; none at all: not applicable, for the reason `absent`.
+    tested : whether p and power are asked for.
 
     Returns
     -------
-    "r2", "walk_p" and "power".
+    "r2", and "walk_p" and "power" where they are asked for.
     """
     methods = {
         "r2": "least R² of ln y over tracks, of the one-piece form with the least AICc; refitted tracks about it",
         "walk_p": f"largest share of walks, autoregressions or orders of a track, {DRAWS} at most, that fit as well",
         "power": "least share of planted laws with a track's own residual that reach the null's 95 % level",
     }
+    methods = methods if tested else {"r2": methods["r2"]}
     if not tracks:
         return {name: Metric(value=None, reason=absent, applies=False, method=how) for name, how in methods.items()}
     members: dict[str, dict[str, Member]] = {name: {} for name in methods}
@@ -141,12 +148,14 @@ def one_piece(tracks: Mapping[str, Sequence[float]], *, seed: int, absent: str) 
             members = {kind: found | {name: none} for kind, found in members.items()}
             continue
         log, curve = np.log(track.track), np.log(track.corrected[track.best_one_piece].fitted)
-        found = against_chance(log, curve, lambda logs: best_r2(logs, ONE_PIECE), seed=seed)
         levels = intervals.LEVEL, 1 - (1 - intervals.LEVEL) / len(tracks)
         own, joint = r2_intervals(log, curve, ONE_PIECE, seed=seed, levels=levels)
-        members["r2"][name] = Member(value=found.value, interval=own, bonferroni=joint, n=n)
-        members["walk_p"][name] = Member(value=found.p, n=n)
-        members["power"][name] = Member(value=found.power, n=n)
+        value = float(best_r2(log[None], ONE_PIECE)[0])
+        members["r2"][name] = Member(value=value, interval=own, bonferroni=joint, n=n)
+        if tested:
+            found = against_chance(log, curve, lambda logs: best_r2(logs, ONE_PIECE), seed=seed)
+            members["walk_p"][name] = Member(value=found.p, n=n)
+            members["power"][name] = Member(value=found.power, n=n)
     return {
         name: worst_member(
             members[name], worst="largest" if name == "walk_p" else "least", method=methods[name], unit="layers"
@@ -155,13 +164,15 @@ def one_piece(tracks: Mapping[str, Sequence[float]], *, seed: int, absent: str) 
     }
 
 
-def exponential(values: Sequence[float | None] | None, *, seed: int, missing: str) -> dict[str, Metric]:
+def exponential(
+    values: Sequence[float | None] | None, *, seed: int, missing: str, tested: bool = True
+) -> dict[str, Metric]:
     """Of one track, the exponential law: R² of ln y, p, power, and the rate b of a·e^{bℓ} with its interval.
 
     Returns
     -------
-    "r2", "walk_p", "power" and "rate"; without a value where the track cannot be fitted, which `missing` explains if
-    there is none.
+    "r2" and "rate", and where they are asked for (`tested`) "walk_p" and "power"; without a value where the track
+    cannot be fitted, which `missing` explains if there is none.
     """
     track, reasons = fit_track(values, COOLING_LAWS, seed=seed, missing=missing)
     if track.status != "fitted":
@@ -170,15 +181,25 @@ def exponential(values: Sequence[float | None] | None, *, seed: int, missing: st
     n = {"layers": len(track.track)}
     log = np.log(track.track)
     curve = np.log(track.corrected[KIRKPATRICK.name].fitted)
-    found = against_chance(log, curve, lambda logs: best_r2(logs, EXPONENTIAL_LAW), seed=seed)
     value, interval = intervals.slope(log)
-    return {
+    metrics = {
         "r2": Metric(
-            value=found.value,
+            value=float(best_r2(log[None], EXPONENTIAL_LAW)[0]),
             interval=r2_interval(log, curve, EXPONENTIAL_LAW, seed=seed),
             n=n,
             method="R² of the line of ln y over depth; refitted lines with noise of the residuals' persistence",
         ),
+        "rate": Metric(
+            value=value,
+            interval=interval,
+            n=n,
+            method="slope of ln y over depth; Student's interval under the residuals' persistence",
+        ),
+    }
+    if not tested:
+        return metrics
+    found = against_chance(log, curve, lambda logs: best_r2(logs, EXPONENTIAL_LAW), seed=seed)
+    return metrics | {
         "walk_p": Metric(
             value=found.p,
             n=n | {"draws": found.draws},
@@ -189,11 +210,5 @@ def exponential(values: Sequence[float | None] | None, *, seed: int, missing: st
             value=found.power,
             n=n | {"draws": found.draws},
             method="share of planted exponential laws with the track's own residual that reach the null's 95 % level",
-        ),
-        "rate": Metric(
-            value=value,
-            interval=interval,
-            n=n,
-            method="slope of ln y over depth; Student's interval under the residuals' persistence",
         ),
     }

@@ -13,7 +13,7 @@ from analyses.numerics.pvalues import STOP, sequential_p
 from checks.claims.gate import POWER, Gate, Outcome
 from checks.controls.planted_streams import SINKS, STREAMS, planted_sinks, planted_stream
 from checks.controls.subject import Evidence, Run, Subject, run_of
-from checks.controls.surrogates import TRACKS, planted_records
+from checks.controls.surrogates import DRAWS, TRACKS, planted_records
 from checks.own.statement import planted_for
 from checks.twins.planted import (
     adjacent_mixture,
@@ -75,8 +75,26 @@ UNTRAINED = ("RS4", "RS5", "RS7")
 
 def controlled(subject: Subject) -> dict[str, Evidence]:
     """Every row about the model whose class has a control for its answer; claim id → evidence."""
-    found = unplanted(subject) | nulls(subject) | absences(subject) | positives(subject) | schedules(subject)
-    return found | streams(subject)
+    evidence = unplanted(subject)
+    for stage in (nulls, absences, positives, schedules):
+        with subject.steps.stage():
+            evidence |= stage(subject)
+    return evidence | streams(subject)
+
+
+def most_steps(subject: Subject) -> list[int]:
+    """Measurements of each stage of `controlled` at most."""
+    present, associated = subject.gates("presence", status="pass"), subject.gates("association", status="pass")
+    untrained = [gate for gate in subject.gates("schedule", status="pass") if gate.id in UNTRAINED]
+    ladders = [ladder for gate in subject.gates("absence", status="pass") for ladder in plants_for(gate)]
+    positive = {POSITIVES[g.id] for g in subject.gates("presence", status="fail") if g.id in POSITIVES}
+    asked = {gate.id for gate in subject.gates("schedule", status="fail")}
+    return [
+        TWINS * (bool(present or associated) + bool(present or untrained)),
+        len({plant for ladder in ladders for plant in ladder}),
+        len(positive),
+        DRAWS * sum(not asked.isdisjoint(claims) for claims in TRACKS),
+    ]
 
 
 def unplanted(subject: Subject) -> dict[str, Evidence]:
@@ -245,6 +263,7 @@ def schedules(subject: Subject) -> dict[str, Evidence]:
         for number, found in enumerate(planted_records(claims, subject.found, seed=subject.settings.seed)):
             for gate in gates:
                 runs[gate.id].append(run_of(gate, found, name="planted schedule", seed=number))
+            subject.steps.step()
         evidence |= {claim: _positive(track.law, own) for claim, own in runs.items()}
     return evidence
 

@@ -6,19 +6,22 @@ identities; how far such changes move the published numbers of the stored rows i
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from analyses.forward.calibration import Calibration
 from analyses.forward.inputs import Settings
+from analyses.progress import Tick, silent
 from analyses.records import SCHEMA_VERSION
 from analyses.weights.checkpoint import Checkpoint
 from checks.claims import CLAIMS
 from checks.claims.gate import evaluate
-from checks.controls.by_class import controlled
-from checks.controls.stability import rounding
+from checks.controls.by_class import controlled, most_steps
+from checks.controls.stability import REPEATS, rounding
+from checks.controls.steps import Steps
 from checks.controls.subject import Evidence, Records, Subject
-from checks.maps.identities import invariance_identities, limits
-from checks.maps.orbit import orbit
+from checks.maps.identities import CHANGES, invariance_identities, limits
+from checks.maps.orbit import GROUPS, MOVED, orbit
 from checks.own.gates import PART, gates, with_own
 from checks.own.statement import Statement
 
@@ -39,6 +42,7 @@ def controls(
     parts: Sequence[str] = PARTS,
     own: Sequence[Statement] = (),
     say: Callable[[str], None] = lambda line: None,
+    tick: Tick = silent,
 ) -> dict[str, Any]:
     """The content of `controls.json`.
 
@@ -50,6 +54,7 @@ def controls(
     found : the records of the model itself, made with the same text and settings.
     parts : which of PARTS to run.
     own : claims that are not built in.
+    tick : told how many measurements are done, of how many at most.
     """
     asked = [*CLAIMS, *gates(own, "")]
     judged = with_own(found, own)
@@ -57,15 +62,22 @@ def controls(
     outcomes = {claim: o for claim, o in outcomes.items() if o.status in ("pass", "fail", "inconclusive")}
     rows = {claim: o for claim, o in outcomes.items() if o.row == "model"}
     subject = Subject(checkpoint, text, settings, judged, rows, say, asked, own)
+    steps = Steps(_stages(subject, parts), tick)
+    subject = replace(subject, steps=steps)
     control, band, same, reached = {}, {}, {}, {}
     if "class" in parts:
         control = dict.fromkeys(rows, NOT_NEEDED) | controlled(subject)
     if "noise" in parts:
-        band = rounding(subject)
+        with steps.stage():
+            band = rounding(subject)
     if "coordinates" in parts:
         paths = {row: _paths(outcomes[id] for id in outcomes if outcomes[id].row == row) for row in ("model", "stored")}
-        same = _by_map(checkpoint, invariance_identities(checkpoint, text, settings, found, paths["model"], say=say))
-        reached = orbit(checkpoint, text, settings, paths["stored"], say=say)
+        told = dict(say=say, step=steps.step)
+        with steps.stage():
+            differences = invariance_identities(checkpoint, text, settings, found, paths["model"], **told)
+            same = _by_map(checkpoint, differences)
+        with steps.stage():
+            reached = orbit(checkpoint, text, settings, paths["stored"], **told)
     return {
         "schema_version": SCHEMA_VERSION,
         "model": checkpoint.name,
@@ -73,6 +85,13 @@ def controls(
         "invariance": same,
         "orbits": reached,
     }
+
+
+def _stages(subject: Subject, parts: Sequence[str]) -> list[int]:
+    """Measurements of each stage at most, in the order of `controls`."""
+    stages = most_steps(subject) if "class" in parts else []
+    stages += [REPEATS] if "noise" in parts else []
+    return stages + ([1 + len(CHANGES), GROUPS * (1 + MOVED)] if "coordinates" in parts else [])
 
 
 def _by_map(checkpoint: Checkpoint, differences: Mapping[str, Mapping[str, float | None]]) -> dict[str, list[dict]]:
@@ -87,4 +106,5 @@ def _by_map(checkpoint: Checkpoint, differences: Mapping[str, Mapping[str, float
 
 def _paths(outcomes: Any) -> list[str]:
     """Paths of the numbers that have a limit of their own, p-values left out, in the order of the claims."""
-    return list(dict.fromkeys(f.path for o in outcomes for f in o.findings if f.observed is not None and not f.test and f.path.split(".")[1] != PART))
+    found = [f for o in outcomes for f in o.findings if f.observed is not None and not f.test]
+    return list(dict.fromkeys(f.path for f in found if f.path.split(".")[1] != PART))

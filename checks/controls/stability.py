@@ -15,6 +15,7 @@ from checks.machine.threads import threads
 from checks.twins.roles import Role
 from checks.twins.twins import Twin, TwinCheckpoint
 
+REPEATS = 4  # measurements at most
 HALF_UNIT = 2.0**-9  # relative half unit in the last place of bfloat16
 
 REROUNDED = Twin(

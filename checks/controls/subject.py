@@ -4,7 +4,7 @@ A twin is measured by the very same analyses, in memory, and judged by the very 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from analyses import registry
@@ -14,9 +14,11 @@ from analyses.run.suite import records_of
 from analyses.weights.checkpoint import Checkpoint
 from checks.claims import CLAIMS
 from checks.claims.gate import Gate, Outcome, Status, evaluate
+from checks.controls.steps import Steps
 from checks.maps import remeasured
 from checks.own.gates import PART, with_own
 from checks.own.statement import Statement
+from checks.twins.twins import kept
 
 WEIGHTS = tuple(name for name in registry.NAMES if name not in registry.FORWARD and not registry.reads(name))
 """Analyses that read nothing but weights, so that no setting of the forward pass moves them."""
@@ -58,6 +60,7 @@ class Subject:
     say: Callable[[str], None]
     asked: Sequence[Gate] = CLAIMS
     own: Sequence[Statement] = ()  # claims among them that are not built in
+    steps: Steps = field(default_factory=Steps)
 
     def gates(self, *kinds: str, status: Status | None = None) -> list[Gate]:
         """The rows about the model, of these kinds and with this answer; of all where none is given."""
@@ -87,20 +90,22 @@ class Subject:
             return {}
         if not number:
             self.say(f"{self.checkpoint.name}: control {name}")
-        checkpoint, text = checkpoint or self.checkpoint, text or self.text
+        checkpoint, text = kept(checkpoint or self.checkpoint), text or self.text
         changed = replace(self.settings, claimed=claimed(gates), **settings)
         only = sorted({analysis for gate in gates for analysis in gate.reads})
         known: Records = {}
         if checkpoint is self.checkpoint:
             known = {name: self.found[name] for name in WEIGHTS if name in self.found}
         found = with_own(records_of(checkpoint, text, changed, only, known=known), self.own)
+        self.steps.step()
         return {gate.id: run_of(gate, found, name=name, seed=number) for gate in gates}
 
 
 def claimed(gates: Sequence[Gate]) -> frozenset[str]:
     """Paths of the metrics that these gates read, the powers of their tests included.
 
-    Of an analysis whose record another one reads, or a claim that is not built in reduces, everything.
+    Of an analysis whose record another one reads, that part; of one that a claim that is not built in reduces,
+    everything.
     """
     paths = [path for gate in gates for c in gate.conditions for path in (c.path, c.power) if path]
     whole = [f"{path.partition('.')[0]}.metrics.*" for path in paths if path.split(".")[1] == PART]

@@ -20,6 +20,7 @@ from checks.maps.ramps import RAMP_ALL
 from checks.maps.remeasured import Records, exactly, needs_pass, read
 from checks.maps.stream import ROTATE_STREAM
 from checks.maps.untied import untied
+from checks.twins.twins import kept
 
 SAME = 1e-6  # relative; float64 sums of up to 1e6 products err 1e-10, through ratios and correlations a hundredfold
 UP_TO_EPS = (
@@ -52,6 +53,7 @@ def invariance_identities(
     statistics: Sequence[str],
     *,
     say: Callable[[str], None] = lambda line: None,
+    step: Callable[[], None] = lambda: None,
 ) -> dict[str, dict[str, float | None]]:
     """Statistic → map → its relative difference from the model's own number.
 
@@ -70,6 +72,7 @@ def invariance_identities(
     if passing:
         again = exactly(checkpoint, text, settings, passing)
         base |= {path: read(again, path) for path in passing}
+        step()
     differences: dict[str, dict[str, float | None]] = {path: {} for path in paths}
     for name, change, number in CHANGES:
         source = untied(checkpoint) if change is ROTATE_STREAM else checkpoint
@@ -77,9 +80,10 @@ def invariance_identities(
         if not asked or change.undefined(source):
             continue
         say(f"{checkpoint.name}: {name}")
-        other = exactly(change.apply(source, settings.seed + number), text, settings, asked)
+        other = exactly(kept(change.apply(source, settings.seed + number)), text, settings, asked)
         for path in asked:
             differences[path][name] = difference(base[path], read(other, path))
+        step()
     return differences
 
 

@@ -23,9 +23,12 @@ from checks.maps.ramps import RAMP_ALL
 from checks.maps.remeasured import Records, analyses_of, lean, read, records
 from checks.maps.stream import ROTATE_STREAM
 from checks.maps.untied import untied
+from checks.twins.twins import kept
 
 EXPONENT = 12  # of the channel's factor: 4096 outweighs the other channels of every model's gains together
 SCRAMBLES = 2
+MOVED = SCRAMBLES + 5  # changes tried at most
+GROUPS = 3  # of statistics, by what they need
 ATTENTION = frozenset({"attention_stats", "head_geometry", "schedule_fit"})
 """Analyses that read of a forward pass what each head does, and nothing of the stream's basis."""
 
@@ -56,6 +59,7 @@ def orbit(
     paths: Sequence[str],
     *,
     say: Callable[[str], None] = lambda line: None,
+    step: Callable[[], None] = lambda: None,
 ) -> dict[str, Orbit]:
     """Statistic → its orbit; without those that have no number, or that no map moves.
 
@@ -70,9 +74,10 @@ def orbit(
     heads = [path for path in paths if _analysis(path) in ATTENTION]
     stream = [path for path in paths if path not in weights and path not in heads]
     found: dict[str, Orbit] = {}
+    told = dict(say=say, step=step)
     for asked, order, shared in ((weights, True, True), (heads, False, True), (stream, True, False)):
         if asked:
-            found |= _orbit(checkpoint, text, lean(settings, asked), asked, order=order, shared=shared, say=say)
+            found |= _orbit(checkpoint, text, lean(settings, asked), asked, order=order, shared=shared, **told)
     return found
 
 
@@ -85,10 +90,12 @@ def _orbit(
     order: bool,  # whether heads may change places
     shared: bool,  # whether one pass serves all
     say: Callable[[str], None],
+    step: Callable[[], None],
 ) -> dict[str, Orbit]:
     wanted = analyses_of(paths)
     passes = suite.forward_pass(checkpoint, text, settings, wanted)
     before = records(checkpoint, passes, settings, wanted)
+    step()
     reached: dict[str, dict[str, float]] = {path: {} for path in paths}
     for name, change, seed in _changes(checkpoint, settings.seed, order=order):
         source = untied(checkpoint) if change is ROTATE_STREAM else checkpoint
@@ -96,9 +103,10 @@ def _orbit(
         if not asked or change.undefined(source):
             continue
         say(f"{checkpoint.name}: orbit, {name}")
-        twin = change.apply(source, seed)
+        twin = kept(change.apply(source, seed))
         own = passes if shared else suite.forward_pass(twin, text, settings, wanted)
         after: Records = records(twin, own, settings, wanted)
+        step()
         for path in asked:
             if (value := read(after, path)) is not None:
                 reached[path][name] = value

@@ -14,6 +14,7 @@ from typing import Any
 from analyses import registry
 from analyses.forward.calibration import Calibration
 from analyses.forward.inputs import Passes, Settings, Skipped
+from analyses.numerics import intervals
 from analyses.run import suite
 from analyses.weights.checkpoint import Checkpoint
 from checks.maps.precision import NeverNarrowed
@@ -53,15 +54,29 @@ def lean(settings: Settings, paths: Sequence[str]) -> Settings:
     return replace(settings, claimed=claimed(paths), spectra=spectra)
 
 
+READ: Mapping[str, tuple[str, ...]] = {
+    "head_geometry.": ("attention_stats.dynamic",),
+    "schedule_fit.": ("null_residual.scales",),
+    "schedule_fit.metrics.invariant_scale": ("null_residual.invariant_scales",),
+    "schedule_fit.metrics.measured": ("attention_stats.temperature",),
+    "schedule_fit.metrics.write_sigma1": ("delta_svd.layers",),
+}
+"""Beginning of a statistic's path → what it is made of in the records of other analyses."""
+
+
 def claimed(paths: Sequence[str]) -> frozenset[str]:
-    """These statistics, and everything of an analysis whose record another one of them reads."""
-    read = {other for path in paths for other in registry.reads(path.partition(".")[0])}
-    return frozenset([*paths, *(f"{name}.metrics.*" for name in read)])
+    """These statistics, and what they are made of in other analyses' records; all metrics where READ says nothing."""
+    found = set(paths)
+    for path in paths:
+        parts = [part for head, of in READ.items() if path.startswith(head) for part in of]
+        found |= {*(parts or [f"{name}.metrics.*" for name in registry.reads(path.partition(".")[0])])}
+    return frozenset(found)
 
 
 def analyses_of(paths: Sequence[str]) -> tuple[str, ...]:
     """The analyses that these statistics need, in the order in which they run."""
-    return registry.with_read({path.partition(".")[0] for path in paths})
+    named = {path.partition(".")[0] for path in claimed(paths)}
+    return tuple(name for name in registry.NAMES if name in named)
 
 
 def records(checkpoint: Checkpoint, passes: Passes, settings: Settings, wanted: Sequence[str]) -> Records:
@@ -74,7 +89,7 @@ def records(checkpoint: Checkpoint, passes: Passes, settings: Settings, wanted: 
         return found[name]
 
     for name in wanted:
-        with suppress(Skipped):
+        with suppress(Skipped), intervals.left_out():  # numbers are compared, not judged
             found[name], _ = suite.analyse(name, checkpoint, passes, settings, record_of)
     return found
 

@@ -35,10 +35,42 @@ class Role:
         return not self.bias and is_gain(self.part)
 
 
+class _Known:
+    """What names tell of a checkpoint, found once for it and for all twins of it, which share its facts."""
+
+    def __init__(self, checkpoint: Checkpoint):
+        self.facts = _facts(checkpoint)
+        self.roles: dict[str, tuple[Role, ...]] = {}
+        self.has_head: bool | None = None
+
+
+_KNOWN: list[_Known] = []  # of the last few checkpoints
+
+
+def _facts(checkpoint: Checkpoint) -> tuple[object, ...]:
+    return checkpoint.files, checkpoint.places, checkpoint.architecture, checkpoint.prefix
+
+
+def _known(checkpoint: Checkpoint) -> _Known:
+    facts = _facts(checkpoint)
+    for known in _KNOWN:
+        if all(a is b for a, b in zip(known.facts, facts, strict=True)):
+            return known
+    _KNOWN[:] = [_Known(checkpoint), *_KNOWN[:3]]
+    return _KNOWN[0]
+
+
 def roles_of(checkpoint: Checkpoint, name: str) -> tuple[Role, ...]:
     """The roles that a tensor holds, by its name on disk, in the order of its layout; () if none is known."""
     if name in checkpoint.beside:
         return ()
+    roles = _known(checkpoint).roles
+    if name not in roles:
+        roles[name] = _roles(checkpoint, name)
+    return roles[name]
+
+
+def _roles(checkpoint: Checkpoint, name: str) -> tuple[Role, ...]:
     bare = name.removeprefix(checkpoint.prefix)
     for table, tails in ((checkpoint.architecture.outside, (bare,)), (checkpoint.architecture.head, _tails(name))):
         for part, names in table.items():
@@ -82,4 +114,9 @@ def is_tied(checkpoint: Checkpoint) -> bool:
 
 def has_own_head(checkpoint: Checkpoint) -> bool:
     """Whether a stored head of its own reads the final norm's output."""
-    return not is_tied(checkpoint) and any(Role(part=HEAD) in roles_of(checkpoint, name) for name in checkpoint.files)
+    if is_tied(checkpoint):
+        return False
+    known = _known(checkpoint)
+    if known.has_head is None:
+        known.has_head = any(Role(part=HEAD) in roles_of(checkpoint, name) for name in checkpoint.files)
+    return known.has_head

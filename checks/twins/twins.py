@@ -49,10 +49,17 @@ class TwinCheckpoint(Checkpoint):
     changed_by: Change
     seed: int
     memory: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)  # of chained plants
+    made: dict[str, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)  # tensors, once made
+    keeps: int = 0  # bytes of matrices in `made` at most; gains and biases, which many maps read, are always kept
 
     def tensor(self, name: str) -> torch.Tensor:
         """One tensor of the twin, by its name on disk; what has no role is passed through."""
-        return self._twin_of(name, self.base.tensor(name))
+        if name in self.made:
+            return self.made[name].clone()
+        value = self._twin_of(name, self.base.tensor(name))
+        if value.ndim == 1 or sum(self.made[n].nbytes for n in self.made if self.keeps) + value.nbytes <= self.keeps:
+            self.made[name] = value.clone()
+        return value
 
     def expert(self, name: str, number: int) -> torch.Tensor:
         """One expert's part of a tensor of the twin that holds all of a layer's."""
@@ -89,6 +96,14 @@ def make_twin(base: Checkpoint, changed_by: Change, seed: int) -> TwinCheckpoint
     facts = {f.name: getattr(base, f.name) for f in fields(Checkpoint)}
     facts["name"] = f"{base.name} ({changed_by.name}, seed {seed})"
     return TwinCheckpoint(**facts, base=base, changed_by=changed_by, seed=seed)
+
+
+KEPT = 1 << 28  # bytes: a small model's tensors all fit, of a large one's each is made again when it is read
+
+
+def kept(checkpoint: Checkpoint) -> Checkpoint:
+    """The same checkpoint; a twin makes a matrix once and keeps it, up to KEPT, for whoever reads it several times."""
+    return replace(checkpoint, keeps=KEPT) if isinstance(checkpoint, TwinCheckpoint) else checkpoint
 
 
 def generator(seed: int, *key: object) -> torch.Generator:

@@ -128,10 +128,12 @@ def _control(measured: Measured, wanted: str, arguments: argparse.Namespace) -> 
 
     The measurement stands without them, and the page then says that they were not run.
     """
+    from analyses.progress import silent
     from analyses.records import CannotWrite, read_record, write_json
     from analyses.run import keys
     from checks.claims.judge import checksums
     from checks.controls.run import PARTS, controls
+    from checks.machine.progress import bars
     from checks.own.registered import registered
 
     path, own = measured.folder / "controls.json", registered(measured.folder)
@@ -139,7 +141,7 @@ def _control(measured: Measured, wanted: str, arguments: argparse.Namespace) -> 
     rests_on = {"records": checksums(found), "code": keys.code("checks.controls.run")}
     rests_on |= {"own": own[0].sha256} if own else {}
     parts = {"all": PARTS, "none": ()}.get(wanted, (wanted,))
-    say = options.say(arguments)
+    say, tick = options.say(arguments), bars(sys.stderr, quiet=arguments.quiet)(f"{measured.checkpoint.name}: controls")
     known = _known(path)
     if known and {name: known.get(name) for name in rests_on} == rests_on and set(parts) <= set(known.get("parts", ())):
         say(f"{measured.checkpoint.name}: controls are up to date")
@@ -155,7 +157,8 @@ def _control(measured: Measured, wanted: str, arguments: argparse.Namespace) -> 
             found,
             parts=parts,
             own=own[0].claims if own else (),
-            say=say,
+            say=say if tick is silent else lambda line: None,  # one bar over all stands in place of their lines
+            tick=tick,
         )
         write_json(path, evidence | rests_on | {"parts": parts})
     except CannotWrite:

@@ -18,6 +18,7 @@ from checks.controls import by_class, surrogates
 from checks.controls.by_class import PLANTS, POSITIVES, _absence, _positive, _rare, as_extreme
 from checks.controls.run import controls
 from checks.controls.stability import _band
+from checks.controls.steps import Steps
 from checks.controls.subject import Run, Subject, run_of
 from checks.twins.twins import SHUFFLED
 from tests.tiny import tiny_checkpoint
@@ -163,7 +164,10 @@ def test_all_controls_run_on_a_small_model_and_explain_themselves(tmp_path, monk
     checkpoint, text = open_checkpoint(str(folder)), replace(text, texts=text.texts[:8])
     settings = Settings(device="cpu")
     found = suite.records_of(checkpoint, text, settings, registry.NAMES)
-    evidence = controls(checkpoint, text, settings, found)
+    told: list[tuple[int, int]] = []
+    evidence = controls(checkpoint, text, settings, found, tick=lambda done, of: told.append((done, of)))
+    done, of = zip(*told, strict=True)
+    assert list(done) == sorted(set(done)) and set(of) == {done[-1]}  # one bar, which ends where all is done
     records.write_json(tmp_path / "controls.json", evidence)
     assert set(evidence["claims"]) >= {"NR1", "NR1m", "NR5", "HG1", "DS1"}
     for claim, parts in evidence["claims"].items():
@@ -181,14 +185,37 @@ def test_all_controls_run_on_a_small_model_and_explain_themselves(tmp_path, monk
     assert any(parts["control"] for parts in evidence["claims"].values())
 
 
-@pytest.mark.parametrize("claim", ["NR1m", "NR3", "NR5"])
-def test_a_twin_that_is_spared_families_or_spectra_gives_the_same_run(tmp_path, claim):
+@pytest.fixture(scope="module")
+def shuffled(tmp_path_factory):
+    """(subject, a shuffled twin, all records of that twin) of a tiny model."""
     sizes = dict(hidden_size=64, head_dim=32, num_key_value_heads=4, intermediate_size=64)  # sides of NR3's 32 and more
-    checkpoint = open_checkpoint(str(tiny_checkpoint(tmp_path / "tiny", layers=6, **sizes)))
-    text, settings, gate = load_calibration(), Settings(device="cpu"), GATES[claim]
-    found = suite.records_of(checkpoint, text, settings, ["null_residual"])
-    subject = Subject(checkpoint, text, settings, found, {gate.id: evaluate(gate, found)}, lambda line: None)
+    folder = tiny_checkpoint(tmp_path_factory.mktemp("shuffled") / "tiny", layers=6, **sizes)
+    checkpoint, text, settings = open_checkpoint(str(folder)), load_calibration(), Settings(device="cpu")
+    text = replace(text, texts=text.texts[:8])
     twin = SHUFFLED.apply(checkpoint, 3)
-    whole = run_of(gate, suite.records_of(twin, text, settings, ["null_residual"]), name="shuffled")
-    assert whole.observed[0] is not None
-    assert subject.judge("shuffled", [gate], checkpoint=twin) == {claim: whole}
+    subject = Subject(checkpoint, text, settings, {}, {}, lambda line: None)
+    return subject, twin, suite.records_of(twin, text, settings, registry.NAMES)
+
+
+SPARED = ("NR1", "NR1m", "NR3", "NR4", "NR5", "SF1", "SF3", "SF4", "SF5", "HG1", "HE1", "HE2", "HE3", "DS3", "DS4")
+
+
+@pytest.mark.parametrize("claim", SPARED)
+def test_a_twin_that_is_spared_what_a_claim_does_not_read_gives_the_same_run(shuffled, claim):
+    subject, twin, records_of_all = shuffled
+    whole = run_of(GATES[claim], records_of_all, name="shuffled")
+    spared = subject.judge("shuffled", [GATES[claim]], checkpoint=twin)[claim]
+    assert whole.observed[0] is not None and spared == whole
+
+
+def test_all_controls_are_one_count_and_a_stage_that_ends_early_jumps_to_its_end():
+    told = []
+    steps = Steps([3, 0, 2], lambda done, of: told.append((done, of)))
+    with steps.stage():
+        steps.step()
+    with steps.stage():
+        steps.step()  # beyond its end: not counted
+    with steps.stage():
+        steps.step()
+        steps.step()
+    assert told == [(1, 5), (3, 5), (4, 5), (5, 5)]
