@@ -90,6 +90,11 @@ def plain(value: Any) -> Any:
 
     Shapes and key order of the input are kept; NumPy scalars become Python scalars.
     """
+    kind = type(value)
+    if kind is float:
+        return value if math.isfinite(value) else None
+    if value is None or kind in (int, str, bool):
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(part) for f in dataclasses.fields(value) if _written(f, part := getattr(value, f.name))}
     if isinstance(value, Mapping):

@@ -9,6 +9,7 @@ import transformers
 from analyses import registry
 from analyses.attention_stats.attention_probe import head_means
 from analyses.errors import InputError
+from analyses.forward import loading
 from analyses.forward.calibration import Calibration
 from analyses.forward.inputs import Settings
 from analyses.forward.instrumented import run
@@ -20,6 +21,7 @@ from analyses.run.suite import records_of
 from analyses.weights.checkpoint import open_checkpoint
 from checks.claims import INTEGRITY
 from checks.claims.gate import evaluate
+from checks.twins.twins import SHUFFLED
 from tests.few_draws import few_draws
 from tests.tiny import TINY, byte_tokenizer, tiny_checkpoint
 
@@ -194,6 +196,22 @@ def test_eager_attention_that_counts_the_bias_of_positions_twice_gives_way_to_sd
     recorder = passed(folder)
     assert recorder.facts.attention == "sdpa" and "twice" in recorder.facts.notes()[0]
     torch.testing.assert_close(recorder.ends[1], sdpa.last_hidden_state[real], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["qwen3", "gemma2", "gpt2", "mixtral"])
+def test_a_twin_in_the_model_of_another_has_the_weights_that_building_it_gives(zoo, name: str):
+    checkpoint = open_checkpoint(str(zoo[name]))
+    options = dict(dtype="float32", device="cpu", attention="eager", trust_remote_code=False)
+    one, other = (SHUFFLED.apply(checkpoint, seed) for seed in (0, 1))
+    loading._LAST.clear()
+    built = {key: value.clone() for key, value in load(other, **options).state_dict().items()}
+    loading._LAST.clear()
+    first = load(one, **options)
+    again = load(other, **options)
+    assert (again is first) == (name != "mixtral")  # whose experts the library fuses
+    for key, value in again.state_dict().items():
+        assert torch.equal(value, built[key]), key
+    assert load(checkpoint, **options) is not first  # the model itself is always built
 
 
 def test_learned_sinks_are_refused_not_ignored(zoo):
