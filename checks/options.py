@@ -24,8 +24,7 @@ def measuring(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the forward pass; auto: as stored")
     parser.add_argument("--attention", choices=("eager", "sdpa"), default="eager", help="attention implementation")
     text(parser)
-    parser.add_argument("--layers", type=layers, metavar="FIRST:END", help="these layers only; 0:12: the first 12")
-    parser.add_argument("--families", type=families, metavar="NAME,…", help="these weights only: q_proj,k_proj")
+    chosen(parser)
     parser.add_argument("--seed", type=int, default=0)
     spectra = "of the residuals between layers; sampled: estimated, with its error, from side 1,024 on"
     parser.add_argument("--spectra", choices=("exact", "sampled", "none"), default="exact", help=spectra)
@@ -34,6 +33,11 @@ def measuring(parser: argparse.ArgumentParser) -> None:
     own = "claims of your own, stated in a .toml file before the measurement"
     parser.add_argument("--claims", type=Path, metavar="FILE", help=own)
     parser.add_argument("--trust-remote-code", action="store_true", help="let the model's own code run")
+
+
+def chosen(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--layers", type=layers, metavar="FIRST:END", help="these layers only; 0:12: the first 12")
+    parser.add_argument("--families", type=families, metavar="NAME,…", help="these weights only: q_proj,k_proj")
 
 
 def text(parser: argparse.ArgumentParser) -> None:

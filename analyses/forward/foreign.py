@@ -21,7 +21,7 @@ def foreign(language: Mapping[str, float]) -> str | None:
     """
     said = "the text is not in the language of the model"
     if (share := language.get("unknown_share", 0.0)) > MOST_UNKNOWN:
-        return f"{said}: {100 * share:.2g} % of its tokens are unknown to the tokenizer"
+        return f"{said}: {100 * share:.3g} % of its tokens are unknown to the tokenizer"
     loss, chance = language.get("loss", 0.0), language.get("chance", math.inf)
     if loss > MOST_LOSS * chance:
         return f"{said}: its loss is {loss:.3g} nats a token, where knowing nothing gives {chance:.3g}"

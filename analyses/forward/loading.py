@@ -63,6 +63,7 @@ def load(
                 dtype=DTYPES[dtype],
                 attn_implementation=runnable(attention, checkpoint, kind)[0],
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # told below, by name and sizes
                 **({"add_pooling_layer": False} if _takes(kind, "add_pooling_layer") else {}),
                 # The library's faster sum over experts knows no float64.
                 **({"experts_implementation": "eager"} if checkpoint.shape.experts and dtype == "float64" else {}),
@@ -71,7 +72,13 @@ def load(
     except InputError:
         raise
     except LIBRARY_ERRORS as error:
-        raise InputError(f"{checkpoint.folder}: the library cannot load this model ({first_line(error)})") from error
+        raise InputError(f"{checkpoint.folder}: the library cannot load this model ({_why(error)})") from error
+    if other := sorted(loading["mismatched_keys"]):
+        name, stored, expected = other[0]
+        raise InputError(
+            f"{checkpoint.folder}: tensor {checkpoint.prefix}{name.removeprefix(before)} has shape {list(stored)}, and "
+            f"the model that the config describes takes {list(expected)}; config and weights disagree"
+        )
     if missing := sorted(k.removeprefix(before) for k in loading["missing_keys"] if k.startswith(before)):
         raise InputError(
             f"{checkpoint.folder}: {len(missing)} weights are missing, first {checkpoint.prefix}{missing[0]}"
@@ -110,6 +117,13 @@ def _filled(checkpoint: Checkpoint, asked: tuple[object, ...]) -> transformers.P
 
 def _bytes(base: torch.nn.Module) -> int:
     return sum(parameter.nbytes for parameter in base.parameters())
+
+
+def _why(error: Exception) -> str:
+    """The library's reason, without pointing at a report that is not shown."""
+    if "above report" in str(error):
+        return "its weights cannot be brought into the shapes of its class; config and weights disagree"
+    return first_line(error)
 
 
 def _takes(kind: type, keyword: str) -> bool:

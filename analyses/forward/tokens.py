@@ -9,6 +9,7 @@ from analyses.forward.calibration import STREAM_TOKENS, Calibration
 from analyses.forward.probe import NoTokenizer
 from analyses.weights.checkpoint import Checkpoint
 from analyses.weights.elsewhere import require_itself
+from analyses.weights.files import read_object
 from analyses.weights.hub import TOKENIZER_FILES
 
 NEEDED_BY_PIECES = {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"}  # package → its module
@@ -82,12 +83,19 @@ def load_tokenizer(checkpoint: Checkpoint, trust_remote_code: bool) -> Any:
     try:
         return transformers.AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=trust_remote_code)
     except Exception as error:  # the library raises a dozen unrelated classes
-        raise InputError(f"{checkpoint.folder}: the tokenizer cannot be loaded ({_why(checkpoint, error)})") from error
+        why = _why(checkpoint, error, trust_remote_code)
+        raise InputError(f"{checkpoint.folder}: the tokenizer cannot be loaded ({why})") from error
 
 
-def _why(checkpoint: Checkpoint, error: Exception) -> str:
+def _has_code(checkpoint: Checkpoint) -> bool:
+    """Whether the tokenizer is a class of the model's own."""
+    path = checkpoint.folder / "tokenizer_config.json"
+    return path.is_file() and "AutoTokenizer" in (read_object(path).get("auto_map") or {})
+
+
+def _why(checkpoint: Checkpoint, error: Exception, trusted: bool) -> str:
     """The library's reason, or the step that helps where its own points elsewhere."""
-    if "custom code" in str(error) or "trust_remote_code" in str(error):
+    if "custom code" in str(error) or "trust_remote_code" in str(error) or (_has_code(checkpoint) and not trusted):
         return "it is code of the model's own, which runs only with --trust-remote-code"
     pieces = [name for name in ("tokenizer.model", "spiece.model") if (checkpoint.folder / name).exists()]
     if pieces and not (checkpoint.folder / "tokenizer.json").exists():

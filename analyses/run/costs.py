@@ -9,7 +9,7 @@ above what the libraries take when they are loaded. A test compares both with a 
 from dataclasses import dataclass
 
 from analyses.delta_svd.shared_map import TOKENS_PER_DIRECTION
-from analyses.forward.calibration import Calibration
+from analyses.forward.calibration import STREAM_TOKENS, Calibration
 from analyses.head_grams import folded_heads
 from analyses.head_grams.all_pairs import FLOAT32_HIDDEN, SLAB_BYTES, TILE_BYTES, operations, paired_operations
 from analyses.head_grams.shards import factor_work, matches_all
@@ -59,8 +59,20 @@ def costs(checkpoint: Checkpoint, text: Calibration, *, dtype: str) -> dict[str,
 
 
 def tokens(text: Calibration) -> int:
-    """About how many tokens a text has."""
-    return max(1, sum(map(len, text.texts)) // CHARACTERS)
+    """About how many tokens of a text are read."""
+    return max(1, sum(lengths(text)))
+
+
+def lengths(text: Calibration) -> list[int]:
+    """About how many tokens each sequence has that is read of a text; of token ids exactly."""
+    found: list[int] = []
+    for length in map(len, text.ids) if text.ids else (len(one) // CHARACTERS for one in text.texts):
+        whole = [STREAM_TOKENS] * (length // STREAM_TOKENS) + [length % STREAM_TOKENS] if text.stream else [length]
+        for sequence in whole if text.tokens else whole[:1]:
+            found.append(sequence)
+            if text.tokens and sum(found) - len(found) >= text.tokens:
+                return found
+    return found
 
 
 def _bytes(checkpoint: Checkpoint, families: tuple[str, ...]) -> int:
@@ -156,7 +168,7 @@ def _head_grams(checkpoint: Checkpoint) -> Cost:
 def _attention_stats(checkpoint: Checkpoint, text: Calibration) -> Cost:
     shape = checkpoint.shape
     each, held = _per_head(checkpoint)
-    logits = 2 * sum((len(one) // CHARACTERS) ** 2 for one in text.texts) * shape.heads * shape.head_dim
+    logits = 2 * sum(length**2 for length in lengths(text)) * shape.heads * shape.head_dim
     return Cost(
         reads=_bytes(checkpoint, ("q_proj", "k_proj")),
         operations=shape.layers * (2 * each + logits),
@@ -186,7 +198,7 @@ def _delta_svd(checkpoint: Checkpoint, text: Calibration) -> Cost:
 
 
 def _forward(checkpoint: Checkpoint, text: Calibration, dtype: str) -> Cost:
-    parameters, longest = checkpoint.parameters(), max(map(len, text.texts)) // CHARACTERS
+    parameters, longest = checkpoint.parameters(), max(lengths(text))
     widest = max(checkpoint.shape.feed_forward, checkpoint.shape.heads * longest, checkpoint.shape.hidden)
     return Cost(
         reads=sum(header.bytes for header in checkpoint.headers.values() if header.shares is None),

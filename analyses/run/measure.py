@@ -192,10 +192,15 @@ def resolve(settings: Settings, checkpoint: Checkpoint) -> Settings:
         device=resolve_device(settings.device),
         dtype=checkpoint.stored_dtype() if settings.dtype == "auto" else settings.dtype,
         only=tuple(name for name in registry.NAMES if name in settings.only),
-        tokens=tokens_for(checkpoint.shape.hidden, own=settings.calibration is not None)
-        if settings.tokens is None
-        else settings.tokens,
+        tokens=wanted_tokens(settings, checkpoint),
     )
+
+
+def wanted_tokens(settings: Settings, checkpoint: Checkpoint) -> int:
+    """How many tokens are to be read, as `load_calibration` takes it."""
+    if settings.tokens is not None:
+        return settings.tokens
+    return tokens_for(checkpoint.shape.hidden, own=settings.calibration is not None)
 
 
 def _outdated(folder: Path, own: Mapping[str, keys.Key]) -> dict[str, str]:

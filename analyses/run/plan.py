@@ -8,11 +8,24 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from analyses.forward.calibration import load_calibration
+from analyses.errors import InputError
+from analyses.forward.calibration import Calibration, load_calibration
+from analyses.forward.foreign import foreign
+from analyses.forward.inputs import Settings, Skipped
+from analyses.forward.tokens import Sequences, sequences
+from analyses.registry import NAMES
 from analyses.run.costs import Cost, costs, tokens
+from analyses.run.measure import require_filters, wanted_tokens
+from analyses.run.suite import restricted
 from analyses.weights import hub
 from analyses.weights.checkpoint import Checkpoint, assemble
 from analyses.weights.schema import FAMILIES, MATRICES, Header
+
+OF_TEXT = (
+    "delta_svd", "head_geometry", "residual_stream", "attention_stats, of the text",
+    "schedule_fit, of the measured temperature",
+)  # fmt: skip
+"""Analyses, or parts of one, that need a text."""
 
 NO_TEXT = "the checkpoint holds no tokenizer, so no text can be read"
 
@@ -46,14 +59,24 @@ class Plan:
     notes: tuple[str, ...]
 
 
-def plan(source: str) -> Plan:
-    """The plan of a folder, a hub id or `id@revision`.
+def plan(source: str, settings: Settings | None = None) -> Plan:
+    """The plan of a folder, a hub id or `id@revision`, with the layers, families and text of these settings.
+
+    Of a folder with a tokenizer the text's tokens are counted, and how many are unknown to it; of a repository they are
+    estimated.
 
     Raises InputError in one line for whatever would keep the model from being measured.
     """
+    settings = settings or Settings(tokens=None)
     described = hub.describe(source)
     checkpoint = assembled(described)
-    shape, text = checkpoint.shape, load_calibration(None)
+    require_filters(checkpoint, settings)
+    text = load_calibration(settings.calibration, tokens=wanted_tokens(settings, checkpoint))
+    skipped = _skipped(checkpoint, settings, text, described.has_tokenizer)
+    read, unread = _read(checkpoint, text, described)
+    whole, checkpoint = checkpoint, checkpoint.restricted(layers=settings.layers)
+    compared = checkpoint.restricted(families=settings.families)
+    shape = checkpoint.shape
     stored = [header for header in checkpoint.headers.values() if header.shares is None]
     return Plan(
         model=checkpoint.name,
@@ -72,14 +95,27 @@ def plan(source: str) -> Plan:
         weight_files=len(set(checkpoint.files.values())),
         weight_bytes=sum(header.bytes for header in stored),
         dtypes=_dtypes(stored),
-        present=checkpoint.families,
-        absent={family: checkpoint.absent[family] for family in FAMILIES if family in checkpoint.absent},
+        present=compared.families,
+        absent={family: compared.absent[family] for family in FAMILIES if family in compared.absent},
         text=text.name,
-        tokens=tokens(text),
-        costs=costs(checkpoint, text, dtype="float32"),
-        skipped=_skipped(checkpoint, described.has_tokenizer),
-        notes=checkpoint.architecture.notes,
+        tokens=sum(map(len, read.ids)) if read else tokens(text),
+        costs=costs(checkpoint, text, dtype="float32")
+        | {"null_residual": costs(compared, text, dtype="float32")["null_residual"]},
+        skipped=skipped | unread,
+        notes=(*whole.architecture.notes, *whole.remarks),
     )
+
+
+def _read(checkpoint: Checkpoint, text: Calibration, described: hub.Description) -> tuple[Sequences | None, dict]:
+    """(the text in tokens, what it keeps from being decided), of a folder that can read it."""
+    if described.remote or not (described.has_tokenizer or text.ids):
+        return None, {}
+    try:
+        read = sequences(checkpoint, text, False)
+    except InputError as error:
+        return None, dict.fromkeys(OF_TEXT, str(error))
+    why = foreign({} if read.unknown is None else {"unknown_share": read.unknown})
+    return read, {"every claim that reads the text (undecided)": why} if why else {}
 
 
 def assembled(described: hub.Description) -> Checkpoint:
@@ -101,15 +137,16 @@ def _dtypes(stored: Iterable[Header]) -> dict[str, int]:
     return dict(count.most_common())
 
 
-def _skipped(checkpoint: Checkpoint, has_tokenizer: bool) -> dict[str, str]:
+def _skipped(checkpoint: Checkpoint, settings: Settings, text: Calibration, has_tokenizer: bool) -> dict[str, str]:
     skipped = {}
-    if not has_tokenizer:
-        skipped = {
-            "delta_svd": NO_TEXT,
-            "head_geometry": NO_TEXT,
-            "attention_stats, of the text": NO_TEXT,
-            "schedule_fit, of the measured temperature": NO_TEXT,
-        }
+    for name in NAMES:
+        try:
+            restricted(name, checkpoint, settings)
+        except Skipped as reason:
+            skipped[name] = str(reason)
+    if not has_tokenizer and not text.ids:
+        skipped |= dict.fromkeys(OF_TEXT, NO_TEXT)
+    checkpoint = checkpoint.restricted(families=settings.families)
     if "input_ln" not in checkpoint.families:
         skipped["schedule_fit, of the input gain"] = checkpoint.absent["input_ln"]
     missing = [family for family in MATRICES if family not in checkpoint.families]

@@ -20,20 +20,29 @@ UNITS = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     options.models(parser)
+    options.chosen(parser)
+    options.text(parser)
     parser.add_argument("--json", action="store_true", help="the plans as JSON, one a line")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from analyses.forward.inputs import Settings
     from analyses.records import plain
     from analyses.run.plan import plan
     from checks.claims.decidable import undecidable
     from checks.reference import source_of
 
+    settings = Settings(
+        layers=arguments.layers,
+        families=arguments.families,
+        calibration=arguments.calibration,
+        tokens=arguments.tokens,
+    )
     code = options.OK
     for i, model in enumerate(arguments.models):
         try:
-            found = plan(source_of(model))
+            found = plan(source_of(model), settings)
         except Exception as error:  # the others still have their plans
             if arguments.debug or len(arguments.models) == 1:
                 raise

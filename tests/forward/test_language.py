@@ -224,3 +224,42 @@ def test_a_foreign_text_decides_no_claim_that_reads_it_and_leaves_those_on_weigh
         assert outcome.status == ("pass" if weights else status)
         if outcome.status == "inconclusive":
             assert outcome.reason.endswith("its loss is 5 nats a token, where knowing nothing gives 8")
+
+
+# --- messages of the library that point elsewhere ------------------------------------------------------
+
+
+def test_a_size_that_the_class_does_not_have_is_named_with_both_sizes(tmp_path):
+    """The embedding is no part of a layer, so only the class looks at its shape."""
+    folder = tiny_checkpoint(tmp_path / "tiny")
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"vocab_size": 300}))
+    with pytest.raises(InputError, match=r"embed_tokens.weight has shape \[257, 32\], and .* takes \[300, 32\]"):
+        run(open_checkpoint(str(folder)), TEXT, [])
+
+
+@pytest.mark.parametrize("packages", [("sentencepiece", "protobuf"), ("protobuf",)])
+def test_a_tokenizer_of_sentencepiece_names_the_packages_that_are_missing(tmp_path, monkeypatch, packages):
+    from analyses.forward import tokens
+
+    folder = tiny_checkpoint(tmp_path / "tiny", "llama", tokenizer=False)
+    (folder / "tokenizer.model").write_bytes(b"\x0a\x00")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "LlamaTokenizer"}))
+    missing = {tokens.NEEDED_BY_PIECES[name] for name in packages}
+    monkeypatch.setattr(tokens.importlib.util, "find_spec", lambda name: None if name in missing else object())
+    with pytest.raises(InputError, match=f"read by SentencePiece; pip install {' '.join(packages)}"):
+        tokens.load_tokenizer(open_checkpoint(str(folder)), False)
+
+
+def test_a_tokenizer_of_the_models_own_code_names_the_option_and_a_pointer_its_step(tmp_path):
+    from analyses.forward import tokens
+
+    folder = tiny_checkpoint(tmp_path / "tiny", tokenizer=False)
+    own = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["tokenization_own.Own", None]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(own))
+    (folder / "tokenization_own.py").write_text("raise SystemExit('ran')\n")
+    with pytest.raises(InputError, match="runs only with --trust-remote-code"):
+        tokens.load_tokenizer(open_checkpoint(str(folder)), False)
+    (folder / "vocab.json").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(InputError, match=r"vocab.json: is a pointer of git-lfs, not the file: run `git lfs pull`"):
+        tokens.load_tokenizer(open_checkpoint(str(folder)), False)

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
 from torch.utils.flop_counter import FlopCounterMode
 
-from analyses.errors import InputError
+from analyses.errors import LEFT_OUT, InputError
 from analyses.forward.calibration import load_calibration
 from analyses.forward.inputs import Passes, Settings
 from analyses.head_grams import all_pairs, folded_heads, one_head
@@ -60,9 +62,9 @@ def test_what_has_no_tokenizer_or_no_such_weights_is_announced_as_skipped(tmp_pa
 
 def test_what_a_plan_skips_a_measurement_skips(tmp_path):
     folder = tiny_checkpoint(tmp_path / "tiny", tokenizer=False)
-    assert main(["measure", str(folder), "--out", str(tmp_path), "--quiet"]) == 0
+    assert main(["measure", str(folder), "--out", str(tmp_path / "out"), "--quiet"]) == 0
     skipped = {
-        path.stem for path in (tmp_path / "tiny").glob("*.json") if "skipped" in json.loads(path.read_text())
+        path.stem for path in (tmp_path / "out" / "tiny").glob("*.json") if "skipped" in json.loads(path.read_text())
     } - {"manifest"}
     assert skipped <= set(plan(str(folder)).skipped)
     assert "delta_svd" in skipped
@@ -166,3 +168,34 @@ def test_tokens_are_estimated_within_the_factor_for_english():
     text = load_calibration(None)
     words = sum(len(one.split()) for one in text.texts)
     assert words < tokens(text) < FACTOR * words
+
+
+# --- options -------------------------------------------------------------------------------------
+
+
+def test_a_plan_follows_the_layers_families_and_text_that_are_asked_for(single, tmp_path):  # noqa: F811
+    whole = plan(str(single))
+    some = plan(str(single), Settings(layers=range(1, 3), families=("up_proj",), tokens=3000))
+    assert some.present == ("up_proj",) and some.layers == 2
+    assert some.costs["null_residual"].operations < whole.costs["null_residual"].operations
+    assert LEFT_OUT in some.skipped["head_grams"] and LEFT_OUT in some.absent["q_proj"]
+    assert (whole.text, some.text) == ("fathom-calibration 1", "fathom-documents 1")
+    assert whole.tokens == sum(len(text.encode()) for text in load_calibration().texts)  # one token a byte
+    assert 3000 <= some.tokens < 6000
+    assert some.costs["forward"].operations != whole.costs["forward"].operations
+    ids = tmp_path / "x.ids.jsonl"
+    ids.write_text("[1, 2, 3]\n[4, 5]\n")
+    assert plan(str(single), Settings(calibration=ids)).tokens == 5
+    with pytest.raises(InputError, match="layers 0:9"):
+        plan(str(single), Settings(layers=range(9)))
+
+
+def test_a_plan_says_beforehand_that_a_text_is_foreign_or_cannot_be_read(tmp_path, capsys):
+    folder = tiny_checkpoint(tmp_path / "tiny", tokenizer=False)
+    backend = Tokenizer(models.WordLevel(vocab={"[UNK]": 0, "EVQLVESGG": 1}, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    transformers.PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]").save_pretrained(folder)
+    assert main(["plan", str(folder)]) == 0
+    assert "100 % of its tokens are unknown to the tokenizer" in capsys.readouterr().out
+    (folder / "tokenizer.json").write_text("version https://git-lfs.github.com/spec/v1\n")
+    assert "is a pointer of git-lfs" in plan(str(folder)).skipped["delta_svd"]
