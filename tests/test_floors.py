@@ -46,6 +46,7 @@ FLOORS = (
     "checks/report",
     "checks/sweep",
     "checks/sweep/engines",
+    "checks/export",
     "checks/bench",
     "checks/verbs",
     "checks/cli.py",

@@ -102,7 +102,7 @@ def head_metrics(heads: Heads, top: int) -> HeadMetrics:
     beyond = sigma[:, :top] <= rounding_floor(scale, head_dim)[:, None]
     small = queries @ keys.mT  # W_q W_kᵀ, (head, head_dim, head_dim)
     stretched = keys.mT @ (queries @ vt[:, 0, :, None])  # g v₁, (head, hidden, 1)
-    published = _published_directions(small, queries, top)
+    published = published_directions(small, queries, top)
     crosstalk = (published @ published.mT).abs().masked_fill(torch.eye(top, dtype=torch.bool, device=vt.device), 0)
     return HeadMetrics(
         singvals=torch.nn.functional.pad(sigma, (0, head_dim - sigma.shape[-1])),
@@ -141,7 +141,7 @@ def curvature(sym_eigs: torch.Tensor) -> torch.Tensor:
     return torch.where(sym_eigs < 0, energy, 0).sum(-1) / energy.sum(-1)
 
 
-def _published_directions(small: torch.Tensor, queries: torch.Tensor, top: int) -> torch.Tensor:
+def published_directions(small: torch.Tensor, queries: torch.Tensor, top: int) -> torch.Tensor:
     """V of W_k W_qᵀ pushed through W_q and scaled to unit length, as published: (head, k, hidden)."""
     _, _, vt = svd(small.mT)
     pushed = vt[:, :top] @ queries

@@ -14,6 +14,6 @@ VERBS = (
     "accept",
     "sweep",
     "tables",
-    "claims",
+    "claims", "export",
     "bench",
 )
