@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from analyses.numerics import autocorrelation, intervals
+from analyses.head_geometry import gained
+from analyses.head_geometry.correlation import pearson
+from analyses.head_geometry.regression import regress
+from analyses.null_residual import scales
+from analyses.null_residual.invariant import first_mode_interval
+from analyses.numerics import autocorrelation, families, intervals
+from analyses.schedule_fit import chance
 from tests.strategies import seeds
 
 
@@ -103,6 +109,46 @@ def test_every_interval_contains_its_estimate(seed, n, phi):
         assert low <= reduce(y) <= high
     for value, (low, high) in (intervals.spearman(np.arange(n), y), intervals.slope(y)):
         assert low <= value <= high
+
+
+@given(seeds, st.integers(5, 30), st.sampled_from([0.0, 0.8, 1.0]), st.floats(0.5, 0.999))
+def test_so_does_every_interval_that_is_made_of_others(seed, n, phi, level):
+    """Joined with a text, of a law's R², of the worst of families, at every level."""
+    draw = rng(seed)
+    y = autocorrelation.noise(phi, (n,), draw)
+    left_out = y + 0.1 * draw.standard_normal((4, n))
+    rho, interval = intervals.spearman_of_text(y, left_out)
+    assert -1 <= interval[0] <= rho <= interval[1] <= 1
+    value = float(np.tanh(y.mean()))
+    over_depth = max(-1.0, value - draw.random()), min(1.0, value + draw.random())
+    low, high = intervals.with_prompts(value, over_depth, left_out.mean(1), level=level, within=(-1, 1))
+    assert -1 <= low <= value <= high <= 1
+    line = np.polynomial.Polynomial.fit(np.arange(n), y, 1)(np.arange(n))
+    low, high = chance.r2_interval(y, line, chance.EXPONENTIAL_LAW, seed=0, level=level)
+    assert 0 <= low <= chance.best_r2(y[None], chance.EXPONENTIAL_LAW)[0] <= high <= 1
+    low, high = intervals.bootstrap(
+        lambda drawn: np.median(y[drawn], axis=1), n, seed=0, resamples=50, track=y, level=level
+    )
+    assert low <= np.median(y) <= high
+    found = families.worst_of({"a": y, "b": -y}, worst="largest", seed=0, method="", absent="")
+    assert found.interval[0] <= found.value <= found.interval[1]
+
+
+@given(seeds, st.integers(8, 12))  # of fewer, a resample may hold one layer alone, which has no mode
+def test_so_do_those_of_heads_and_of_scales(seed, layers):
+    rounding = 1e-9  # of artanh and tanh near 1, and of a singular value decomposition made twice
+    draw = rng(seed)
+    x, y = draw.standard_normal((2, layers, 4)) + autocorrelation.noise(0.8, (2, layers), draw)[..., None]
+    parts = pearson(x, y)
+    for part in ("pooled", "within"):
+        low, high = gained.r_interval(x, y, part, 1.0, 0)
+        assert -1 <= low <= parts[part] + rounding and parts[part] - rounding <= high <= 1
+    found = regress(("a",), x.reshape(-1, 1), y.ravel(), np.repeat(np.arange(layers), 4), seed=0)
+    low, high = found.r2_out_of_sample_interval
+    assert low <= found.r2_out_of_sample <= high
+    tracks = autocorrelation.noise(0.8, (3, layers), draw)
+    low, high = first_mode_interval(tracks, seed=0)
+    assert 0 <= low <= scales.shares(tracks, True)[0] + rounding and scales.shares(tracks, True)[0] <= high + rounding
 
 
 @given(seeds, st.integers(-20, 20), st.integers(-(2**20), 2**20))
