@@ -44,7 +44,7 @@ def text_loss(
     for weight, bias in blocks:
         if weight.shape[1] != known.shape[1]:
             return {}
-        block = known @ weight.to(known.device).float().mT + bias.to(known.device).float()
+        block = known @ weight.to(known).mT + bias.to(known)  # float64 in a pass that never narrows
         logits = _scaled(checkpoint, block).double()
         total = torch.logaddexp(total, logits.logsumexp(1))
         here = (targets >= vocabulary) & (targets < vocabulary + len(weight))
