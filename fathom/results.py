@@ -131,6 +131,15 @@ class Result:
 
         return compare(self._side, other._side)
 
+    def figure(self, name: str = "network", *, width: int = 180) -> str:
+        """A figure of the page as an SVG drawing, 85 or 180 mm wide; raises InputError for a name that is none."""
+        from checks.report.drawings import figures_from, svg
+
+        figures = {figure.id: figure for figure in figures_from(self._side.found)}
+        if name not in figures:
+            raise InputError(f"{self.model}: no figure '{name}' (there are: {', '.join(figures)})")
+        return svg(figures[name], width)
+
     def _repr_html_(self) -> str:
         from checks.report.notebook import claims_axis
 

@@ -2,7 +2,9 @@
 
 import csv
 import io
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from analyses import registry
 from checks.claims.judge import current_records
@@ -14,7 +16,11 @@ from checks.sections.network import network
 
 def figures_of(folder: Path) -> list[Figure]:
     """Every figure that the page of this folder shows, in its order."""
-    measured = current_records(folder)
+    return figures_from(current_records(folder))
+
+
+def figures_from(measured: Mapping[str, Mapping[str, Any]]) -> list[Figure]:
+    """Every figure of these records, by analysis."""
     whole = {name: r for name, r in measured.items() if not r.get("error") and not r.get("skipped")}
     overview = network(measured)
     sections = [section for section in registry.sections() if section.name in whole]

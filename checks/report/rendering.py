@@ -29,6 +29,7 @@ def render(template: str, page: Mapping[str, Any]) -> str:
 
 SCRIPTS = {
     "report.html": ("common.js", "figures.js"),
+    "notebook.html": (),
     "index.html": ("common.js", "tables.js"),
     "steps.html": ("common.js", "tables.js"),
     "compare.html": ("common.js", "tables.js"),

@@ -10,7 +10,7 @@ from checks import options
 HELP = "every figure of these records as SVG, PNG or PDF, and its numbers as CSV; no model needed"
 FORMATS = ("svg", "png", "pdf")
 WIDTHS = (85, 180)  # as in checks.figures.export, whose import reads the style sheet
-MISSING = "PNG and PDF are made by CairoSVG: `pip install 'fathom[figures]'`, or take --format svg"
+MISSING = "PNG and PDF are made by CairoSVG: `pip install 'fathom-geometry[figures]'`, or take --format svg"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

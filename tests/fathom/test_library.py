@@ -114,3 +114,15 @@ def test_two_results_are_compared_claim_by_claim(result):
 def test_a_result_says_what_it_is(result):
     assert result.model in repr(result) and "undecided" in repr(result)
     assert "NR1" in repr(result.claims) and "rows of model, layer, head" in repr(result.table("heads"))
+
+
+def test_a_notebook_shows_every_claim_in_a_frame_that_runs_nothing(result):
+    shown = result._repr_html_()
+    assert shown.startswith("<iframe") and "sandbox" in shown.partition("srcdoc")[0]
+    assert all(f"&gt;{id}&lt;" in shown for id in result.claims.verdicts() if not id.endswith(".stored"))
+
+
+def test_a_figure_is_a_drawing_and_a_name_that_is_none_is_told(result):
+    assert result.figure().lstrip().startswith("<svg")
+    with pytest.raises(InputError, match="no figure 'cat'.*network"):
+        result.figure("cat")
