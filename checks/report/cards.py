@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from checks.claims import published
 from checks.claims.verdicts import FROM_STATUS
 from checks.figures.numbers import MISSING, apart, number, typeset
 from checks.figures.strips import SYMBOLS, strip
@@ -34,6 +35,29 @@ def card(claim: Mapping[str, Any]) -> dict[str, Any]:
         "controlled": any(controls.get(name) for name in words.CONTROLS),
         "controls": [_control(title, controls.get(name)) for name, title in words.CONTROLS.items()],
     }
+
+
+def beside_it(
+    claim: Mapping[str, Any],
+    judged: Mapping[str, Any],
+    found: Mapping[str, Mapping[str, Any]] | None,
+    manifest: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What stands beside a claim: published numbers, and its rival reading, with which of the two holds here."""
+    rows = published.beside(claim["id"], judged["model"], found or {})
+    return {"published": [_published(row) for row in rows], "rival": published.readings(claim, judged["claims"])}
+
+
+def _published(row: Mapping[str, Any]) -> str:
+    read = "read in the original" if row["original"] else "from a secondary source"
+    said = f"{row['quantity']}: {number(row['value'])} for {row['model'][0]} ({row['source']}; {read})"
+    if row["own"] is None:
+        return f"{said}; not measured here."
+    if not row["same"]:
+        return f"{said}; another model. This one has {number(row['own'])}."
+    far = number(abs(row["difference"]))
+    within = "within" if abs(row["difference"]) <= row["tolerance"] else "beyond"
+    return f"{said}; here {number(row['own'])}, {far} away, {within} the tolerance of {number(row['tolerance'])}."
 
 
 def stored_row(claim: Mapping[str, Any]) -> dict[str, Any]:

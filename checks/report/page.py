@@ -13,7 +13,7 @@ from checks.claims import written
 from checks.claims.judge import current_records
 from checks.figures.numbers import number
 from checks.report import axis, provenance, words
-from checks.report.cards import BROKEN, card, identity, stored_row
+from checks.report.cards import BROKEN, beside_it, card, identity, stored_row
 from checks.report.remarks import remarks
 from checks.report.rendering import render
 from checks.sections.network import network
@@ -138,7 +138,9 @@ def _section(
         "error": error,
         "skipped": skipped,
         "ids": [claim["id"] for claim in (*mine, *stored)],
-        "cards": [card(claim) for claim in mine],
+        "cards": [
+            card(claim) | beside_it(claim, judged, record and {section.name: record}, manifest) for claim in mine
+        ],
         "stored": [stored_row(claim) for claim in stored],
     }
     if error or skipped:

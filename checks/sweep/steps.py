@@ -125,7 +125,21 @@ def _row(steps: Sequence[Step], id: str) -> dict[str, Any]:
         verdict = step.claims[id]["verdict"] if id in step.claims else None
         said = f"{id} at {step.name}: {verdict}{_number(step.claims[id]) if verdict else ''}"
         cells.append({"step": step.name, "verdict": verdict, "said": said, "href": f"{step.href}#claim-{id}"})
-    return {"id": id, "short": short(claim_of(steps, id)), "spark": spark(steps, id), "cells": cells}
+    held = held_over(steps, id)
+    return {"id": id, "short": short(claim_of(steps, id)), "spark": spark(steps, id), "cells": cells, "held": held}
+
+
+def held_over(steps: Sequence[Step], id: str) -> str:
+    """The first and the last step at which a claim holds, in words; with how many of the steps between it does."""
+    holding = [k for k, step in enumerate(steps) if id in step.claims and step.claims[id]["verdict"] == "holds"]
+    if not holding:
+        return "never holds"
+    first, last = holding[0], holding[-1]
+    if first == last:
+        return f"holds at step {number(steps[first].step)}"
+    between = last - first + 1
+    all_of = "" if len(holding) == between else f", at {len(holding)} of {between}"
+    return f"holds from step {number(steps[first].step)} to {number(steps[last].step)}{all_of}"
 
 
 def _number(claim: Mapping[str, Any]) -> str:

@@ -79,7 +79,7 @@ def measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:
             code = options.ERROR
             continue
         wanted = arguments.controls or ("all" if source == str(REFERENCE) else "none")
-        if failure := _control(measured, wanted, arguments):
+        if failure := control(measured, wanted, arguments):
             print(f"fathom: {measured.checkpoint.name}: controls failed: {failure}", file=sys.stderr)
             code = options.ERROR
         path, own = measured.folder / "manifest.json", registered(measured.folder)
@@ -123,7 +123,7 @@ def _known(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _control(measured: Measured, wanted: str, arguments: argparse.Namespace) -> str | None:
+def control(measured: Measured, wanted: str, arguments: argparse.Namespace) -> str | None:
     """Run the controls of what was measured, unless that was done, and keep what they found; why not, if they failed.
 
     The measurement stands without them, and the page then says that they were not run.

@@ -72,8 +72,6 @@ def run(arguments: argparse.Namespace) -> int:
             raise InputError(f"--{option}: an option of --engine {engine}, and this is --engine {arguments.engine}")
     if not arguments.models:
         raise InputError("no model; give folders, hub ids, patterns or a sweep file (or --status)")
-    if arguments.controls not in (None, "none"):
-        raise InputError("--controls: a sweep measures and runs no controls; run them with fathom run on what matters")
     return _sweep(arguments)
 
 
@@ -139,7 +137,33 @@ def _sweep(arguments: argparse.Namespace) -> int:
             engine.close()
             with contextlib.suppress(CannotWrite):  # a full disk; that this process is gone says the same
                 held.end()
+    if arguments.controls not in (None, "none"):
+        _controls(made, arguments)
     return _finish(made, driver.full, arguments)
+
+
+def _controls(made: Plan, arguments: argparse.Namespace) -> None:
+    """The controls of every checkpoint whose records are all there, one after the other; what failed is said."""
+    import dataclasses
+
+    import torch
+
+    from analyses.run.measure import measure_checkpoint
+    from analyses.weights.checkpoint import open_checkpoint
+    from checks.sweep import done, plan
+    from checks.verbs.measure import control
+
+    say = options.say(arguments)
+    for element in made.checkpoints:
+        if done.missing(made.out, element):
+            say(f"{element.source.name}: no controls, since it is not measured whole")
+            continue
+        torch.set_num_threads(element.threads)
+        opened = open_checkpoint(element.source.exact)
+        opened = dataclasses.replace(opened, name=element.source.name, revision=element.source.commit)
+        measured = measure_checkpoint(opened, element.folder(made.out), plan.settings_of(element))
+        if failure := control(measured, arguments.controls, arguments):
+            print(f"fathom: {element.source.name}: controls failed: {failure}", file=sys.stderr)
 
 
 def _plan(arguments: argparse.Namespace) -> Plan:
