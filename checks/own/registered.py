@@ -7,14 +7,24 @@ time, and whether the folder held records already. Another file later takes its 
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from analyses import records, registry
+from analyses import records, registry, shapes
 from analyses.errors import InputError
 from checks.own.statement import File, parse, problems_of
 
 NAME = "claims.json"
 Content = dict[str, Any]
+
+
+class Registered(TypedDict):
+    """`claims.json`."""
+
+    sha256: str
+    first_seen: str
+    before_measurement: bool
+    earlier: list[dict[str, str]]
+    text: str
 
 
 def line(file: File, at: str) -> str:
@@ -74,8 +84,9 @@ def registered(folder: Path) -> tuple[File, Content] | None:
 
 def sound(content: Content, where: str) -> File:
     """The claims in what `register` wrote; raises InputError where it was changed since, or is none."""
-    text = content.get("text")
-    if not isinstance(text, str) or problems_of(text):
+    shapes.require(shapes.shape(__name__, "Registered"), content, where)
+    text = content["text"]
+    if problems_of(text):
         raise InputError(f"{where}: holds no sound file of claims; run with --claims again")
     file = parse(text)
     if content.get("sha256") != file.sha256:

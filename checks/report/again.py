@@ -14,12 +14,11 @@ from typing import Any
 from analyses import records
 from analyses.errors import InputError, received
 from checks.claims.judge import checksums, judge
-from checks.claims.sets import LATEST, VERSIONS
-from checks.own.gates import gates, with_own
-from checks.own.registered import sound, stated
+from checks.own.registered import NAME
 from checks.report.page import render_page
 from checks.report.side_files import side_files
 from checks.verify.accept import slim
+from checks.verify.asked_again import asked_again
 from checks.verify.embedded import Carried, copy_of, links, unpack
 from checks.verify.results import Result
 from checks.verify.sentences import alike
@@ -50,6 +49,7 @@ def again(result: Result, found: Mapping[str, Mapping[str, Any]]) -> Rendered:
     try:
         with received("the result"):
             judged, faults = _judged(result, filled)
+            faults += _stated(result)
             faults += _pages(result, filled, judged, exact=filled == result.found)
     except InputError as error:
         return Rendered(faults=(str(error),))
@@ -126,7 +126,7 @@ def _judged(result: Result, filled: Mapping[str, Mapping[str, Any]]) -> tuple[di
     controls = json.loads(result.files.get("controls.json", b"{}"))
     if controls.get("records") != checksums(result.found):
         controls = {}
-    judged = json.loads(records.as_json(records.plain(_asked(result.judged, filled, controls))))
+    judged = json.loads(records.as_json(records.plain(asked_again(result.judged, filled, controls))))
     bare = json.loads(json.dumps(judged))
     for claim in bare["claims"]:
         for evidence in (claim["controls"] or {}).values():
@@ -138,17 +138,11 @@ def _judged(result: Result, filled: Mapping[str, Mapping[str, Any]]) -> tuple[di
     return judged, [_line(*next(_differences(_by_id(result.judged), _by_id(judged), ()), other_order))]
 
 
-def _asked(
-    judged: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]], controls: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What the built-in claims, of the version that was asked, and the claims of one's own that are stated answer."""
-    if (version := judged.get("claim_set", LATEST)) not in VERSIONS:
-        raise InputError(f"gates.json: claim_set: there is no version {version} of the claims here")
-    if not (own := judged.get("own")):
-        return judge(found, controls, claim_set=version)
-    claims = sound(own, "gates.json: own").claims
-    asked = gates(claims, stated(own))
-    return judge(with_own(found, claims), controls, own=asked, stated=own, claim_set=version)
+def _stated(result: Result) -> Iterator[str]:
+    """Whether the claims of one's own that lie in a folder are those that the gates name."""
+    path = result.folder / NAME
+    if result.kind == "folder" and (records.read_json(path) if path.exists() else None) != result.judged.get("own"):
+        yield f"{NAME}: it is not what gates.json says of claims of one's own"
 
 
 def _by_id(judged: Mapping[str, Any]) -> dict[str, Any]:

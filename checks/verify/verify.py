@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from analyses import records
-from analyses.errors import first_line
+from analyses.errors import first_line, received
 from checks.reference import RECORDED
 from checks.verify import comparable, modes, sentences
+from checks.verify.asked_again import asked_again
 from checks.verify.differences import Leaf, Status, compare, status, worst
 from checks.verify.results import Result
 from checks.verify.tolerances import FILE, Tolerance, read_tolerances, tolerance_of, widest
@@ -212,15 +213,14 @@ def _has_arrays(folder: Path, record: Mapping[str, Any]) -> bool:
 
 def _verdicts(recorded: Result, found: Result, like: set[str]) -> list[dict[str, Any]]:
     """Claims and identities whose answer changed. Their controls are those recorded, on both sides."""
-    from checks.claims.judge import judge
-
     if recorded.judged is None:
         return [{"id": "gates.json", "claim": "every gate", "recorded": "not there", "found": "judged"}]
     controls = {claim["id"]: claim["controls"] for claim in recorded.judged["claims"] if claim["controls"]}
     compared = {name: record for name, record in found.found.items() if name in like}
     if not compared:
         return []
-    judged = judge(compared, {"claims": controls})
+    with received("gates.json"):
+        judged = asked_again(recorded.judged, compared, {"claims": controls})
     changed = []
     for kind in ("integrity", "claims", "stored"):
         now = {outcome["id"]: outcome for outcome in judged[kind]}
