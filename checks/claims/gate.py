@@ -59,7 +59,7 @@ class Gate:
     conditions: tuple[Condition, ...]  # all must hold; the first is drawn on the page
     reason: str  # why this threshold, and from where
     minimum: Mapping[str, float] = field(default_factory=dict)  # name in a metric's n → least count
-    flattering: tuple[str, ...] = ()  # of these, too few can only help the number to pass: a failure stands
+    flattering: tuple[str, ...] = ()  # of these, too few take nothing from a failure: it stands
     errata: str = ""  # what a reader of the published scripts must know
     row: Row = "model"
     section: str = ""  # the analysis in whose section it stands, where that is not the one that its number is from
