@@ -12,7 +12,7 @@ from checks.maps.names import MAPS
 
 Record = Mapping[str, Any]
 
-MOST_TIPS = 600  # more heads than this are drawn without tooltips: they cover each other, and the record has them
+MOST_TIPS = 150  # more heads than this are drawn without tooltips: they cover each other, and the record has them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,15 +53,16 @@ def table(
 
 
 def invariance(answers: Mapping[str, Mapping[str, bool]]) -> Table | None:
-    """Statistics × exact changes of parameters, from an analysis' part of the manifest, in words; None for none."""
+    """Statistics and the exact changes of parameters that move them, from the manifest; None where nothing is known."""
     if not answers:
         return None
     maps = [name for name in MAPS if name in next(iter(answers.values()))]
     return Table(
-        caption="“stays”: for every such model, up to rounding. “moves”: for some model, or it loses its value.",
-        columns=(Column(name="number in the record"), *(Column(name=name) for name in maps)),
+        caption="Some model’s number moves, or loses its value, under these changes; under all others it stays.",
+        columns=(Column(name="number in the record"), Column(name="is moved by")),
         rows=tuple(
-            (statistic, *("stays" if cells[name] else "moves" for name in maps)) for statistic, cells in answers.items()
+            (statistic, ", ".join(name for name in maps if not cells[name]) or "none of them")
+            for statistic, cells in answers.items()
         ),
     )
 

@@ -9,6 +9,9 @@ from checks.claims.verdicts import VERDICTS, WITHIN_ROUNDING, WORTHLESS
 from checks.cli import main
 from checks.report.index import render_index
 from checks.report.page import render_model
+from checks.report.rendering import render
+from checks.sweep.steps import summarise
+from checks.sweep.steps_drawn import Step
 from tests.page import attention_record, finding, gates, manifest, outcome, stored, write_folder
 from tests.tiny import tiny_checkpoint
 
@@ -53,9 +56,19 @@ def build(out: Path) -> Path:
         (folder / "report.html").write_text(render_model(folder), encoding="utf-8")
     folders = [out / name for name in MODELS]
     (out / "index.html").write_text(render_index(folders, out), encoding="utf-8")
+    (out / "steps.html").write_text(render("steps.html", summarise({"a training": steps(out)})), encoding="utf-8")
     written = ("--out", str(out / "compare.html"))
     assert main(["compare", *(str(out / side) for side in ("plain", "measured")), *written, "--quiet"]) == 0
     return out
+
+
+def steps(out: Path) -> list[Step]:
+    """Two models as if they were two checkpoints of one training."""
+    run = []
+    for step, name in ((0, "plain"), (1000, "measured")):
+        claims = {claim["id"]: claim for claim in records.read_json(out / name / "gates.json")["claims"]}
+        run.append(Step(step=step, name=f"step{step}", href=f"{name}/report.html", content=None, claims=claims))
+    return run
 
 
 QUIET = ("--quiet", "--device", "cpu", "--exact-index")

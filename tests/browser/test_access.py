@@ -10,6 +10,7 @@ EVERYTHING = {"resultTypes": ["violations"]}
 CASES = [
     ("index.html", "light", EVERYTHING),
     ("compare.html", "light", EVERYTHING),
+    ("steps.html", "light", EVERYTHING),
     ("measured/report.html", "light", EVERYTHING),
     ("hostile/report.html", "light", EVERYTHING),
     ("crashed/report.html", "light", EVERYTHING),
@@ -17,6 +18,7 @@ CASES = [
     # Only colours differ in the dark.
     ("index.html", "dark", COLOURS),
     ("compare.html", "dark", COLOURS),
+    ("steps.html", "dark", COLOURS),
     ("measured/report.html", "dark", COLOURS),
     ("broken/report.html", "dark", COLOURS),
 ]

@@ -6,7 +6,7 @@ import pytest
 
 from tests.browser.site import MODELS
 
-PAGES = ("index.html", "compare.html", *(f"{name}/report.html" for name in MODELS))
+PAGES = ("index.html", "compare.html", "steps.html", *(f"{name}/report.html" for name in MODELS))
 WIDTHS = (320, 360, 768, 1100, 1600)
 SHOWN = (
     "index.html",
