@@ -20,6 +20,7 @@ from analyses.forward.probe import AttentionInputs
 Feed = Callable[[AttentionInputs], None]
 
 INTERFACE = ("attention_interface", "ALL_ATTENTION_FUNCTIONS")  # in the source of a class that calls it
+FACTORS = ("batch1", "batch2", "mat2", "other")  # keywords of these functions
 PRODUCTS = {"matmul": 0, "bmm": 0, "__matmul__": 0, "baddbmm": 1}  # function → where its two factors begin
 
 
@@ -47,7 +48,8 @@ class _Operations(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         name = getattr(func, "__name__", "")
         if name in PRODUCTS:
-            first, second = args[PRODUCTS[name] : PRODUCTS[name] + 2]
+            named = [kwargs[key] for key in FACTORS if key in (kwargs or {})]
+            first, second = (*args[PRODUCTS[name] :], *named)[:2]
             if self.logits is None:
                 self.factors = first, second
             elif self.values is None:

@@ -2,10 +2,9 @@
 
 Most classes call their attention through the library's attention interface: our function stands in
 for theirs, calls the model's own eager or sdpa function, with the mask that the library makes for
-that one, and passes what it was given to the probes. GPT-J, BLOOM and Falcon compute attention
-inside their modules: there the queries and keys are read where the module itself splits them into
-heads, and turned by the module's own rotary function. What any other module computes by itself is read off its
-operations (`softmaxes`).
+that one, and passes what it was given to the probes. What a module computes by itself is read off its operations
+(`softmaxes`); Falcon's, which may call torch's fused function, is read where it splits queries and keys into heads and
+turned by its own rotary function.
 """
 
 import sys
@@ -118,40 +117,6 @@ def _biased(mask: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
 
 
 @contextmanager
-def _gptj(module: torch.nn.Module, feed: Feed) -> Iterator[None]:
-    own = module._attn
-
-    def watched(query, key, value, attention_mask=None):
-        output, weights = own(query, key, value, attention_mask)
-        mask = _mask(attention_mask, query, causal=True)
-        feed(AttentionInputs(query=query, key=key, mask=mask, scaling=1 / module.scale_attn, weights=weights))
-        return output, weights
-
-    module._attn = watched  # on this instance, over its class's method
-    try:
-        yield
-    finally:
-        del module._attn
-
-
-@contextmanager
-def _bloom(module: torch.nn.Module, feed: Feed) -> Iterator[None]:
-    def read(fused: torch.Tensor, keywords: dict, weights: torch.Tensor) -> AttentionInputs:
-        query, key, _ = module._reshape(fused)  # (sequence, head, token, head_dim)
-        return AttentionInputs(
-            query=query,
-            key=key,
-            mask=_mask(keywords["attention_mask"], query, causal=True),
-            bias=keywords["alibi"].unflatten(0, query.shape[:2]),
-            scaling=module.inv_norm_factor,
-            weights=weights,
-        )
-
-    with _fused(module, read, feed):
-        yield
-
-
-@contextmanager
 def _falcon(module: torch.nn.Module, feed: Feed) -> Iterator[None]:
     def read(fused: torch.Tensor, keywords: dict, weights: torch.Tensor | None) -> AttentionInputs:
         # (sequence, token, head or kv_head, head_dim), the keys of grouped heads already repeated
@@ -196,5 +161,5 @@ def _fused(module: torch.nn.Module, read: Callable, feed: Feed) -> Iterator[None
             handle.remove()
 
 
-INSIDE = {"GPTJAttention": _gptj, "BloomAttention": _bloom, "FalconAttention": _falcon}
+INSIDE = {"FalconAttention": _falcon}
 """Attention class → how to watch it."""

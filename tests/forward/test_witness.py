@@ -1,4 +1,4 @@
-"""A record that says something else than the class does is caught on the text, whatever the names of its tensors say."""
+"""A record that says something else than the class does is caught on the text, whatever its tensors are called."""
 
 from dataclasses import replace
 from pathlib import Path
