@@ -12,6 +12,7 @@ from analyses.forward import loading
 from analyses.forward.calibration import Calibration
 from analyses.forward.inputs import Settings
 from analyses.forward.instrumented import run
+from analyses.forward.loading import load
 from analyses.forward.probe import Probe
 from analyses.records import unexplained_nulls
 from analyses.run.suite import records_of
