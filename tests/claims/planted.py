@@ -103,6 +103,8 @@ def _unequal(twin: TwinCheckpoint, role: Role, value: torch.Tensor) -> torch.Ten
     return (queries * (0.7 * sizes).exp()).flatten(0, 1)
 
 
+UNCHANGED = Twin(name="unchanged", preserves="", destroys="", change=lambda twin, role, value: value)
+"""The base itself, as a twin: a random model does not know the language of its text, which of a twin is not asked."""
 UNEQUAL_HEADS = Twin(name="queries of unequal size", preserves="", destroys="", change=_unequal)
 READERS = ("q_proj", "v_proj", "gate_proj", "up_proj")
 WRITERS = ("o_proj", "down_proj")
@@ -114,6 +116,7 @@ MODELS: Mapping[str, Planted] = {
     "unrelated layers": Planted(
         "wide",
         {"NR1": HOLDS, "NR1m": HOLDS, "NR3": HOLDS, "HG1": HOLDS, "HG3": HOLDS, "NR5": NOT, "HG2": NOT},
+        [UNCHANGED],
     ),
     "each layer 0.95 of the one before": Planted(
         "wide",
@@ -133,11 +136,14 @@ MODELS: Mapping[str, Planted] = {
     "unrelated writes": Planted(
         "deep",
         {
-            **{"DS1": NOT, "DS2": NOT, "DS3": HOLDS, "DS4": UNDECIDED},
+            **{"DS1": NOT, "DS2": NOT, "DS3": HOLDS, "AN1": UNDECIDED},
             **{"AN2": NOT, "AN3": NOT, "AN4": HOLDS, "AN5": UNDECIDED},
         },
+        [UNCHANGED],
     ),
-    "one direction each": Planted("deep", {"DS1": HOLDS, "DS2": HOLDS, "DS3": HOLDS}, [own_direction()]),
+    "one direction each": Planted(
+        "deep", {"DS1": HOLDS, "DS2": HOLDS, "DS3": HOLDS, "DS4": NOT}, [own_direction()]
+    ),
     "one direction for all": Planted(
         "deep", {"DS1": UNDECIDED, "DS2": UNDECIDED, "DS3": NOT, "AN2": UNDECIDED, "AN4": NOT}, [common_direction()]
     ),
@@ -145,7 +151,7 @@ MODELS: Mapping[str, Planted] = {
         "deep", {"DS3": NOT, "AN1": NOT, "AN3": UNDECIDED}, [common_direction(rank=8)]
     ),
     "one layer all over": Planted(
-        "deep", {"NR1": NOT, "DS3": NOT, "AN1": UNDECIDED, "AN4": NOT}, [repeated_layers(share=1.0)]
+        "deep", {"NR1": NOT, "DS3": NOT, "DS4": UNDECIDED, "AN1": NOT, "AN4": NOT}, [repeated_layers(share=1.0)]
     ),
     "one layer in phase C": Planted(
         "deep",
