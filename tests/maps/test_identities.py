@@ -89,6 +89,15 @@ def test_a_statistic_without_a_number_is_left_out(stage):
     assert invariance_identities(checkpoint, TEXT, SETTINGS, found, ["head_grams.metrics.unheard_of"]) == {}
 
 
+def test_a_number_that_a_quarter_of_the_text_does_not_have_is_left_out_and_not_called_moved(stage):
+    """Sinks are counted in prompts of 64 tokens: here the whole text has one, and every fourth prompt is short."""
+    checkpoint, found = stage("qwen3")
+    path = "attention_stats.metrics.sink_heads"
+    short = dataclasses.replace(TEXT, texts=("short", "x" * 70))
+    assert read(found, path) is not None
+    assert invariance_identities(checkpoint, short, SETTINGS, found, [path]) == {}
+
+
 def test_an_untied_copy_has_the_same_logits_and_a_head_of_its_own(stage):
     checkpoint, _ = stage("qwen3")
     copy = untied(checkpoint)
