@@ -87,6 +87,13 @@ def load_tokenizer(checkpoint: Checkpoint, trust_remote_code: bool) -> Any:
         raise InputError(f"{checkpoint.folder}: the tokenizer cannot be loaded ({why})") from error
 
 
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of a package above it
+        return False
+
+
 def _has_code(checkpoint: Checkpoint) -> bool:
     """Whether the tokenizer is a class of the model's own."""
     path = checkpoint.folder / "tokenizer_config.json"
@@ -99,7 +106,7 @@ def _why(checkpoint: Checkpoint, error: Exception, trusted: bool) -> str:
         return "it is code of the model's own, which runs only with --trust-remote-code"
     pieces = [name for name in ("tokenizer.model", "spiece.model") if (checkpoint.folder / name).exists()]
     if pieces and not (checkpoint.folder / "tokenizer.json").exists():
-        lacking = [n for n, module in NEEDED_BY_PIECES.items() if importlib.util.find_spec(module) is None]
+        lacking = [package for package, module in NEEDED_BY_PIECES.items() if not _installed(module)]
         if lacking:
             return f"{pieces[0]} is read by SentencePiece; pip install {' '.join(lacking)}"
     return first_line(error)

@@ -263,3 +263,10 @@ def test_a_tokenizer_of_the_models_own_code_names_the_option_and_a_pointer_its_s
     (folder / "vocab.json").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
     with pytest.raises(InputError, match=r"vocab.json: is a pointer of git-lfs, not the file: run `git lfs pull`"):
         tokens.load_tokenizer(open_checkpoint(str(folder)), False)
+
+
+def test_a_package_whose_parent_is_missing_counts_as_missing(monkeypatch):
+    """google.protobuf where nothing of `google` is there: asking for it raises instead of answering."""
+    from analyses.forward import tokens
+
+    assert tokens._installed("json.decoder") and not tokens._installed("no_such_package_here.below")
