@@ -136,7 +136,7 @@ MODELS: Mapping[str, Planted] = {
     "unrelated writes": Planted(
         "deep",
         {
-            **{"DS1": NOT, "DS2": NOT, "DS3": HOLDS, "AN1": UNDECIDED},
+            **{"DS1": NOT, "DS2": NOT, "DS3": HOLDS, "AN1": NOT},
             **{"AN2": NOT, "AN3": NOT, "AN4": HOLDS, "AN5": UNDECIDED},
         },
         [UNCHANGED],
@@ -145,7 +145,9 @@ MODELS: Mapping[str, Planted] = {
         "deep", {"DS1": HOLDS, "DS2": HOLDS, "DS3": HOLDS, "DS4": NOT}, [own_direction()]
     ),
     "one direction for all": Planted(
-        "deep", {"DS1": UNDECIDED, "DS2": UNDECIDED, "DS3": NOT, "AN2": UNDECIDED, "AN4": NOT}, [common_direction()]
+        "deep",
+        {"DS1": UNDECIDED, "DS2": UNDECIDED, "DS3": NOT, "AN1": UNDECIDED, "AN2": UNDECIDED, "AN4": NOT},
+        [common_direction()],
     ),
     "eight directions for all": Planted(
         "deep", {"DS3": NOT, "AN1": NOT, "AN3": UNDECIDED}, [common_direction(rank=8)]
