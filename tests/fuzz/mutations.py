@@ -18,15 +18,15 @@ def tree(given: Any, draw: random.Random) -> Any:
     for _ in range(draw.choice((1, 1, 1, 2, 4))):
         places = _places(changed)
         if not places:
-            return draw.choice(ODD)
+            return _odd(draw)
         holder, key = draw.choice(places)
         match draw.randrange(8):
             case 0 | 1 | 2:
-                holder[key] = draw.choice(ODD)
+                holder[key] = _odd(draw)
             case 3:
                 del holder[key]
             case 4 if isinstance(holder, list):
-                holder[key:key] = [copy.deepcopy(holder[key])] * draw.choice((1, 1, 100))
+                holder[key:key] = [copy.deepcopy(holder[key]) for _ in range(draw.choice((1, 1, 100)))]
             case 5:
                 other, place = draw.choice(places)
                 holder[key] = copy.deepcopy(other[place]) if place in other or isinstance(other, list) else None
@@ -38,6 +38,11 @@ def tree(given: Any, draw: random.Random) -> Any:
                 else:
                     holder[key] = [holder[key]]
     return changed
+
+
+def _odd(draw: random.Random) -> Any:
+    """One of ODD, of its own: what is changed further must not change the next input."""
+    return copy.deepcopy(draw.choice(ODD))
 
 
 def _places(value: Any) -> list[tuple[Any, Any]]:

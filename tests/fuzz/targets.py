@@ -9,8 +9,8 @@ import json
 import random
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from analyses import records, registry
 from analyses.errors import InputError, panic, printable, received
+from analyses.forward.calibration import load_calibration
 from analyses.run.costs import costs
 from analyses.weights.checkpoint import open_checkpoint
 from checks.claims import written
@@ -48,7 +49,7 @@ def _model(model: Path, name: str, odd: Callable[[bytes, random.Random], bytes])
     return read
 
 
-_TEXT: Any = SimpleNamespace(texts=("a text", "and another one"), stream=False)
+_TEXT = replace(load_calibration(None), texts=("a text", "and another one"))
 
 
 def _copied(source: Path, folder: Path) -> None:
