@@ -23,5 +23,6 @@ def few_draws() -> Iterator[None]:
         patch.setattr("analyses.head_geometry.gained.PLANTS", 1)
         patch.setattr("analyses.residual_stream.sinks.PLANTS", 1)
         patch.setattr("analyses.schedule_fit.chance.DRAWS", FEW)
+        patch.setattr("analyses.weight_spectra.power_law.DRAWS", FEW)
         patch.setitem(two_pieces.calibrate.__kwdefaults__, "resamples", FEW)
         yield

@@ -113,6 +113,7 @@ def test_a_new_version_of_an_analysis_concerns_it_and_what_reads_it(tiny, monkey
         "attention_stats": "analysis",
         "schedule_fit": "an analysis that it reads",
         "head_geometry": "an analysis that it reads",
+        "residual_stream": "an analysis that it reads",
     }
 
 

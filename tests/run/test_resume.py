@@ -56,12 +56,14 @@ def test_what_is_up_to_date_is_not_run_again_and_what_is_not_says_why(tiny, tmp_
         "schedule_fit": "dtype changed",
         "head_geometry": "dtype changed",
         "delta_svd": "dtype changed",
+        "residual_stream": "dtype changed",
     }
     (tmp_path / "tiny" / "attention_stats.json").unlink()
     assert reasons(tiny, tmp_path, dtype="bfloat16") == {
         "attention_stats": "not measured yet",
         "schedule_fit": "it reads attention_stats",
         "head_geometry": "it reads attention_stats",
+        "residual_stream": "it reads attention_stats",
     }
 
 
@@ -76,6 +78,7 @@ def test_an_analysis_that_failed_is_tried_again_and_so_is_what_reads_it(tiny, tm
         "attention_stats": "it failed the last time",
         "schedule_fit": "it reads attention_stats",
         "head_geometry": "it reads attention_stats",
+        "residual_stream": "it reads attention_stats",
     }
     assert reasons(tiny, tmp_path) == {}
     reasons(tiny, tmp_path / "unharmed")
