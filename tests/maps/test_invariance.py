@@ -49,6 +49,9 @@ FROM_FORWARD += ("residual_stream",)
 DEEPER = tuple(f"metrics.{x}" for x in ("phase_e_rank_share", "phase_difference", "phase_cos_difference", "shared_map"))
 DEEPER += ("metrics.invariant_scale_r2", "metrics.norm_")
 """Statistics that five layers are too few for, phases and laws of scales: tested in test_invariance_deep."""
+DEEPER += ("metrics.plane_rho", "metrics.encoder_symmetry", "stored.*.*.alpha", "folded.*.*.alpha")
+DEEPER += ("metrics.stored_alpha_off", "metrics.folded_alpha_off", "metrics.plateau_rho")
+"""And what has no value on models so small: two planes, a decoder, spectra of 36. Held on a model's own numbers alone."""
 
 LEAN = {3: 0.12, 1: 0.03}  # of keys towards queries, a layer: more than half of the heads are then of mixed sign
 """Query heads per key/value head → the share that a layer more adds."""
@@ -146,7 +149,8 @@ def distance(before: dict, after: dict, path: str) -> float:
     if len(a) != len(b) or np.any(np.isnan(a) != np.isnan(b)):
         return math.inf
     assert a and not np.all(np.isnan(a)), f"{path}: nothing there to move"
-    return float(np.nanmax(np.abs(np.subtract(a, b))) / np.nanmax(np.abs(a)))
+    far, size = np.nanmax(np.abs(np.subtract(a, b))), np.nanmax(np.abs(a))
+    return float(far / size) if size else math.inf if far else 0.0
 
 
 def bound(analysis: str, path: str, *, eps_limited: bool) -> float:
