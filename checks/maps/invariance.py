@@ -283,7 +283,6 @@ STATISTICS: Mapping[str, Mapping[str, Moved]] = {
     "weight_spectra": {
         "metrics.stored_alpha.value": TAIL,
         "stored.*.*.alpha": TAIL,
-        "metrics.stored_alpha_off.value": TAIL,
         "metrics.folded_alpha.value": GRAMS,
         "metrics.folded_alpha_off.value": GRAMS,
         "folded.*.*.alpha": GRAMS,
@@ -291,7 +290,6 @@ STATISTICS: Mapping[str, Mapping[str, Moved]] = {
     "residual_stream": {
         **{f"metrics.{name}{way}.value": STATES for name in STREAM_METRICS for way in WAYS},
         **{f"ways.*.{name}": STATES for name in ("massive_ratio", "entropy", "cosine", "step", "distance")},
-        "metrics.plateau_rho.value": STATES,
         "ways.*.norm": and_by(STATES, "but this one is a length as it stands", STREAM),
         "published.largest": moved(
             "an activation is a coordinate of the stream, in its own scale",
