@@ -24,7 +24,10 @@ def leaves(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Leaf]:
             continue
         said, given = ({} if part not in record else dict(_texts(record[part], part)) for record in (old, new))
         if part == "absent":
-            said = {path: text for path, text in said.items() if path.removeprefix("absent.") not in left_out}
+            said, given = (
+                {path: text for path, text in side.items() if path.removeprefix("absent.") not in left_out}
+                for side in (said, given)
+            )
         found += [_leaf(path, said.get(path), given.get(path)) for path in sorted({*said, *given})]
     return [leaf for leaf in found if leaf is not None]
 
