@@ -114,7 +114,7 @@ def measure(
     if not ranks:
         return replace(record, metrics=metrics), arrays
     found, of_ranks = measure_ranks(checkpoint, seed=seed, device=device)
-    absent = record.absent | absent_ranks(found)
+    absent = {key: why for key, why in record.absent.items() if key != "ranks"} | absent_ranks(found)
     return replace(record, ranks=found, metrics=metrics | of_ranks, absent=absent), arrays
 
 

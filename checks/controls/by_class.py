@@ -21,7 +21,7 @@ from checks.twins.planted import (
     common_subspace,
     own_direction,
     query_key_mixture,
-    repeated_layers,
+    repeated_phase,
     repeated_readers,
 )
 from checks.twins.planted_parts import heavy_tails, tapered_heads
@@ -35,7 +35,7 @@ _ADJACENT = tuple(adjacent_mixture(cos=cos) for cos in (0.5, 0.25, 0.125))
 _COMMON = tuple(common_direction(size=size) for size in (1.0, 0.5, 0.25))
 _COMMON_EIGHT = tuple(common_direction(size=size, rank=8) for size in (1.0, 0.5))
 _OWN = own_direction(size=3.0)
-_FIRST = repeated_layers(share=1.0)
+_PHASE_C = repeated_phase("C")
 
 Ladder = tuple[Twin, ...]  # of one kind of plant, strongest first
 PLANTS: Mapping[str, tuple[Ladder, ...]] = {
@@ -61,7 +61,7 @@ POSITIVES: Mapping[str, Twin] = {
     "NR5": adjacent_mixture(cos=0.8),
     "HG2": adjacent_mixture(cos=0.9),
     **dict.fromkeys(("DS1", "DS2", "AN2"), _OWN),
-    **dict.fromkeys(("AN1", "AN3"), _FIRST),
+    **dict.fromkeys(("AN1", "AN3"), _PHASE_C),
     "HG4e": query_key_mixture(cos=0.9),
     "HG5": tapered_heads(size=1.5),
     "WS1": heavy_tails(alpha=3.0),
@@ -177,6 +177,9 @@ def _rare(outcome: Outcome, worthless: str, kinds: Mapping[str, Sequence[Run]]) 
 # --- what is absent must be seen where it was planted ----------------------------------------------
 
 
+UNPLANTED = Evidence(answer="insensitive", detail="nothing is planted on which this claim would fail")
+
+
 def absences(subject: Subject) -> dict[str, Evidence]:
     """The strongest plant of every ladder must fail the claim; weaker ones find the least that it sees."""
     gates = {gate.id: gate for gate in subject.gates("absence", status="pass")}
@@ -195,7 +198,7 @@ def absences(subject: Subject) -> dict[str, Evidence]:
             for key in keys:
                 runs[key].append(found[key[0]])
         seeing = [key for key in seeing if not runs[key] or runs[key][-1].status == "fail"]
-    parts: dict[str, list[Evidence]] = {}
+    parts: dict[str, list[Evidence]] = {claim: [UNPLANTED] for claim, gate in gates.items() if not plants_for(gate)}
     for key, ladder in ladders.items():
         reason = why[key]
         own = _absence(ladder, runs[key]) if reason is None else Evidence(answer="not defined", detail=reason)

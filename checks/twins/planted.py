@@ -13,6 +13,7 @@ from functools import partial
 
 import torch
 
+from analyses.delta_svd.phases import phase_ranges
 from analyses.weights.architectures import GAINS, MATRICES
 from checks.twins.roles import Role
 from checks.twins.twins import Twin, TwinCheckpoint
@@ -115,6 +116,20 @@ def repeated_layers(*, share: float = 0.8) -> Twin:
         destroys=f"the difference of layers: each matrix has cosine {share:g} with the first layer's",
         size=share,
         change=partial(_repeat, share=share),
+    )
+
+
+def repeated_phase(phase: str = "C") -> Twin:
+    """Every layer of one published phase is the model's first one, each matrix with its own norm; the others stay.
+
+    Were all layers alike, any run of them would share as much as the phase, and no test among runs could tell.
+    """
+    return Twin(
+        name=f"repeated phase {phase}",
+        preserves="all layers outside the phase; the Frobenius norm of every matrix; biases, embedding and head",
+        destroys=f"the difference of the layers of phase {phase}",
+        size=1.0,
+        change=partial(_repeat_phase, phase=phase),
     )
 
 
@@ -237,6 +252,11 @@ def _repeat(twin: TwinCheckpoint, role: Role, value: torch.Tensor, *, share: flo
     if role.part not in MATRICES:
         return value
     return _mix(twin.base.weight(role.part, 0, expert=role.number), value.double(), cos=share)
+
+
+def _repeat_phase(twin: TwinCheckpoint, role: Role, value: torch.Tensor, *, phase: str) -> torch.Tensor:
+    inside = role.layer in phase_ranges(twin.shape.layers)[phase]
+    return _repeat(twin, role, value, share=1.0) if inside else value
 
 
 def _repeat_readers(twin: TwinCheckpoint, role: Role, value: torch.Tensor, *, cos: float) -> torch.Tensor:

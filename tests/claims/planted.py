@@ -25,6 +25,7 @@ from checks.twins.planted import (
     own_direction,
     query_key_mixture,
     repeated_layers,
+    repeated_phase,
     repeated_readers,
 )
 from checks.twins.roles import Role
@@ -39,7 +40,7 @@ DEEP = dict(layers=32, hidden_size=32)  # phase C has eleven layers, phase E fiv
 HEADS = dict(layers=16, hidden_size=32, num_attention_heads=8, num_key_value_heads=4, head_dim=4)
 BASES: Mapping[str, dict[str, int]] = {"wide": WIDE, "deep": DEEP, "heads": HEADS}
 PROMPTS = {"wide": 4, "deep": 6, "heads": 2}  # about 115 tokens each: two a dimension and more
-PHASE_C, PHASE_E = range(5, 16), range(24, 29)
+PHASE_E = range(24, 29)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,13 +159,13 @@ MODELS: Mapping[str, Planted] = {
     "one layer in phase C": Planted(
         "deep",
         {**dict.fromkeys(("AN1", "AN3", "AN4", "AN5", "DS4"), HOLDS), "AN2": NOT, "DS3": UNDECIDED},
-        [within(repeated_layers(share=1.0), PHASE_C)],
+        [repeated_phase("C")],
     ),
     "one layer in phase C, and one direction each": Planted(
-        "deep", {"AN2": HOLDS, "AN3": HOLDS}, [within(repeated_layers(share=1.0), PHASE_C), own_direction()]
+        "deep", {"AN2": HOLDS, "AN3": HOLDS}, [repeated_phase("C"), own_direction()]
     ),
     "one layer in phase E": Planted(
-        "deep", {"AN4": NOT, "AN5": NOT}, [within(repeated_layers(share=1.0), PHASE_E)]
+        "deep", {"AN4": NOT, "AN5": NOT}, [repeated_phase("E")]
     ),
     "a third of one direction in phase E": Planted(
         "deep", {"AN4": UNDECIDED}, [within(common_direction(size=0.35), PHASE_E)]

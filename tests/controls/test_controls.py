@@ -114,13 +114,19 @@ def test_what_is_planted_must_be_seen_in_four_draws_of_five():
 
 def test_every_claim_of_absence_has_its_plant_and_every_schedule_its_planted_track():
     model = [gate for gate in CLAIMS if gate.row == "model"]
-    assert set(PLANTS) == {gate.id for gate in model if gate.kind == "absence"}
+    # Sinks that do not follow massive tokens: nothing is planted, so that a pass is called insensitive.
+    assert {gate.id for gate in model if gate.kind == "absence"} - set(PLANTS) == {"RS2r"}
     schedules = {gate.id for gate in model if gate.kind == "schedule"}
     assert {claim for claims in surrogates.TRACKS for claim in claims} == schedules
     assert all(plant.size is not None for ladders in PLANTS.values() for ladder in ladders for plant in ladder)
     # Of a presence that only a p-value judges, nothing is said without a test's power, so that no plant is asked.
     limited = {g.id for g in model if g.kind == "presence" and not all(c.test for c in g.conditions)}
     assert set(POSITIVES) <= {g.id for g in model if g.kind == "presence"} and limited - set(POSITIVES) <= {"AN5"}
+
+
+def test_an_absence_for_which_nothing_is_planted_is_insensitive_when_it_holds():
+    subject = SimpleNamespace(gates=lambda *kinds, status: [GATES["RS2r"]])
+    assert by_class.absences(subject)["RS2r"].answer == "insensitive"
 
 
 # --- rounding -------------------------------------------------------------------------------------

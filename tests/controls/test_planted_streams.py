@@ -13,6 +13,7 @@ from checks.claims.gate import evaluate
 from checks.controls.planted_streams import STREAMS, planted_sinks, planted_stream
 from checks.twins.planted import query_key_mixture
 from checks.twins.planted_parts import heavy_tails, tapered_heads
+from tests.claims.planted import UNCHANGED
 from tests.few_draws import few_draws
 from tests.tiny import tiny_checkpoint
 
@@ -23,7 +24,8 @@ TEXT = replace(load_calibration(), texts=load_calibration().texts[:12])
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     sizes = dict(layers=12, hidden_size=64, num_attention_heads=4)
-    checkpoint = open_checkpoint(str(tiny_checkpoint(tmp_path_factory.mktemp("model"), "llama", **sizes)))
+    drawn = open_checkpoint(str(tiny_checkpoint(tmp_path_factory.mktemp("model"), "llama", **sizes)))
+    checkpoint = UNCHANGED.apply(drawn, 0)  # a random model knows no language, and of a twin that is not asked
     with few_draws():
         return checkpoint, suite.records_of(checkpoint, TEXT, Settings(device="cpu"), ["residual_stream"])
 
