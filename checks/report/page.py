@@ -74,6 +74,7 @@ def summarise(
         "answer": words.answer([claim["verdict"] for claim in claims]),
         "aside": words.aside(judged["stored"]),
         "caution": words.caution(claims),
+        "shared": words.shared_reason(claims),
         "multiplicity": words.multiplicity(claims),
         "network": overview,
         "lines": _grouped(axis.lines(claims, judged["stored"]), sections),

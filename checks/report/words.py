@@ -14,6 +14,7 @@ from checks.figures.numbers import number, percent, stated, typeset
 VERDICTS = ("error", "does not hold", "uninformative", "undecided", "holds", "not applicable", "coordinate-dependent")
 """In the order in which a reader should see them: what went wrong first."""
 
+SEVERAL = 5  # claims; a reason that so many share is told once above them
 CONTROLS = {"control": "Control", "noise": "Rounding"}
 NOT_RUN = "not\u00a0run"  # never broken over two lines
 CAUTION = (
@@ -125,6 +126,17 @@ def caution(claims: Sequence[Mapping[str, Any]]) -> str:
     if all(run):
         return ""
     return PARTLY if any(run) else CAUTION
+
+
+def shared_reason(claims: Sequence[Mapping[str, Any]]) -> str:
+    """The reason that leaves most claims undecided, where it is one and the same for several; else "".
+
+    >>> shared_reason([{"verdict": "undecided", "verdict_reason": "the text is too short"}] * 5)
+    '5 claims are undecided for one reason: the text is too short.'
+    """
+    why = Counter(claim["verdict_reason"] for claim in claims if claim["verdict"] == "undecided")
+    reason, count = max(why.items(), key=lambda item: item[1], default=(None, 0))
+    return f"{count} claims are undecided for one reason: {reason}." if reason and count >= SEVERAL else ""
 
 
 def margin(finding: Mapping[str, Any], noise: float | None = None) -> str:
