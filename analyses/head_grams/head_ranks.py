@@ -11,12 +11,13 @@ The size of a plane is e_p = ‖a_p‖‖b_p‖, which no map moves; its frequen
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
 from scipy import stats
 
-from analyses.head_grams.summaries import median_over_layers
+from analyses.head_grams.summaries import median_over_layers, medians
 from analyses.numerics import spectra
 from analyses.numerics.pvalues import power, share_at_least
 from analyses.records import Metric, nulls, plain
@@ -28,10 +29,13 @@ from analyses.weights.planes import STILL, Turns
 HAAR_SIDE = 256  # of draws times head_dim: from that side on one draw is enough
 NOTHING = 1e-12  # of the largest eigenvalue: below that it is rounding
 PERMUTATIONS = 199  # of planes; p is then 0.005 at least
+ORDERED = 1 << 21  # products of ranks at a time
 PLANTS = 40
 PLANTED_RHO = 0.7
 LEAST_PLANES = 4
 NO_PLANES = "no position turns this model's heads, or fewer than four planes of them"
+RATIOS = ("qk_rank_ratio", "ov_rank_ratio")
+PLANES = ("plane_rho", "plane_p", "plane_power")
 SHOWN = 3  # layers whose symmetry is also computed as published
 
 
@@ -113,15 +117,18 @@ def rank_ratio(a: torch.Tensor, b: torch.Tensor, *, seed: int) -> torch.Tensor:
     root = _power(a, 0.5)
     own = spectra.eigenvalues(root @ b @ root).clamp_min(0)
     of_keys, of_queries = (spectra.eigenvalues(x).clamp_min(0) for x in (a, b))  # (head, mode)
-    dim = a.shape[-1]
-    generator = torch.Generator().manual_seed(seed)
-    ranks = []
-    for _ in range(max(1, HAAR_SIDE // dim)):
-        turn = spectra.haar(dim, dim, generator).to(a.device)
-        mixed = of_queries.sqrt().unsqueeze(-1) * turn * of_keys.sqrt().unsqueeze(-2)  # Σ_q O Σ_k
-        ranks.append(spectra.energy_entropy(spectra.eigenvalues(mixed @ mixed.mT)).exp())
-    found = spectra.energy_entropy(own).exp() / torch.stack(ranks).mean(0)
+    turns = random_turns(a.shape[-1], seed).to(a.device).unsqueeze(1)
+    mixed = of_queries.sqrt().unsqueeze(-1) * turns * of_keys.sqrt().unsqueeze(-2)  # Σ_q O Σ_k, (draw, head, …)
+    ranks = spectra.energy_entropy(spectra.eigenvalues(mixed @ mixed.mT)).exp()
+    found = spectra.energy_entropy(own).exp() / ranks.mean(0)
     return torch.where(own.sum(-1) > 0, found, torch.nan)
+
+
+@lru_cache(maxsize=4)
+def random_turns(dim: int, seed: int) -> torch.Tensor:
+    """(draw, dim, dim) orthogonal matrices, uniform over all such: one from side HAAR_SIDE on, more below."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.stack([spectra.haar(dim, dim, generator) for _ in range(max(1, HAAR_SIDE // dim))])
 
 
 def plane_sizes(heads: Folded) -> torch.Tensor | None:
@@ -135,25 +142,38 @@ def plane_sizes(heads: Folded) -> torch.Tensor | None:
 
 def measure_ranks(checkpoint: Checkpoint, *, seed: int, device: str) -> tuple[HeadRanks, dict[str, Metric]]:
     """Every layer's heads, one layer at a time, and what claims read of them."""
-    layers = range(checkpoint.shape.layers)
-    qk, ov, sizes, frequencies = [], [], [], []
-    for layer in layers:
-        heads = folded_readers(checkpoint, layer, device=device)
-        qk.append(rank_ratio(*balanced(*heads), seed=seed).cpu().numpy())
-        sizes.append(plane_sizes(heads))
-        frequencies.append(heads.turns.frequencies)
+    ratios, of_ratios = rank_ratios(checkpoint, seed=seed, device=device)
+    rho, of_planes = plane_order(checkpoint, seed=seed, device=device)
+    return HeadRanks(**ratios, plane_rho=rho, **_published(checkpoint, device)), of_ratios | of_planes
+
+
+def rank_ratios(
+    checkpoint: Checkpoint, *, seed: int, device: str
+) -> tuple[dict[str, np.ndarray | None], dict[str, Metric]]:
+    """`qk_rank_ratio` and `ov_rank_ratio` of every head, (layer, head), and their medians."""
+    qk, ov = [], []
+    for layer in range(checkpoint.shape.layers):
+        qk.append(rank_ratio(*balanced(*folded_readers(checkpoint, layer, device=device)), seed=seed).cpu().numpy())
         if factors := _values(checkpoint, layer, device):
             ov.append(rank_ratio(*balanced(*factors, STILL), seed=seed).cpu().numpy())
-    planes = [None if s is None else s.cpu().numpy() for s in sizes]
-    rho, of_planes = plane_metrics(planes, frequencies, seed=seed)
     zero = "every head is zero"
     missing = Metric(value=None, reason="values or output are not measured here", applies=False)
     ratios = {name: np.stack(rows) if rows else None for name, rows in (("qk_rank_ratio", qk), ("ov_rank_ratio", ov))}
-    metrics = {
+    return ratios, {
         name: missing if values is None else median_over_layers(values, reason=zero, seed=seed)
         for name, values in ratios.items()
     }
-    return HeadRanks(**ratios, plane_rho=rho, **_published(checkpoint, device)), metrics | of_planes
+
+
+def plane_order(checkpoint: Checkpoint, *, seed: int, device: str) -> tuple[np.ndarray | None, dict[str, Metric]]:
+    """`plane_metrics` of every layer's heads."""
+    sizes, frequencies = [], []
+    for layer in range(checkpoint.shape.layers):
+        heads = folded_readers(checkpoint, layer, device=device)
+        size = plane_sizes(heads)
+        sizes.append(None if size is None else size.cpu().numpy())
+        frequencies.append(heads.turns.frequencies)
+    return plane_metrics(sizes, frequencies, seed=seed)
 
 
 def _values(checkpoint: Checkpoint, layer: int, device: str) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -171,10 +191,9 @@ def plane_metrics(
 
     All heads' planes are put into the same order in a draw, since heads of a model may share what orders them.
     """
-    names = ("plane_rho", "plane_p", "plane_power")
     known = [layer for layer, size in enumerate(sizes) if size is not None]
     if not known:
-        return None, dict.fromkeys(names, Metric(value=None, reason=NO_PLANES, applies=False))
+        return None, dict.fromkeys(PLANES, Metric(value=None, reason=NO_PLANES, applies=False))
     number = max(sizes[layer].shape[1] for layer in known)
     known = [layer for layer in known if sizes[layer].shape[1] == number]
     ranks = _standard(stats.rankdata(np.stack([sizes[layer] for layer in known]), axis=-1))  # (layer, head, plane)
@@ -185,10 +204,13 @@ def plane_metrics(
     median = median_over_layers(found, reason="every head is zero", seed=seed)
     rng = np.random.default_rng(seed)
     orders = np.stack([rng.permutation(number) for _ in range(PERMUTATIONS)])
+    turned = theta[:, orders].swapaxes(0, 1)[:, :, None]  # (order, layer, 1, plane)
+    step = max(1, ORDERED // ranks.size)
 
     def p_of(of_heads: np.ndarray) -> float:
-        null = [-np.median((of_heads * theta[:, order][:, None]).sum(-1)) for order in orders]
-        return share_at_least(np.array(null), -float(np.median((of_heads * theta[:, None]).sum(-1))))
+        parts = (turned[start : start + step] for start in range(0, PERMUTATIONS, step))
+        null = [medians((of_heads * part).sum(-1).reshape(len(part), -1)) for part in parts]
+        return share_at_least(-np.concatenate(null), -float(np.median((of_heads * theta[:, None]).sum(-1))))
 
     def planted(trial: int) -> float:
         draw = np.random.default_rng([seed, 12, trial])

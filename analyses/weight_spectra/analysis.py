@@ -5,6 +5,7 @@ and write Grams of a layer (`null_residual.grams`) have gains folded in and ever
 of the model moves theirs. Both are fitted alike (`power_law`); no forward pass.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +23,7 @@ from analyses.weights.schema import MATRICES
 PLAUSIBLE = 0.1  # p below which a power law is ruled out, as Clauset, Shalizi and Newman have it
 MIDDLE = 3.0  # of the claimed range of α, 2 to 4
 NOTHING = 1e-12  # of the largest eigenvalue: below that it is rounding
+NO_SAMPLES = "no samples were made of the laws, since only their exponents were asked for"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +31,12 @@ class Tail:
     """One spectrum's law."""
 
     alpha: float
-    interval: tuple[float, float]  # 90 %, from samples made of the law
+    interval: tuple[float, float]  # 90 %, from samples made of the law; null where none were made
     x_min: float  # relative to the largest eigenvalue
     distance: float  # between distribution functions, 0 to 1
     tail: int  # eigenvalues in it
     modes: int  # of the spectrum
-    p: float  # share of samples made of the law that are as far from theirs
+    p: float  # share of samples made of the law that are as far from theirs; null where none were made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,7 @@ class WeightSpectra:
 
 
 def measure(
-    checkpoint: Checkpoint, *, seed: int, device: str, stored: bool = True, folded: bool = True
+    checkpoint: Checkpoint, *, seed: int, device: str, stored: bool = True, folded: bool = True, samples: bool = True
 ) -> WeightSpectra:
     """Fit every matrix of a checkpoint, a layer at a time.
 
@@ -62,6 +64,7 @@ def measure(
     ----------
     seed : of the samples made of each law, and of bootstraps over layers.
     stored, folded : which to measure.
+    samples : whether to make samples of each law, for how plausible it is and the interval of its own exponent.
     """
     layers = range(checkpoint.shape.layers)
     families = [f for f in MATRICES if f in checkpoint.families] if stored else []
@@ -76,7 +79,7 @@ def measure(
             values = spectra.squared_singular_values(weight)
             total = float(weight.square().sum())
             errors.append(abs(float(values.sum()) - total) / total if total else 0.0)
-            own[family].append(_tail(values, [seed, layer]))
+            own[family].append(_tail(values, [seed, layer] if samples else None))
     grams: dict[str, list[Tail | None]] = {}
     for branch, names in branches(checkpoint).items() if folded else ():
         having = checkpoint.layers_with(*(family for name in names for family in MADE_OF[name]))
@@ -86,11 +89,14 @@ def measure(
             if layer not in having:
                 continue
             for name, gram in layer_grams(checkpoint, branch, layer, device=device).grams.items():
-                grams.setdefault(name, []).append(_tail(spectra.eigenvalues(gram).clamp_min(0), [seed, layer, 1]))
+                values = spectra.eigenvalues(gram).clamp_min(0)
+                grams.setdefault(name, []).append(_tail(values, [seed, layer, 1] if samples else None))
     few = f"fewer than {LEAST} eigenvalues that are not zero, or all alike"
     few += ", or a layer of another kind" if checkpoint.others else ""
     absent = {f"stored.{name}.*": few for name, tails in own.items() if None in tails}
     absent |= {f"folded.{name}.*": few for name, tails in grams.items() if None in tails}
+    if not samples:
+        absent |= {f"{which}.*.{key}": NO_SAMPLES for which in ("stored", "folded") for key in ("*.p", "*.interval.*")}
     return WeightSpectra(
         model=checkpoint.name,
         stored=own,
@@ -109,13 +115,13 @@ def measure(
     )
 
 
-def _tail(values: torch.Tensor, seed: list[int]) -> Tail | None:
-    """Of (mode,) eigenvalues in any order."""
+def _tail(values: torch.Tensor, seed: list[int] | None) -> Tail | None:
+    """Of (mode,) eigenvalues in any order; no samples are made of its law without a seed."""
     known = values[values > NOTHING * values.max()].cpu().numpy()
     law = fit(known)
     if law is None:
         return None
-    p, interval = against_itself(known, law, seed=seed)
+    p, interval = (math.nan, (math.nan, math.nan)) if seed is None else against_itself(known, law, seed=seed)
     return Tail(
         alpha=law.alpha,
         interval=interval,
@@ -135,7 +141,8 @@ def _metrics(which: str, tails: dict[str, list[Tail | None]], seed: int) -> dict
         reason = "no spectrum has enough eigenvalues" if tails else "these spectra were not asked for"
         return dict.fromkeys(names, Metric(value=None, reason=reason, applies=bool(tails)))
     alphas = np.array([[tail.alpha for tail in rows] for rows in known.values()])  # (matrix, layer)
-    layers = alphas.shape[1]
+    p = np.array([[tail.p for tail in rows] for rows in known.values()])
+    made, layers = np.isfinite(p).all(), alphas.shape[1]
     n = {"layers": layers, "matrices": alphas.size}
     value = float(np.median(alphas))
     interval = bootstrap(lambda drawn: np.median(alphas[:, drawn], axis=(0, 2)), layers, seed=seed, within=(1, np.inf))
@@ -150,8 +157,9 @@ def _metrics(which: str, tails: dict[str, list[Tail | None]], seed: int) -> dict
             method=f"|α − {MIDDLE:g}| of the {method}",
         ),
         names[2]: Metric(
-            value=float(np.mean([tail.p >= PLAUSIBLE for rows in known.values() for tail in rows])),
+            value=float(np.mean(p >= PLAUSIBLE)) if made else None,
             n=n,
+            reason=None if made else NO_SAMPLES,
             method=f"share of spectra whose law is not ruled out: p of at least {PLAUSIBLE} among samples made of it",
         ),
     }
@@ -159,5 +167,7 @@ def _metrics(which: str, tails: dict[str, list[Tail | None]], seed: int) -> dict
 
 def analyse(inputs: Inputs) -> tuple[WeightSpectra, dict[str, torch.Tensor]]:
     """`measure` as the suite calls it; no arrays. A twin is spared what none of its claims reads."""
-    asked = {which: inputs.asks(f"{which}_alpha", f"{which}_alpha_off") for which in ("stored", "folded")}
-    return measure(inputs.checkpoint, seed=inputs.seed, device=inputs.device, **asked), {}
+    plausible = {which: inputs.asks(f"{which}_plausible") for which in ("stored", "folded")}
+    asked = {which: own or inputs.asks(f"{which}_alpha", f"{which}_alpha_off") for which, own in plausible.items()}
+    samples = any(plausible.values())
+    return measure(inputs.checkpoint, seed=inputs.seed, device=inputs.device, **asked, samples=samples), {}

@@ -48,7 +48,7 @@ class TwinCheckpoint(Checkpoint):
     base: Checkpoint  # a checkpoint on disk, or another twin
     changed_by: Change
     seed: int
-    memory: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)  # of chained plants
+    memory: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)  # of chained plants; and HELD
     made: dict[str, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)  # tensors, once made
     keeps: int = 0  # bytes of matrices in `made` at most; gains and biases, which many maps read, are always kept
 
@@ -57,7 +57,8 @@ class TwinCheckpoint(Checkpoint):
         if name in self.made:
             return self.made[name].clone()
         value = self._twin_of(name, self.base.tensor(name))
-        if value.ndim == 1 or sum(self.made[n].nbytes for n in self.made if self.keeps) + value.nbytes <= self.keeps:
+        if value.ndim == 1 or self.memory.get(HELD, 0) + value.nbytes <= self.keeps:
+            self.memory[HELD] = self.memory.get(HELD, 0) + value.nbytes
             self.made[name] = value.clone()
         return value
 
@@ -98,6 +99,7 @@ def make_twin(base: Checkpoint, changed_by: Change, seed: int) -> TwinCheckpoint
     return TwinCheckpoint(**facts, base=base, changed_by=changed_by, seed=seed)
 
 
+HELD = "bytes held"  # key in a twin's memory: of all tensors in `made`
 KEPT = 1 << 28  # bytes: a small model's tensors all fit, of a large one's each is made again when it is read
 
 

@@ -123,6 +123,20 @@ def test_planes_ordered_by_frequency_are_found_and_unordered_ones_are_not():
     assert abs(none["plane_rho"].value) < 0.2 and none["plane_p"].value > 0.05
 
 
+def test_the_share_of_orders_is_that_of_each_order_taken_by_itself():
+    rng = np.random.default_rng(3)
+    theta = [tuple(10.0 ** -(np.arange(6) / 2))] * 3
+    sizes = [np.exp(np.arange(6) / 20 + rng.normal(size=(4, 6))) for _ in theta]
+    _, found = plane_metrics(sizes, theta, seed=5)
+
+    def middle(order) -> float:
+        return np.median([stats.spearmanr(h, np.array(theta[0])[order]).statistic for layer in sizes for h in layer])
+
+    draws = np.random.default_rng(5)
+    null = [middle(draws.permutation(6)) for _ in range(199)]
+    assert found["plane_p"].value == (1 + sum(x <= middle(np.arange(6)) + 1e-12 for x in null)) / 200
+
+
 def test_the_published_slicing_of_grouped_keys_pairs_heads_that_do_not_belong_together():
     """The repository's own steps (utils/funs.py, "grouped-attention") on W_kᵀ, and what they make of symmetric heads."""
     keys = gaussian(10, 4, 16, 128)

@@ -107,6 +107,15 @@ def test_planted_spectra_are_found_in_stored_matrices_and_random_ones_are_not(fo
     assert not heavy.metrics["folded_alpha"].applies
 
 
+def test_exponents_asked_for_alone_are_the_same_and_no_sample_is_made(folder):
+    checkpoint = open_checkpoint(str(folder))
+    whole = weight_spectra.measure(checkpoint, seed=0, device="cpu", stored=False)
+    alone = weight_spectra.measure(checkpoint, seed=0, device="cpu", stored=False, samples=False)
+    assert alone.metrics["folded_alpha_off"] == whole.metrics["folded_alpha_off"]
+    assert alone.metrics["folded_plausible"].value is None and whole.metrics["folded_plausible"].value is not None
+    assert unexplained_nulls(plain(alone)) == []
+
+
 def test_exponents_of_what_layers_read_stay_under_exact_maps_and_stored_ones_move(folder):
     base = open_checkpoint(str(folder))
     before = weight_spectra.measure(base, seed=0, device="cpu")
