@@ -105,8 +105,9 @@ def angles(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     From the chord, 2·asin(‖û − v̂‖/2): the arc cosine of a cosine loses half the digits near 1, and of one that is
     rounded beyond 1 it is not defined. Beyond a right angle the sum of the two stands for the difference.
 
-    >>> angles(torch.tensor([[1.0, 0.0], [1.0, 1.0]]), torch.tensor([[0.0, 2.0], [2.0, 2.0]])).tolist()
-    [0.5, 0.0]
+    >>> a, b = torch.tensor([[1.0, 0.0], [1.0, 1.0]]), torch.tensor([[0.0, 2.0], [2.0, 2.0]])
+    >>> angles(a.double(), b.double())
+    tensor([0.5000, 0.0000], dtype=torch.float64)
     """
     norms = [torch.linalg.vector_norm(rows, dim=1) for rows in (a, b)]
     u, v = (rows / norm[:, None] for rows, norm in zip((a, b), norms, strict=True))

@@ -180,6 +180,7 @@ WAYS = ("", "_without_first", "_without_massive")
 STREAM_METRICS = (
     *("massive_ratio", "valley_ratio", "linear_r2", "mean_cosine", "cosine_trend", "least_distance", "later_advantage"),
     *("half_ratio", "half_ratio_over_unrelated", "unrelated_departure", "massive_sink_rho"),
+    "plateau_rho",
     *("norm_exponential_weight", "norm_root_weight", "norm_growth"),
 )
 """Metrics of the stream's states, in every way of counting tokens."""
@@ -282,6 +283,7 @@ STATISTICS: Mapping[str, Mapping[str, Moved]] = {
     },
     "weight_spectra": {
         "metrics.stored_alpha.value": TAIL,
+        "metrics.stored_alpha_off.value": TAIL,
         "stored.*.*.alpha": TAIL,
         "metrics.folded_alpha.value": GRAMS,
         "metrics.folded_alpha_off.value": GRAMS,

@@ -165,7 +165,7 @@ SPECTRA = {
     "within": (dict(slope=-0.8), dict.fromkeys(ASSOCIATIONS, "holds")),
     "noise": (dict(slope=0.0, layers=12, count=16), dict.fromkeys(ASSOCIATIONS, "does not hold")),
     "two unrelated trends": (
-        dict(slope=0.0, drift=0.3, layers=12),
+        dict(slope=0.0, drift=0.3, layers=12, count=16),  # of 8 heads a correlation of 0.5 is seen in 72 % only
         {"HE1": "does not hold", "HE2": "does not hold", "HE3": "undecided"},
     ),
     "six layers": (dict(slope=-0.8, layers=6), dict.fromkeys(ASSOCIATIONS, "undecided")),

@@ -89,7 +89,7 @@ def test_the_same_tensors_in_other_files_have_the_same_digest_and_one_bit_anothe
         save_file({name: tensors[name] for name in held}, tmp_path / shard)
     index = {"weight_map": {name: shard for shard, held in shards.items() for name in held}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
-    files, content = open_checkpoint(str(tmp_path)).examine()
+    files, content, _ = open_checkpoint(str(tmp_path)).examine()
     assert content == open_checkpoint(str(tiny)).examine()[1]
     assert {"a.safetensors", "b.safetensors"} <= set(files)
     tensors[names[0]].view(torch.int32).reshape(-1)[0] ^= 1

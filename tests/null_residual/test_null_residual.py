@@ -19,6 +19,7 @@ from analyses.errors import InputError
 from analyses.null_residual import metrics
 from analyses.null_residual.family import follow, summarise
 from analyses.null_residual.pairs import FamilyPair
+from analyses.numerics import intervals
 from analyses.weights.architectures import FAMILIES, GAINS, MATRICES
 from analyses.weights.checkpoint import open_checkpoint
 from tests.strategies import seeds
@@ -210,8 +211,8 @@ def test_the_worst_family_is_the_one_with_the_extreme_median(families, pairs, se
         assert metric.value == reduce(list(medians.values()))
         assert medians[metric.where] == metric.value
         assert metric.n == {"pairs": pairs}
-        assert (metric.interval is None) == (pairs < 3)
-        assert pairs < 3 or metric.interval[0] <= metric.value <= metric.interval[1]
+        assert (metric.interval is None) == (pairs < intervals.LEAST)
+        assert metric.interval is None or metric.interval[0] <= metric.value <= metric.interval[1]
 
 
 def test_the_interval_allows_for_the_worst_of_many_families_having_been_chosen():

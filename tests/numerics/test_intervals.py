@@ -124,7 +124,7 @@ def test_so_does_every_interval_that_is_made_of_others(seed, n, phi, level):
     low, high = intervals.with_prompts(value, over_depth, left_out.mean(1), level=level, within=(-1, 1))
     assert -1 <= low <= value <= high <= 1
     line = np.polynomial.Polynomial.fit(np.arange(n), y, 1)(np.arange(n))
-    low, high = chance.r2_interval(y, line, chance.EXPONENTIAL_LAW, seed=0, level=level)
+    low, high = chance.r2_intervals(y, line, chance.EXPONENTIAL_LAW, seed=0, levels=(level,))[0]
     assert 0 <= low <= chance.best_r2(y[None], chance.EXPONENTIAL_LAW)[0] <= high <= 1
     low, high = intervals.bootstrap(
         lambda drawn: np.median(y[drawn], axis=1), n, seed=0, resamples=50, track=y, level=level

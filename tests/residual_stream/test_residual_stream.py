@@ -59,7 +59,8 @@ def text(*texts: str) -> Calibration:
 def measured(folder: Path, dtype: str = "float64"):
     """The record with sinks; surrogates are drawn for no claim of it."""
     checkpoint = open_checkpoint(str(folder))
-    settings = Settings(device="cpu", dtype=dtype, claimed=frozenset({"residual_stream.metrics.massive_ratio"}))
+    claimed = frozenset({"residual_stream.metrics.massive_ratio", "attention_stats.metrics.*"})
+    settings = Settings(device="cpu", dtype=dtype, claimed=claimed)
     return records_of(checkpoint, text(), settings, ["residual_stream"])["residual_stream"]
 
 

@@ -467,7 +467,8 @@ def test_a_lease_is_one_holders_until_it_ends_or_dies(tmp_path):
 
 def test_a_silent_lease_from_elsewhere_is_nobodys(tmp_path):
     path = tmp_path / "lease.json"
-    records.write_json(path, {"process": {"host": "elsewhere", "boot": "1", "namespace": "1", "pid": 1, "start": "1"}})
+    elsewhere = {"host": "elsewhere", "boot": "1", "namespace": "1", "pid": 1, "start": "1"}
+    records.write_json(path, {"process": elsewhere, "token": "theirs"})
     assert lease.read(path).lives and lease.take(path, {}) is None
     old = time.time() - 2 * lease.STALE
     os.utime(path, (old, old))

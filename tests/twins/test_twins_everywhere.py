@@ -98,8 +98,14 @@ def test_plants_have_their_size_in_every_role_and_expert(stage, name):
     planted = []
     for family in ("o_proj", "down_proj"):
         for before, after in zip(matrices(checkpoint, family, 1), matrices(common, family, 1), strict=True):
-            u, sigma, _ = torch.linalg.svd(after - before)
-            assert float(sigma[0]) == pytest.approx(float(before.norm()), rel=ROUNDING), family
+            u, sigma, v = torch.linalg.svd(after - before)
+            assert sigma[1] <= ROUNDING * sigma[0], family
+            factor = torch.linalg.lstsq(before.T, sigma[0] * v[0], driver="gelsd").solution  # √hidden·O, of O W alone
+            assert sigma[0] * v[0] == pytest.approx(before.T @ factor, abs=1e-9 * float(sigma[0])), family
+            size = float(factor.norm()) / math.sqrt(len(u))
+            if torch.linalg.matrix_rank(before) == len(before):  # else only O's part in what W writes is seen
+                assert size == pytest.approx(1, rel=1e-6), family  # the least squares' condition is below 1e6
+            assert 0 < size < 1 + 1e-6, family
             planted.append(u[:, 0])
     assert all(abs(cosine(u, planted[0])) == pytest.approx(1, abs=ROUNDING) for u in planted)
 
