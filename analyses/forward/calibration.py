@@ -28,7 +28,7 @@ TEXTS = (".txt", ".md", ".text", IDS)  # endings of what is read of a folder
 class Calibration:
     """Texts to read, each a sequence of its own."""
 
-    name: str  # "fathom-calibration 1", or the files' names
+    name: str  # "fathom-calibration 1", or the names of the files or of their folder
     texts: tuple[str, ...]
     sha256: str  # of the file's bytes; of several the digest of theirs
     stream: bool  # a user's files: each cut into sequences of STREAM_TOKENS
@@ -81,12 +81,20 @@ def load_calibration(paths: Path | Sequence[Path] | None = None, *, tokens: int 
         raise InputError(f"{files[0]}: texts and token ids ({IDS}) are mixed; give the one or the other")
     digests = [_sha256(data) for data in contents]
     digest = digests[0] if len(digests) == 1 else _sha256("\n".join(digests).encode())
-    name = files[0].name if len(files) == 1 else f"{files[0].name} and {len(files) - 1} more"
+    name = _named([paths] if isinstance(paths, Path) else paths, files)
     if of_ids == {True}:
         ids = tuple(ids for file, data in zip(files, contents, strict=True) for ids in _ids(file, data))
         return Calibration(name=name, texts=(), ids=ids, sha256=digest, stream=False, tokens=tokens)
     texts = tuple(_text(file, data) for file, data in zip(files, contents, strict=True))
     return Calibration(name=name, texts=texts, sha256=digest, stream=True, tokens=tokens)
+
+
+def _named(paths: Sequence[Path], files: Sequence[Path]) -> str:
+    if len(files) == 1:
+        return files[0].name
+    if len(paths) == 1:
+        return f"{paths[0].resolve().name}, {len(files)} files"
+    return f"{files[0].name} and {len(files) - 1} more"
 
 
 def _sha256(data: bytes) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from analyses.errors import InputError
 from checks import options
-from checks.reference import REFERENCE, source_of
+from checks.reference import REFERENCE, read_in_its_language, source_of
 
 if TYPE_CHECKING:
     from analyses.run.measure import Measured
@@ -65,7 +65,7 @@ def measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:
             measured = measure(
                 source,
                 arguments.out,
-                settings,
+                read_in_its_language(settings, source),
                 say=options.say(arguments),
                 bar=bars(sys.stderr, quiet=arguments.quiet),
                 debug=arguments.debug,

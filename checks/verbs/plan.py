@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     from analyses.records import plain
     from analyses.run.plan import plan
     from checks.claims.decidable import undecidable
-    from checks.reference import source_of
+    from checks.reference import read_in_its_language, source_of
 
     settings = Settings(
         layers=arguments.layers,
@@ -42,7 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
     code = options.OK
     for i, model in enumerate(arguments.models):
         try:
-            found = plan(source_of(model), settings)
+            source = source_of(model)
+            found = plan(source, read_in_its_language(settings, source))
         except Exception as error:  # the others still have their plans
             if arguments.debug or len(arguments.models) == 1:
                 raise

@@ -31,7 +31,7 @@ def remeasure(
     Parameters
     ----------
     names : analyses to be measured.
-    calibration : the text, where the recorded one is not the one that ships.
+    calibration : the text, where the recorded one is none of those that ship.
     changes : settings that are to differ from the recorded ones.
     """
     from analyses.run.measure import measure
@@ -104,8 +104,9 @@ def settings_of(
     import torch
 
     from analyses.forward.inputs import Settings
+    from checks.reference import text_of
 
-    recorded = manifest["settings"]
+    recorded, read = manifest["settings"], manifest["calibration"]["sha256"]
     if not re.fullmatch(r"all|\d{1,6}:\d{1,6}", recorded.get("layers", "all")) or recorded["seed"] < 0:
         told = f"layers {recorded.get('layers')}, seed {recorded['seed']}"
         raise InputError(f"manifest.json: settings: {told}: expected FIRST:END or all, and a seed from 0")
@@ -120,7 +121,7 @@ def settings_of(
         "families": None if families == "all" else tuple(families.split(",")),
         "spectra": recorded.get("spectra", "exact"),
         "trust_remote_code": False,  # a received file is no reason to run anybody's code
-        "calibration": text,
+        "calibration": text or text_of(read, recorded.get("tokens", 0)),
         "tokens": recorded.get("tokens", 0),
         "only": tuple(names),
     }
