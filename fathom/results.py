@@ -114,7 +114,12 @@ class Result:
         return axes(class_of(name))
 
     def table(self, name: str) -> Table:
-        """One of "heads", "layers", "pairs", "writes", "claims"; raises InputError for another, or an empty one."""
+        """One of "heads", "planes", "layers", "pairs", "writes", "claims".
+
+        Raises
+        ------
+        InputError : for another name, or where no record holds anything of it.
+        """
         from checks.tables import tables
 
         return Table(tables.table(name, self._side.found, self._side.judged))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Table:
-    """A tidy table: a row is one head, layer, pair of layers, write or claim, a column one variable.
+    """A tidy table: a row is one head, rotary plane, layer, pair of layers, write or claim, a column one variable.
 
     A number that could not be measured is None, and null in every format.
     """

@@ -46,6 +46,8 @@ class HeadRanks:
     qk_rank_ratio: np.ndarray | None  # effective rank of g̃ over its factors', turned at random
     ov_rank_ratio: np.ndarray | None  # of P
     plane_rho: np.ndarray | None  # Spearman's ρ over planes of e_p with θ_p; null for a layer without planes
+    plane_share: np.ndarray | None  # (layer, head, plane), e_p/Σe, in [0, 1]; null beyond a layer's planes
+    plane_frequency: np.ndarray | None  # (layer, plane), θ_p in radians a position, before any scaling
     symmetry_of_sum: float | None  # median over SHOWN layers, of the sum of a layer's heads, as published
     symmetry_misread: float | None  # the same with grouped keys sliced as the published code does
 
@@ -54,6 +56,8 @@ ABSENT = {
     "qk_rank_ratio": "a head whose product is zero has no rank",
     "ov_rank_ratio": "a head whose product is zero has no rank, or values and output are not measured here",
     "plane_rho": NO_PLANES,
+    "plane_share": f"{NO_PLANES}, or fewer than another layer has, or the head is zero",
+    "plane_frequency": f"{NO_PLANES}, or fewer than another layer has",
     "symmetry_misread": "heads have keys of their own, or the hidden size is not that of all heads",
 }
 """Key → why it may hold nulls."""
@@ -143,8 +147,8 @@ def plane_sizes(heads: Folded) -> torch.Tensor | None:
 def measure_ranks(checkpoint: Checkpoint, *, seed: int, device: str) -> tuple[HeadRanks, dict[str, Metric]]:
     """Every layer's heads, one layer at a time, and what claims read of them."""
     ratios, of_ratios = rank_ratios(checkpoint, seed=seed, device=device)
-    rho, of_planes = plane_order(checkpoint, seed=seed, device=device)
-    return HeadRanks(**ratios, plane_rho=rho, **_published(checkpoint, device)), of_ratios | of_planes
+    planes, of_planes = plane_order(checkpoint, seed=seed, device=device)
+    return HeadRanks(**ratios, **planes, **_published(checkpoint, device)), of_ratios | of_planes
 
 
 def rank_ratios(
@@ -165,15 +169,19 @@ def rank_ratios(
     }
 
 
-def plane_order(checkpoint: Checkpoint, *, seed: int, device: str) -> tuple[np.ndarray | None, dict[str, Metric]]:
-    """`plane_metrics` of every layer's heads."""
+def plane_order(
+    checkpoint: Checkpoint, *, seed: int, device: str
+) -> tuple[dict[str, np.ndarray | None], dict[str, Metric]]:
+    """`plane_rho`, `plane_share` and `plane_frequency` of every layer's heads, and what claims read of them."""
     sizes, frequencies = [], []
     for layer in range(checkpoint.shape.layers):
         heads = folded_readers(checkpoint, layer, device=device)
         size = plane_sizes(heads)
         sizes.append(None if size is None else size.cpu().numpy())
         frequencies.append(heads.turns.frequencies)
-    return plane_metrics(sizes, frequencies, seed=seed)
+    rho, metrics = plane_metrics(sizes, frequencies, seed=seed)
+    shares, theta = planes_of(sizes, frequencies)
+    return {"plane_rho": rho, "plane_share": shares, "plane_frequency": theta}, metrics
 
 
 def _values(checkpoint: Checkpoint, layer: int, device: str) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -182,6 +190,25 @@ def _values(checkpoint: Checkpoint, layer: int, device: str) -> tuple[torch.Tens
     values = read_by_heads(checkpoint, "v_proj", layer, device)
     output = checkpoint.weight("o_proj", layer, device=device).mT.unflatten(0, (-1, values.shape[1]))
     return values, centred(checkpoint, output)
+
+
+def planes_of(
+    sizes: Sequence[np.ndarray | None], frequencies: Sequence[Sequence[float]]
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """(layer, head, plane) share of each plane in its head, and (layer, plane) frequency; NaN where there is none.
+
+    A share, since under post-norm a head's size is free.
+    """
+    known = {layer: size for layer, size in enumerate(sizes) if size is not None}
+    if not known:
+        return None, None
+    heads, most = len(next(iter(known.values()))), max(size.shape[1] for size in known.values())
+    shares, theta = np.full((len(sizes), heads, most), np.nan), np.full((len(sizes), most), np.nan)
+    for layer, size in known.items():
+        total = size.sum(1, keepdims=True)
+        shares[layer, :, : size.shape[1]] = np.divide(size, total, out=np.full(size.shape, np.nan), where=total > 0)
+        theta[layer, : size.shape[1]] = frequencies[layer]
+    return shares, theta
 
 
 def plane_metrics(

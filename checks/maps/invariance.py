@@ -162,6 +162,7 @@ BALANCED = never(
     "that maps "
     "between them leave"
 )
+SHARES = moved("shares of a head's size, gains folded in; heads are listed in their stored order", *ORDER)
 BALANCED_HEADS = ("qk_rank_ratio", "ov_rank_ratio", "plane_rho", "decoder_symmetry_off", "encoder_symmetry")
 FUNCTIONAL = ("functional_cos", "functional_cos_squared")
 TAIL = moved(
@@ -222,6 +223,7 @@ STATISTICS: Mapping[str, Mapping[str, Moved]] = {
         "metrics.mixed_sign_share.value": METRIC_SHAPE,
         **dict.fromkeys((f"metrics.{name}.value" for name in FOLDED_HEADS), FOLDED_HEAD),
         **dict.fromkeys((f"metrics.{name}.value" for name in BALANCED_HEADS), BALANCED),
+        "ranks.plane_share": SHARES,
         "folded.symmetry": FOLDED_BY_HEAD,
         "folded.negative": FOLDED_BY_HEAD,
         "curvature": METRIC_BY_HEAD,

@@ -12,6 +12,7 @@ AXES = {
     "layer": "decoder layer, from 0",
     "pair": "layer ℓ of the adjacent layers ℓ and ℓ + 1",
     "head": "query head, from 0",
+    "plane": "rotary plane of a head, from 0",
     "family": "family of weights, as q_proj",
     "part": "what is compared: a family, or something that a layer reads or writes",
     "unit": "kind of unit that is matched: gate, up, down, qk or vo",
@@ -186,11 +187,32 @@ WRITES = [
     ),
 ]
 
-TABLES: Mapping[str, list[Quantity]] = {"heads": HEADS, "layers": LAYERS, "pairs": PAIRS, "writes": WRITES}
+PLANES = [
+    *_all(
+        "head_grams",
+        "ranks.*.{layer}.{head}.{plane}",
+        ("share", "plane_share", "share of a plane's size in its head"),
+    ),
+    *_all(
+        "head_grams",
+        "ranks.*.{layer}.{plane}",
+        ("frequency", "plane_frequency", "angle by which a position turns a plane, before any scaling", "rad"),
+    ),
+]
+
+TABLES: Mapping[str, list[Quantity]] = {
+    "heads": HEADS,
+    "planes": PLANES,
+    "layers": LAYERS,
+    "pairs": PAIRS,
+    "writes": WRITES,
+}
 KEYS: Mapping[str, tuple[str, ...]] = {
     "heads": ("layer", "head"),
+    "planes": ("layer", "head", "plane"),
     "layers": ("layer",),
     "pairs": ("pair", "part"),
     "writes": ("layer",),
 }
-"""Table → the axes that name a row; any other axis of a path goes into the column's name."""
+"""Table → the axes that name a row; any other axis of a path goes into the column's name, and a quantity that lacks one
+of them is the same in all rows along it."""

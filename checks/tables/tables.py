@@ -1,4 +1,4 @@
-"""Tables of one model's result: a row is one head, layer, pair of layers, write or claim, a column one variable."""
+"""Tables of one model's result: a row is a head, plane, layer, pair of layers, write or claim, a column a variable."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,15 +47,24 @@ def table(name: str, found: Mapping[str, Mapping[str, Any]], judged: Mapping[str
 
 def _measured(name: str, model: str, found: Mapping[str, Mapping[str, Any]]) -> Table:
     keys, cells, columns = KEYS[name], {}, {}
+    along: dict[tuple[str, ...], dict[tuple, dict[str, Cell]]] = {}  # keys that a quantity has, where not all → cells
     for quantity in TABLES[name]:
         for place, value in quantity.of(found.get(quantity.analysis, {})):
             place = place | dict(quantity.fixed or {})
             column = quantity.name.format(**place)
             columns[column] = None
-            cells.setdefault(tuple(place[key] for key in keys), {})[column] = value
+            own = tuple(key for key in keys if key in place)
+            held = cells if own == keys else along.setdefault(own, {})
+            held.setdefault(tuple(place[key] for key in own), {})[column] = value
+    for own, held in along.items():
+        for row in cells:
+            cells[row] |= held.get(tuple(row[keys.index(key)] for key in own), {})
+    cells = {row: of for row, of in cells.items() if any(value is not None for value in of.values())}
     if not cells:
         missing = sorted({quantity.analysis for quantity in TABLES[name]} - set(found))
-        why = f"not measured: {', '.join(missing)}" if missing else "what it needs was skipped"
+        short = any("shortened" in found.get(quantity.analysis, {}) for quantity in TABLES[name])
+        why = "this copy leaves its arrays out; load the folder" if short else "the model has none, or it was skipped"
+        why = f"not measured: {', '.join(missing)}" if missing else why
         raise InputError(f"{model}: nothing for the table '{name}' ({why})")
     rows = [(model, *key, *(row.get(column) for column in columns)) for key, row in sorted(cells.items())]
     return Table(name=name, columns=("model", *keys, *columns), rows=rows)

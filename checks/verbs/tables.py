@@ -12,7 +12,7 @@ from checks import options
 if TYPE_CHECKING:
     from checks.tables.tables import Table
 
-HELP = "the numbers of results as CSV or Parquet: heads, layers, pairs, writes, claims"
+HELP = "the numbers of results as CSV or Parquet: heads, planes, layers, pairs, writes, claims"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,15 @@ from scipy import stats
 
 from analyses import head_grams
 from analyses.head_grams import folded_record
-from analyses.head_grams.head_ranks import balanced, measure_ranks, misread, plane_metrics, plane_sizes, rank_ratio
+from analyses.head_grams.head_ranks import (
+    balanced,
+    measure_ranks,
+    misread,
+    plane_metrics,
+    plane_sizes,
+    planes_of,
+    rank_ratio,
+)
 from analyses.records import Metric, plain, unexplained_nulls
 from analyses.weights.checkpoint import open_checkpoint
 from analyses.weights.folded import Folded
@@ -112,6 +120,16 @@ def test_sizes_of_planes_are_products_of_norms_of_their_complex_rows():
     assert plane_sizes(Folded(keys, queries, STILL)) is None
 
 
+def test_shares_of_planes_sum_to_one_in_a_head_and_layers_of_fewer_planes_are_null_beyond_theirs():
+    sizes = [np.array([[1.0, 3.0, 4.0, 0.0], [0.0] * 4]), None, np.ones((2, 2))]
+    shares, theta = planes_of(sizes, [(4.0, 3.0, 2.0, 1.0), (), (1.0, 0.5)])
+    nan = np.nan
+    assert shares[0].tolist() == [[0.125, 0.375, 0.5, 0.0], [pytest.approx(nan, nan_ok=True)] * 4]
+    np.testing.assert_array_equal(shares[1:], [[[nan] * 4] * 2, [[0.5, 0.5, nan, nan]] * 2])
+    np.testing.assert_array_equal(theta, [[4, 3, 2, 1], [nan] * 4, [1, 0.5, nan, nan]])
+    assert planes_of([None], [()]) == (None, None)
+
+
 def test_planes_ordered_by_frequency_are_found_and_unordered_ones_are_not():
     rng = np.random.default_rng(0)
     theta = [tuple(10.0 ** -(np.arange(16) / 4))] * 6
@@ -157,11 +175,14 @@ def test_the_published_slicing_of_grouped_keys_pairs_heads_that_do_not_belong_to
 @pytest.mark.parametrize("name", ["llama", "qwen3", "gpt2", "gpt_neox"])
 def test_no_exact_map_moves_ranks_and_planes(tmp_path, name):
     checkpoint = open_checkpoint(str(tiny_checkpoint(tmp_path, name, tokenizer=False, layers=2)))
-    _, before = measure_ranks(checkpoint, seed=0, device="cpu")
+    record, before = measure_ranks(checkpoint, seed=0, device="cpu")
     for change in (SCRAMBLE, MIX_VALUES, ROTATE_PLANES):
         if change.undefined(checkpoint):
             continue
-        _, after = measure_ranks(change.apply(checkpoint, 3), seed=0, device="cpu")
+        moved, after = measure_ranks(change.apply(checkpoint, 3), seed=0, device="cpu")
+        if record.plane_share is not None:  # in any order of heads
+            both = (np.sort(found.plane_share, axis=1) for found in (record, moved))
+            np.testing.assert_allclose(*both, rtol=1e-6, err_msg=change.name)
         for key in ("qk_rank_ratio", "ov_rank_ratio", "plane_rho"):
             if before[key].value is None:
                 assert after[key].value is None

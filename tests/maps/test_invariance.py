@@ -49,6 +49,7 @@ FROM_FORWARD += ("residual_stream",)
 DEEPER = tuple(f"metrics.{x}" for x in ("phase_e_rank_share", "phase_difference", "phase_cos_difference", "shared_map"))
 DEEPER += ("metrics.invariant_scale_r2", "metrics.norm_")
 """Statistics that five layers are too few for, phases and laws of scales: tested in test_invariance_deep."""
+DEEPER += ("ranks.plane_share",)
 DEEPER += ("metrics.plane_rho", "metrics.encoder_symmetry", "stored.*.*.alpha", "folded.*.*.alpha")
 DEEPER += ("metrics.stored_alpha_off", "metrics.folded_alpha_off", "metrics.plateau_rho")
 """And what has no value on models so small: two planes, a decoder, spectra of 36. Held on a model's own numbers alone."""

@@ -38,6 +38,24 @@ def test_a_heads_row_holds_that_heads_numbers(side):
     assert len(found.rows) == attention["num_layers"] * attention["num_heads"]
 
 
+def test_a_planes_row_holds_its_share_and_the_frequency_of_its_layer(side):
+    found, ranks = table("planes", side.found, side.judged), side.found["head_grams"]["ranks"]
+    for row in found.rows:
+        of = dict(zip(found.columns, row, strict=True))
+        layer, head, plane = of["layer"], of["head"], of["plane"]
+        assert of["share"] == ranks["plane_share"][layer][head][plane]
+        assert of["frequency"] == ranks["plane_frequency"][layer][plane]
+    heads = table("heads", side.found, side.judged)
+    assert len(found.rows) == len(heads.rows) * len(ranks["plane_frequency"][0])
+
+
+def test_planes_that_a_layer_lacks_have_no_row(side):
+    ranks = {"plane_share": [[[0.5, 0.5]], [[1.0, None]]], "plane_frequency": [[1.0, 0.1], [1.0, None]]}
+    found = table("planes", {"head_grams": {"ranks": ranks}}, side.judged)
+    assert [row[1:4] for row in found.rows] == [(0, 0, 0), (0, 0, 1), (1, 0, 0)]
+    assert found.column("frequency") == [1.0, 0.1, 1.0]
+
+
 def test_rows_are_named_by_their_keys_once_each(side):
     for name, keys in KEYS.items():
         found = table(name, side.found, side.judged)
