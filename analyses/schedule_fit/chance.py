@@ -19,6 +19,7 @@ from analyses.records import Member, Metric
 from analyses.schedule_fit.fitting import aicc, fit_all
 from analyses.schedule_fit.forms import COOLING_LAWS, KIRKPATRICK, ONE_PIECE, Form
 from analyses.schedule_fit.published import r_squared
+from analyses.schedule_fit.screened import Fitted, Screened, settle, settle_level
 from analyses.schedule_fit.tracks import fit_track
 
 DRAWS = 999  # of each null: p is then 0.001 at least, which survives Holm's correction among 50 claims
@@ -41,12 +42,20 @@ class Chance:
     draws: int  # of each null
 
 
-def best_r2(logs: np.ndarray, forms: Sequence[Form]) -> np.ndarray:
-    """R² of ln y of the form with the least AICc, for each of (track, layer) tracks; the constant has R² 0."""
-    fits = fit_all(logs, forms)
+def best_r2(logs: np.ndarray, forms: Sequence[Form], spread: np.ndarray | None = None) -> np.ndarray:
+    """R² of ln y of the form with the least AICc, for each of (track, layer) tracks; the constant has R² 0.
+
+    Spread: as `fitting.fit`.
+    """
+    fits = fit_all(logs, forms, spread)
     scores = np.stack([aicc(fits[form.name].rss, logs.shape[1], form.parameters) for form in forms])
     r2 = np.stack([r_squared(logs, fits[form.name].curve) for form in forms])
     return r2[np.nan_to_num(scores, nan=np.inf).argmin(0), np.arange(len(logs))]
+
+
+def one_piece_r2(logs: np.ndarray, spread: np.ndarray | None = None) -> np.ndarray:
+    """`best_r2` of the one-piece forms, each of which rises or falls all the way."""
+    return best_r2(logs, ONE_PIECE, spread)
 
 
 def fall(logs: np.ndarray) -> np.ndarray:
@@ -64,15 +73,7 @@ def against_chance(log: np.ndarray, curve: np.ndarray, statistic: Statistic, *, 
     curve : (layer) the fitted law's ln y, to be planted.
     """
     rng = np.random.default_rng([seed, 3])
-    first = min(FIRST, DRAWS)
-    drawn = [getattr(surrogates, kind)(log, first, rng) for kind in surrogates.KINDS]
-    drawn.append(surrogates.about(curve, log - curve, first, rng))
-    value, *found = np.split(statistic(np.concatenate([log[None], *drawn])), 1 + first * np.arange(len(drawn)))
-    value, planted, nulls = float(value[0]), found.pop(), dict(zip(surrogates.KINDS, found, strict=True))
-    if DRAWS > first and max(share_at_least(null, value) for null in nulls.values()) <= GIVEN_UP:
-        more = [getattr(surrogates, kind)(log, DRAWS - first, rng) for kind in surrogates.KINDS]
-        found = np.split(statistic(np.concatenate(more)), len(more))
-        nulls = {kind: np.concatenate([nulls[kind], null]) for kind, null in zip(nulls, found, strict=True)}
+    value, planted, nulls = (_screened if statistic is one_piece_r2 else _drawn)(log, curve, statistic, rng)
     shares = {kind: share_at_least(null, value) for kind, null in nulls.items()}
     worst = max(shares, key=shares.__getitem__)
     level = max(float(np.quantile(null, PLENTY)) for null in nulls.values())
@@ -83,6 +84,47 @@ def against_chance(log: np.ndarray, curve: np.ndarray, statistic: Statistic, *, 
         power=float((planted > level).mean()),
         draws=len(nulls[worst]),
     )
+
+
+Values = tuple[float, np.ndarray, dict[str, np.ndarray]]
+"""A statistic of the track itself, of planted laws, and of each kind of surrogate."""
+
+
+def _drawn(log: np.ndarray, curve: np.ndarray, statistic: Statistic, rng: np.random.Generator) -> Values:
+    """Of FIRST surrogates of each kind, and of DRAWS where these do not settle the p-value."""
+    first = min(FIRST, DRAWS)
+    batch = {kind: getattr(surrogates, kind)(log, first, rng) for kind in surrogates.KINDS}
+    about = surrogates.about(curve, log - curve, first, rng)
+    every = statistic(np.concatenate([log[None], *batch.values(), about]))
+    value, *found = np.split(every, 1 + first * np.arange(1 + len(batch)))
+    value, planted, nulls = float(value[0]), found.pop(), dict(zip(batch, found, strict=True))
+    if DRAWS > first and _open(nulls, value):
+        more = [getattr(surrogates, kind)(log, DRAWS - first, rng) for kind in surrogates.KINDS]
+        found = np.split(statistic(np.concatenate(more)), len(more))
+        nulls = {kind: np.concatenate([nulls[kind], null]) for kind, null in zip(nulls, found, strict=True)}
+    return value, planted, nulls
+
+
+def _open(nulls: Mapping[str, np.ndarray], value: float) -> bool:
+    return max(share_at_least(null, value) for null in nulls.values()) <= GIVEN_UP
+
+
+def _screened(log: np.ndarray, curve: np.ndarray, fitted: Fitted, rng: np.random.Generator) -> Values:
+    """`_drawn` for the best form, which is fitted only where it can matter: a value may be a bound instead."""
+    first = min(FIRST, DRAWS)
+    batch = {kind: getattr(surrogates, kind)(log, first, rng) for kind in surrogates.KINDS}
+    own = np.concatenate([log[None], surrogates.about(curve, log - curve, first, rng)])
+    spread = float(np.ptp(np.concatenate([*batch.values(), own]), axis=1).max())
+    value, *planted = fitted(own, np.full(len(own), spread))
+    nulls = {kind: Screened.of(tracks, spread) for kind, tracks in batch.items()}
+    settle(nulls, fitted, float(value))
+    if DRAWS > first and _open({kind: null.values for kind, null in nulls.items()}, float(value)):
+        batch = {kind: getattr(surrogates, kind)(log, DRAWS - first, rng) for kind in surrogates.KINDS}
+        spread = float(np.ptp(np.concatenate([*batch.values()]), axis=1).max())
+        nulls = {kind: null.joined(Screened.of(batch[kind], spread)) for kind, null in nulls.items()}
+        settle(nulls, fitted, float(value))
+    settle_level(nulls, fitted, PLENTY)
+    return float(value), np.array(planted), {kind: null.values for kind, null in nulls.items()}
 
 
 def r2_intervals(
@@ -153,7 +195,7 @@ def one_piece(
         value = float(best_r2(log[None], ONE_PIECE)[0])
         members["r2"][name] = Member(value=value, interval=own, bonferroni=joint, n=n)
         if tested:
-            found = against_chance(log, curve, lambda logs: best_r2(logs, ONE_PIECE), seed=seed)
+            found = against_chance(log, curve, one_piece_r2, seed=seed)
             members["walk_p"][name] = Member(value=found.p, n=n)
             members["power"][name] = Member(value=found.power, n=n)
     return {

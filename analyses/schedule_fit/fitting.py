@@ -32,7 +32,9 @@ class Fits:
     curve: np.ndarray  # (track, layer) fitted ln y
 
 
-def fit(form: Form, logs: np.ndarray, inner: Mapping[str, Fits] | None = None) -> Fits:
+def fit(
+    form: Form, logs: np.ndarray, inner: Mapping[str, Fits] | None = None, spread: np.ndarray | None = None
+) -> Fits:
     """Least squares of ln y, for a batch of tracks.
 
     Parameters
@@ -41,13 +43,16 @@ def fit(form: Form, logs: np.ndarray, inner: Mapping[str, Fits] | None = None) -
     logs : (track, layer) float64, ln y.
     inner : fits of forms that `form` contains, if at hand; their best joins the starting points, so that
         a richer form is never worse than a poorer one.
+    spread : (track) range of ln y from which the grid is made, that of the batch a track was drawn in; None for the
+        largest range of these.
 
     Returns
     -------
     Fits. A search that ends at a bound of its form is a valid, bounded answer.
     """
     target = logs - logs.mean(1, keepdims=True)
-    starts = _starts(form, target, inner or {})
+    spread = np.full(len(logs), np.ptp(target, axis=1).max(initial=0.0)) if spread is None else spread
+    starts = _starts(form, target, inner or {}, spread)
     # All starts of all tracks are one search: a pass costs less than what it takes to call it.
     searched = _search(form, np.tile(target, (len(starts), 1)), np.concatenate(starts))
     theta, rss, curve = (results.reshape(len(starts), *target.shape[:1], *results.shape[1:]) for results in searched)
@@ -56,11 +61,11 @@ def fit(form: Form, logs: np.ndarray, inner: Mapping[str, Fits] | None = None) -
     return Fits(theta=theta, rss=rss, curve=curve + logs.mean(1, keepdims=True))
 
 
-def fit_all(logs: np.ndarray, forms: Sequence[Form]) -> dict[str, Fits]:
-    """Every form on the same tracks, each starting also from those before it; name → `Fits`."""
+def fit_all(logs: np.ndarray, forms: Sequence[Form], spread: np.ndarray | None = None) -> dict[str, Fits]:
+    """Every form on the same tracks, each starting also from those before it; name → `Fits`. Spread: as `fit`."""
     fits: dict[str, Fits] = {}
     for form in forms:
-        fits[form.name] = fit(form, logs, fits)
+        fits[form.name] = fit(form, logs, fits, spread)
     return fits
 
 
@@ -96,14 +101,14 @@ def akaike_weights(values: Mapping[str, float | None]) -> dict[str, float | None
     return {name: raw[name] / total if name in raw else None for name in values}
 
 
-def _starts(form: Form, target: np.ndarray, inner: Mapping[str, Fits]) -> list[np.ndarray]:
+def _starts(form: Form, target: np.ndarray, inner: Mapping[str, Fits], spread: np.ndarray) -> list[np.ndarray]:
     """(track, parameter) for each block of the form's grid: its best point for each track, or the best special case."""
     starts = []
-    for block in form.grid(float(np.ptp(target, axis=1).max())):
-        curves, _ = _centred(form, block, target.shape[1])  # (start, layer)
-        losses = np.square(curves).sum(1) - 2 * target @ curves.T  # (track, start), up to the track's own square
-        theta = block[losses.argmin(1)]
-        best = losses.min(1) + np.square(target).sum(1)
+    grids = {reach: form.grid(float(reach)) for reach in np.unique(spread)}
+    for number in range(len(form.grid(1.0))):
+        theta, best = np.empty((len(target), form.bounds.shape[1])), np.empty(len(target))
+        for reach, blocks in grids.items():
+            theta[spread == reach], best[spread == reach] = _nearest(form, blocks[number], target[spread == reach])
         for name, embed in form.contains.items():
             if name in inner:
                 better = inner[name].rss < best
@@ -111,6 +116,13 @@ def _starts(form: Form, target: np.ndarray, inner: Mapping[str, Fits]) -> list[n
                 best = np.where(better, inner[name].rss, best)
         starts.append(theta)
     return starts
+
+
+def _nearest(form: Form, block: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The point of a block whose curve is nearest to each track, (track, parameter), and its residual sum."""
+    curves, _ = _centred(form, block, target.shape[1])  # (start, layer)
+    losses = np.square(curves).sum(1) - 2 * target @ curves.T  # (track, start), up to the track's own square
+    return block[losses.argmin(1)], losses.min(1) + np.square(target).sum(1)
 
 
 def _search(form: Form, target: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
