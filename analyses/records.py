@@ -111,7 +111,7 @@ def plain(value: Any) -> Any:
 
 
 def _written(of: dataclasses.Field, value: Any) -> bool:
-    return of.metadata.get("written") != "if not empty" or bool(value)
+    return of.metadata.get("written") != "if not empty" or (value is not None and len(value) > 0)
 
 
 def nulls(value: Any, path: str = "") -> Iterator[str]:

@@ -128,7 +128,11 @@ class Result:
         """One claim's number, interval and word, as a table of one row; tables of several results stack."""
         from checks.tables.across import across
 
-        return Table(across(id, [(self._side.manifest, self._side.judged)]))
+        return Table(across(id, [self._judged]))
+
+    @property
+    def _judged(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        return self._side.manifest, self._side.judged
 
     def compare(self, other: Result) -> list[Pair]:
         """What differs between this run and a later one, claim by claim; each with `group` and its reasons."""

@@ -10,7 +10,7 @@ The size of a plane is e_p = ‖a_p‖‖b_p‖, which no map moves; its frequen
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -46,10 +46,15 @@ class HeadRanks:
     qk_rank_ratio: np.ndarray | None  # effective rank of g̃ over its factors', turned at random
     ov_rank_ratio: np.ndarray | None  # of P
     plane_rho: np.ndarray | None  # Spearman's ρ over planes of e_p with θ_p; null for a layer without planes
-    plane_share: np.ndarray | None  # (layer, head, plane), e_p/Σe, in [0, 1]; null beyond a layer's planes
-    plane_frequency: np.ndarray | None  # (layer, plane), θ_p in radians a position, before any scaling
     symmetry_of_sum: float | None  # median over SHOWN layers, of the sum of a layer's heads, as published
     symmetry_misread: float | None  # the same with grouped keys sliced as the published code does
+    # These two are written only where there are any, so that earlier records are read too.
+    plane_share: np.ndarray | None = field(  # (layer, head, plane), e_p/Σe, in [0, 1]; null beyond a layer's planes
+        default=None, metadata={"written": "if not empty"}
+    )
+    plane_frequency: np.ndarray | None = field(  # (layer, plane), θ_p in radians a position, before any scaling
+        default=None, metadata={"written": "if not empty"}
+    )
 
 
 ABSENT = {

@@ -6,6 +6,7 @@ from typing import Any
 
 from checks.figures import axes
 from checks.figures.axes import Axis
+from checks.figures.family import SHAPES, axis_of, place
 from checks.figures.geometry import THIRD, Column, Figure, Key, Panel, Path, Table
 from checks.figures.numbers import number
 from checks.figures.paths import polyline
@@ -13,18 +14,6 @@ from checks.figures.plots import Plot
 from checks.figures.rows import HEIGHT, WIDTH
 from checks.figures.strips import SYMBOLS
 from checks.report.axis import deciding
-
-SHAPES = {
-    "holds": "circle",
-    "does not hold": "square",
-    "undecided": "triangle",
-    "coordinate-dependent": "diamond",
-    "uninformative": "ring",
-    "error": "cross",
-}
-"""As the signs of the verdicts everywhere else; a claim that does not apply has no number to draw."""
-
-WIDE = 50.0  # last step over the first after 0: beyond, steps are drawn on a log axis
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +76,7 @@ def _panel(claim: str, finding: Mapping[str, Any], steps: Sequence[Step], track:
     unit = finding["unit"] or ""
     y = axes.linear([*values, *lows, *highs, limit], label=unit, count=4)
     plot = Plot(x=over(at), y=y, width=THIRD, height=170)
-    xs = [_drawn(step, plot.x) for step in at]
+    xs = [place(step, plot.x) for step in at]
     plot.band(xs, lows, highs, "s0 pale")
     plot.line(xs, values, "s0")
     if limit is not None:
@@ -103,11 +92,7 @@ def _panel(claim: str, finding: Mapping[str, Any], steps: Sequence[Step], track:
 
 
 def over(steps: Sequence[int]) -> Axis:
-    positive = [step for step in steps if step > 0]
-    if positive and max(positive) > WIDE * min(positive):
-        # Step 0 has no place on a log axis; it stands at half of the first after it, beside which its tick is.
-        return axes.logarithmic([*positive, min(positive) / 2] if 0 in steps else positive, label="step")
-    return axes.linear(steps, label="step", count=4)
+    return axis_of(steps, "step")
 
 
 def spark(steps: Sequence[Step], id: str) -> dict[str, Any] | None:
@@ -121,11 +106,11 @@ def spark(steps: Sequence[Step], id: str) -> dict[str, Any] | None:
         return None
     x, y = over([step.step for step in steps]), axes.linear([*known, limit], label="")
 
-    def place(step: int, value: float | None) -> tuple[float, float] | None:
-        across, up = x.at(_drawn(step, x)), y.at(value)
+    def point(step: int, value: float | None) -> tuple[float, float] | None:
+        across, up = x.at(place(step, x)), y.at(value)
         return None if across is None or up is None else (across * WIDTH, (1 - up) * HEIGHT)
 
-    points = [place(step.step, value) for step, value in zip(steps, track, strict=True)]
+    points = [point(step.step, value) for step, value in zip(steps, track, strict=True)]
     spots = "".join(f"M{at[0]:.1f} {at[1]:.1f}h0" for at in points if at)
     level = (1 - y.clamp(limit)) * HEIGHT
     said = f"limit {SYMBOLS[finding['comparator']]} {number(limit)}"
@@ -137,7 +122,3 @@ def spark(steps: Sequence[Step], id: str) -> dict[str, Any] | None:
             Path(d=spots, tone="s0 spots"),
         ),
     }
-
-
-def _drawn(step: int, axis: Axis) -> float:
-    return axis.low if axis.kind == "log" and step == 0 else step

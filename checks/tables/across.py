@@ -1,6 +1,7 @@
 """One claim over many results: its number, interval and words, beside the model's size and training step."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,10 @@ COLUMNS = (
 STEP = re.compile(r"step[-_]?(\d+)|checkpoint-(\d+)")
 
 
-def across(claim: str, results: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Table:
+Judged = tuple[Mapping[str, Any], Mapping[str, Any]]
+
+
+def across(claim: str, results: Sequence[Judged]) -> Table:
     """A row for each result, of the condition that decides the claim there.
 
     Parameters
@@ -25,21 +29,51 @@ def across(claim: str, results: Sequence[tuple[Mapping[str, Any], Mapping[str, A
 
     Raises
     ------
-    InputError : where no result has this claim.
+    InputError : where no result has this claim, or they were judged by several sets of claims.
     """
-    rows, known = [], {}
+    asked = _asked(claim, results)
+    rows = [_row(manifest, model, row, row["findings"][_deciding(row)]) for manifest, model, row in asked]
+    return Table(name=claim, columns=COLUMNS, rows=rows)
+
+
+def family(claim: str, results: Sequence[Judged]) -> Table:
+    """As `across`, but of one condition in all results, so that their numbers can stand on one axis.
+
+    It is the one that decides in most of them; of equally many, the first.
+    """
+    asked = _asked(claim, results)
+    votes = Counter(_deciding(row) for *_, row in asked)
+    at = min(votes, key=lambda k: (-votes[k], k))
+    rows = [_row(manifest, model, row, row["findings"][at]) for manifest, model, row in asked]
+    return Table(name=claim, columns=COLUMNS, rows=rows)
+
+
+def _asked(claim: str, results: Sequence[Judged]) -> list[tuple[Mapping[str, Any], str, Mapping[str, Any]]]:
+    found, known, sets = [], {}, {}
     for manifest, judged in results:
         asked = {row["id"]: row for row in (*judged["claims"], *judged["stored"])}
         known |= asked
         if claim in asked:
-            rows.append(_row(manifest, judged["model"], asked[claim]))
-    if not rows:
+            found.append((manifest, judged["model"], asked[claim]))
+            sets.setdefault(judged.get("claim_set"), judged["model"])
+    if not found:
         raise InputError(f"no claim '{claim}' in these results (there are: {', '.join(known)})")
-    return Table(name=claim, columns=COLUMNS, rows=rows)
+    if len(sets) > 1:
+        (a, first), (b, other), *_ = sets.items()
+        raise InputError(
+            f"{first} was judged by claim set {a}, {other} by {b}; judge all by one: `fathom report DIR --claim-set N`"
+        )
+    return found
 
 
-def _row(manifest: Mapping[str, Any], model: str, claim: Mapping[str, Any]) -> tuple[Any, ...]:
-    finding = min(claim["findings"], key=lambda f: DECISIVE.index(f["status"]))
+def _deciding(claim: Mapping[str, Any]) -> int:
+    statuses = [DECISIVE.index(finding["status"]) for finding in claim["findings"]]
+    return statuses.index(min(statuses))
+
+
+def _row(
+    manifest: Mapping[str, Any], model: str, claim: Mapping[str, Any], finding: Mapping[str, Any]
+) -> tuple[Any, ...]:
     own = {
         "model": model,
         "revision": manifest.get("revision"),

@@ -21,16 +21,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("csv", "parquet"), default="csv")
     parser.add_argument("--only", metavar="TABLE,…", help="these tables alone")
     parser.add_argument("--claim", metavar="ID", help="one claim alone: its number, interval and words in every model")
+    plot = "with --claim: draw it against parameters or training steps, with its intervals and its limit"
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help=plot)
     parser.add_argument("--out", type=Path, metavar="DIR", help="where they go (default: `tables` beside the first)")
     options.common(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from checks.tables.across import across
+    from checks.tables.across import across, family
     from checks.tables.files import write
     from checks.tables.tables import NAMES, stacked, table
     from checks.verify.compare import read_side
 
+    if arguments.plot and (not arguments.claim or arguments.plot.suffix != ".svg"):
+        raise InputError("--plot: expected --claim ID beside it, and a file that ends in .svg")
     results = [read_side(found) for given in arguments.results for found in _results(given)]
     given = arguments.results[0]
     out = arguments.out or (given if given.is_dir() else given.parent) / "tables"
@@ -41,7 +45,11 @@ def run(arguments: argparse.Namespace) -> int:
         say(f"table: {out / made.name}.{arguments.format}")
 
     if arguments.claim:
-        keep(across(arguments.claim, [(result.manifest, result.judged) for result in results]))
+        judged = [(result.manifest, result.judged) for result in results]
+        keep(across(arguments.claim, judged))
+        if arguments.plot:
+            _draw(family(arguments.claim, judged), arguments.plot)
+            say(f"plot: {arguments.plot}")
         return options.OK
     names = arguments.only.split(",") if arguments.only else NAMES
     written = 0
@@ -58,6 +66,14 @@ def run(arguments: argparse.Namespace) -> int:
             keep(stacked(tables))
             written += 1
     return options.OK if written else options.NOTHING
+
+
+def _draw(table: Table, path: Path) -> None:
+    from analyses.records import write_bytes
+    from checks.figures.family import figure
+    from checks.report.drawings import svg
+
+    write_bytes(path, svg(figure(table), 180).encode())
 
 
 def _results(given: Path) -> list[Path]:

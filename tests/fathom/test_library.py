@@ -111,6 +111,16 @@ def test_two_results_are_compared_claim_by_claim(result):
     assert {pair.group for pair in result.compare(result)} == {"unchanged"}
 
 
+def test_a_family_is_a_table_and_a_drawing_and_one_model_is_none(result):
+    found = fathom.family("DS1", [result, result])
+    assert len(found.table) == 2 and found.table["observed"][0] == result.claims["DS1"]["findings"][0]["observed"]
+    assert found._repr_svg_() == found.figure() and found.figure().count("<title>family-DS1</title>") == 1
+    with pytest.raises(InputError, match="a family needs two"):
+        fathom.family("DS1", [result]).figure()
+    with pytest.raises(InputError, match="no claim 'XX9'"):
+        fathom.family("XX9", [result])
+
+
 def test_a_result_says_what_it_is(result):
     assert result.model in repr(result) and "undecided" in repr(result)
     assert "NR1" in repr(result.claims) and "rows of model, layer, head" in repr(result.table("heads"))

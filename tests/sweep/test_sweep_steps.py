@@ -87,7 +87,7 @@ def test_one_checkpoint_is_no_training(swept):
 
 def test_steps_over_decades_stand_on_a_log_axis_and_step_0_at_its_start():
     axis = steps_drawn.over([0, 1, 2, 1000])
-    assert axis.kind == "log" and axis.at(steps_drawn._drawn(0, axis)) == 0
+    assert axis.kind == "log" and axis.at(steps_drawn.place(0, axis)) == 0
     assert 0 < axis.at(1) < axis.at(2) < axis.at(1000) <= 1
     assert steps_drawn.over([0, 400, 4000]).kind == "linear"
 

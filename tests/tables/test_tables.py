@@ -105,6 +105,16 @@ def test_one_claim_over_two_models_has_a_row_for_each(side):
         across("XX9", [(side.manifest, side.judged)])
 
 
+def test_one_claim_is_drawn_from_the_command_line(measured_result, tmp_path, capsys):
+    results = [str(measured_result)] * 2
+    drawn = ["--claim", "DS1", "--plot", str(tmp_path / "x.svg"), "--out", str(tmp_path), "--quiet"]
+    assert main(["tables", *results, *drawn]) == 0
+    assert (tmp_path / "x.svg").read_text(encoding="utf-8").count("<use") >= 2 and (tmp_path / "DS1.csv").exists()
+    for words in (["--plot", "x.svg"], ["--claim", "DS1", "--plot", "x.png"]):
+        assert main(["tables", *results, *words]) != 0
+        assert "--plot: expected --claim ID beside it, and a file that ends in .svg" in capsys.readouterr().err
+
+
 def test_tables_of_two_models_stack_and_a_column_that_one_lacks_is_null(side):
     whole = table("heads", side.found, side.judged)
     half = table("heads", {"head_grams": side.found["head_grams"]}, side.judged)
