@@ -21,7 +21,7 @@ OPTIONS := --seed $(SEED) $(if $(DEVICE),--device $(DEVICE)) $(if $(DTYPE),--dty
            $(if $(ATTENTION),--attention $(ATTENTION)) $(if $(CALIBRATION),--calibration "$(CALIBRATION)") $(ARGS)
 
 .DELETE_ON_ERROR:
-.PHONY: engines notebook help report sweep verify test fuzz browser bench calibrate families reference-model clean
+.PHONY: docs engines notebook help report sweep verify test fuzz browser bench calibrate families reference-model clean
 
 help:
 	@echo 'make report                     measure the reference model, render $(OUT)/reference/report.html and $(OUT)/index.html'
@@ -40,6 +40,7 @@ help:
 	@echo 'make families                   the tables of model families and of every causal type of the library: docs/families.md'
 	@echo 'make browser                    install what the tests in a browser need (54 MB; also a Chromium on the path)'
 	@echo 'make notebook                   install what docs/notebook.ipynb needs: pandas, polars, matplotlib, a kernel'
+	@echo 'make docs                       build the documentation as a site: $(OUT)/docs/index.html'
 	@echo 'make engines                    install what sweeps on Slurm and on Dask need'
 	@echo 'make reference-model            train the reference model again, into $(OUT)/reference-model, with a checkpoint every KEEP=400 steps'
 	@echo 'make clean                      remove $(OUT)'
@@ -96,6 +97,15 @@ notebook: $(VENV)/.notebook
 
 $(VENV)/.notebook: requirements-notebook.lock $(READY)
 	$(VENV)/bin/python -m pip install --quiet --requirement requirements-notebook.lock
+	@touch $@
+
+# Strict: a link to nothing, or a page that the navigation lacks, fails.
+docs: $(VENV)/.docs
+	$(VENV)/bin/python -m mkdocs build --quiet --strict --site-dir "$(abspath $(OUT))/docs"
+	@echo '$(OUT)/docs/index.html'
+
+$(VENV)/.docs: requirements-docs.lock $(READY)
+	$(VENV)/bin/python -m pip install --quiet --requirement requirements-docs.lock
 	@touch $@
 
 engines: $(VENV)/.engines

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from markdown_it import MarkdownIt
 
 from tests.tiny import tiny_checkpoint
 
@@ -76,3 +78,61 @@ def test_the_list_of_what_a_claim_may_read_is_the_one_that_is_checked():
     from checks.own.metrics_page import page
 
     assert (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8") == page(), "python -m checks.own.metrics_page"
+
+
+# --- the pages as a site: what its builder refuses is seen without it ---------------------------------------------
+
+DOCS = ROOT / "docs"
+PAGES = sorted(path.name for path in DOCS.glob("*.md"))
+
+
+def navigation(nav: list) -> list[str]:
+    """Files of the site's navigation, in its order."""
+    found = []
+    for entry in nav:
+        ((_, below),) = entry.items()
+        found += [below] if isinstance(below, str) else navigation(below)
+    return found
+
+
+def test_every_page_has_one_place_in_the_navigation_and_every_place_its_page():
+    nav = navigation(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
+    assert sorted(nav) == PAGES and nav[0] == "index.md"
+
+
+def links(text: str) -> list[str]:
+    """Targets of links and pictures of a page, those of its code left out."""
+    inline = [child for token in MarkdownIt("commonmark").enable("table").parse(text) for child in token.children or ()]
+    return [str(c.attrs.get("href") or c.attrs["src"]) for c in inline if c.type in ("link_open", "image")]
+
+
+def anchors(text: str) -> set[str]:
+    """Names of a page's headings as the site gives them."""
+    tokens = MarkdownIt("commonmark").parse(text)
+    titles = [b.content for a, b in zip(tokens, tokens[1:], strict=False) if a.type == "heading_open"]
+    return {re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", title).strip().lower()) for title in titles}
+
+
+@pytest.mark.parametrize("page", [*(DOCS / n for n in [*PAGES, "llms.txt"]), ROOT / "README.md"], ids=lambda p: p.name)
+def test_every_relative_link_of_a_page_leads_to_what_is_there(page):
+    for target in links(page.read_text(encoding="utf-8")):
+        if target.startswith(("https://", "http://")):
+            continue
+        file, _, anchor = target.partition("#")
+        path = (page.parent / file).resolve() if file else page
+        assert path.exists(), f"{page.name}: {target}"
+        assert page.parent == ROOT or path.parent == DOCS, f"{page.name}: {target} lies outside the site"
+        assert not anchor or anchor in anchors(path.read_text(encoding="utf-8")), f"{page.name}: {target}"
+
+
+def test_the_reader_for_machines_knows_every_page():
+    known = set(links((DOCS / "llms.txt").read_text(encoding="utf-8")))
+    assert known == set(PAGES)
+
+
+def test_every_claim_is_in_the_page_of_formulae():
+    from checks.claims import CLAIMS
+
+    text = (DOCS / "formulae.md").read_text(encoding="utf-8")
+    bare = {re.match(r"[A-Z]+\d+", gate.id)[0] for gate in CLAIMS}
+    assert [id for id in sorted(bare) if not re.search(rf"\b{id}\b", text)] == []

@@ -5,6 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LOCKS = ("requirements.lock", "requirements-browser.lock", "requirements-sweep.lock", "requirements-notebook.lock")
+LOCKS += ("requirements-docs.lock",)
 
 
 def test_every_package_is_named_for_installation():
@@ -22,7 +23,8 @@ def test_the_lock_file_pins_every_dependency_exactly_and_within_the_declared_ran
     lines = [line for line in locks.splitlines() if not line.startswith("#")]
     pinned = {name.lower(): version for name, version in (line.split("==") for line in lines)}
     extras = project["optional-dependencies"]
-    for text in project["dependencies"] + extras["test"] + extras["browser"] + extras["slurm"] + extras["dask"] + extras["notebook"]:
+    own = [text for name in ("test", "browser", "slurm", "dask", "notebook", "docs") for text in extras[name]]
+    for text in project["dependencies"] + own:
         requirement = Requirement(text)
         assert requirement.specifier.contains(pinned[requirement.name]), text
 
