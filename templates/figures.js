@@ -1,13 +1,13 @@
 // The chosen layer, and head, are lit in every figure, with their numbers beside it.
-const draw = (tag, given) => {
-  const made = document.createElementNS(one("svg").namespaceURI, tag);
+const put = (made, given) => {
   for (const name in given) made.setAttribute(name, given[name]);
   return made;
 };
-const numbers = (text) => (text ?? "").split(" ").map(Number);
-const rect = (at) => at.getBoundingClientRect();
-const tables = (figure) => all(`#numbers-${figure.id} table`);
-const slider = make("input", { type: "range", min: 0, value: 0 }), spoken = make("output");
+const draw = (tag, given) => put(document.createElementNS(one("svg").namespaceURI, tag), given),
+  numbers = (text) => (text ?? "").split(" ").map(Number),
+  rect = (at) => at.getBoundingClientRect(),
+  tables = (figure) => all(`#numbers-${figure.id} table`),
+  slider = make("input", { type: "range", min: 0, value: 0 }), spoken = make("output");
 const light = (svg, name, x, y, width, height) => {
   one("." + name, svg)?.remove();
   svg[name === "lit" ? "prepend" : "append"](draw("rect", { class: name, x, y, width, height }));
@@ -20,32 +20,37 @@ const choose = (n, head) => {
       return row ? [...row.cells].map((cell, k) => [table.tHead.rows[0].cells[k].textContent, cell.textContent]) : [];
     });
     for (const svg of all("[data-at]", figure)) {
-      const [first, step, top, bottom] = numbers(svg.dataset.at), x = first + (n - 0.5) * step;
-      const [low, pitch] = numbers(svg.dataset.heads), name = svg.previousElementSibling?.textContent;
+      const [first, step, top, bottom] = numbers(svg.dataset.at), x = first + (n - 0.5) * step,
+        [low, pitch] = numbers(svg.dataset.rows), name = svg.previousElementSibling?.textContent;
       light(svg, "lit", x, top, step, bottom - top);
-      if (pitch && head >= 0) light(svg, "pin", x, low + (head - 0.5) * pitch, step, pitch);
+      if (svg.dataset.down === "head" && head >= 0) light(svg, "pin", x, low + (head - 0.5) * pitch, step, pitch);
       const at = named.findIndex(([column]) => column === name);
       if (at >= 0) svg.nextElementSibling.dataset.now = named.splice(at, 1)[0][1];
     }
     one(".readout", figure).textContent = named.slice(0, 9).map((pair) => pair.join(" ")).join(" · ");
   }
   all(".chosen").forEach((mark) => mark.classList.remove("chosen"));
-  const marks = all(`[data-l="${n}"] > [data-h="${head}"]`);
-  marks.forEach((mark) => mark.classList.add("chosen"));
-  const values = marks.map((mark) => mark.dataset.v ?? mark.textContent.split(": ")[1]);
+  const values = all(`[data-l="${n}"]`).map((row) => {
+    row.children[head]?.classList.add("chosen");
+    return row.dataset.v.split("|")[head];
+  });
   spoken.textContent = `layer ${n}` + (head >= 0 ? `, head ${head}: ${values.join(" · ")}` : "");
 };
 onpointerdown = onpointermove = ({ target, clientX, clientY }) => {
-  if (target.dataset?.h) return choose(+target.parentElement.dataset.l, +target.dataset.h);
+  const group = target.parentElement;
+  if (group?.dataset.l) return choose(+group.dataset.l, [...group.children].indexOf(target));
   const svg = target.closest?.("svg[data-at]");
   if (!svg) return;
-  const box = rect(svg), { width, height } = svg.viewBox.baseVal;
-  const place = (text, at) => Math.round((at - numbers(text)[0]) / numbers(text)[1]);
-  const n = place(svg.dataset.at, (clientX - box.left) * width / box.width);
-  const head = place(svg.dataset.heads, (clientY - box.top) * height / box.height);
-  if (n >= 0 && n <= slider.max) choose(n, head);
+  const box = rect(svg), { width, height } = svg.viewBox.baseVal, { at, rows, down, cells } = svg.dataset,
+    place = (text, at) => Math.round((at - numbers(text)[0]) / numbers(text)[1]),
+    n = place(at, (clientX - box.left) * width / box.width),
+    row = place(rows, (clientY - box.top) * height / box.height);
+  if (n < 0 || n > slider.max) return;
+  choose(n, down === "head" ? row : -1);
+  const value = cells?.split(";")[row]?.split(" ")[n];
+  if (value) one(".readout", svg.closest("figure")).textContent = `layer ${n}, ${down} ${row}: ${value}`;
 };
-slider.oninput = () => choose(slider.valueAsNumber, -1);
+slider.oninput = () => choose(slider.value, -1);
 const network = one("#network .more");
 if (network) {
   slider.max = one("[data-count]").dataset.count - 1;
@@ -67,16 +72,10 @@ const drawing = (figure) => {
   const frame = rect(figure), { width, height } = frame, made = draw("svg", { width, height });
   made.append(draw("style"), one("defs").cloneNode(true), draw("rect", { class: "ground" }));
   made.firstChild.append(one("style").textContent);
-  const placed = (at, box, y) => {
-    at.setAttribute("x", box.left - frame.left);
-    at.setAttribute("y", y - frame.top);
-    made.append(at);
+  const placed = (at, { left, width, height }, y) => {
+    made.append(put(at, { x: left - frame.left, y: y - frame.top, width, height }));
   };
-  for (const svg of all("svg", figure)) {
-    const box = rect(svg), copy = svg.cloneNode(true);
-    copy.style = `width:${box.width}px;height:${box.height}px`;
-    placed(copy, box, box.top);
-  }
+  for (const svg of all("svg", figure)) placed(svg.cloneNode(true), rect(svg), rect(svg).top);
   for (const word of all(".panel-title, .panel-measure, .track > span:not(.ticks), .ticks span, .keys span", figure)) {
     const { font, color } = getComputedStyle(word), text = draw("text", { style: `font:${font};fill:${color}` });
     text.append(word.textContent);
@@ -84,8 +83,8 @@ const drawing = (figure) => {
   }
   return new XMLSerializer().serializeToString(made);
 };
-const save = (figure, kind, href) => make("a", { download: `${figure.id}.${kind}`, href }).click();
-const asSvg = (figure) => "data:image/svg+xml," + encodeURIComponent(drawing(figure));
+const save = (figure, kind, href) => make("a", { download: `${figure.id}.${kind}`, href }).click(),
+  asSvg = (figure) => "data:image/svg+xml," + encodeURIComponent(drawing(figure));
 const KINDS = {
   SVG: (figure) => save(figure, "svg", asSvg(figure)),
   PNG: async (figure) => {

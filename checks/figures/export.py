@@ -91,13 +91,13 @@ def _moved(row: Row, left: float, stretch: float) -> Row:
 
 
 def stretched(d: str, left: float, factor: float) -> str:
-    """A path of M, l, h and z with its horizontal coordinates multiplied, and moved to the right.
+    """A path of M, m, l, h and z with its horizontal coordinates multiplied, and moved to the right.
 
     >>> stretched("M10 2l5 1h0z", 100, 2)
     'M120 2l10 1h0z'
     """
     written = []
-    for command, body in re.findall(r"([Mlhz])([^Mlhz]*)", d):
+    for command, body in re.findall(r"([Mmlhz])([^Mmlhz]*)", d):
         given = [float(v) for v in re.findall(r"-?\d*\.?\d+", body)]
         if command == "h":
             given = [given[0] * factor]

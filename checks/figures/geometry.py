@@ -35,8 +35,6 @@ class Mark:
     x: float
     y: float
     tip: str = ""
-    head: int | None = None  # that it stands for
-    quiet: str = ""  # its values, where so many marks are drawn that none has a tooltip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,24 +43,24 @@ class Marks:
 
     shape: Shape
     tone: str
-    marks: tuple[Mark, ...]
+    marks: tuple[Mark | None, ...]  # of a layer one for each head, None for one without a number
     layer: int | None = None  # that its heads belong to
+    values: str = ""  # the numbers of each head, between bars
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """One cell of a heatmap, or all cells of a class where they have no tooltips."""
-
-    d: str
-    tip: str = ""
+    @property
+    def at_once(self) -> str:
+        """All dots as one path, where none has words of its own; "" otherwise."""
+        if self.shape != "dot" or self.layer is not None or any(m is None or m.tip for m in self.marks):
+            return ""
+        return "".join(f"M{m.x} {m.y}h0" for m in self.marks if m)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cells:
-    """Cells of one class; each is a horizontal stroke as thick as a row, the shortest path for thousands."""
+    """All cells of one class as one path of horizontal strokes, as thick as a row and as long as cells in a run."""
 
     tone: str
-    cells: tuple[Cell, ...]
+    d: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +71,19 @@ class Lattice:
     middle: float
     width: float
     height: float
-    fill: tuple[float, float]  # of a cell that is coloured, across and down; the rest is the gap to the next
+    dashes: tuple[float, float]  # of a cell's width: what is coloured, and the gap to the next
+    thick: float  # of a cell's height, what is coloured
     classes: tuple[Cells, ...]
+    values: str = ""  # of every cell, rows from the top between semicolons; "" where they are too many
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Down:
+    """A vertical axis of layers or heads: where the first lies, and how far the next is."""
+
+    name: str
+    first: float
+    step: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,8 +119,7 @@ class Panel:
     legend: tuple["Key", ...] = ()
     below: tuple["Panel", ...] = ()  # drawn under this one, on the same horizontal axis
     layers: tuple[float, float] | None = None  # of a horizontal axis of layers: where layer 0 lies, and the step
-    layers_down: tuple[float, float] | None = None  # the same of a vertical one
-    heads_down: tuple[float, float] | None = None  # of a vertical axis of heads
+    down: Down | None = None
     unplaced: tuple[str, ...] = ()  # direct labels that have no place, each with its axis and the reason
 
 

@@ -4,18 +4,18 @@ Classes, not a continuous ramp: nine to sixteen steps of even lightness can be t
 off. A matrix of more than CELLS cells is averaged over blocks of rows and columns, and says so.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from checks.figures.axes import round_step
-from checks.figures.geometry import CHARACTER, HALF, TOP, Cell, Cells, Lattice, Panel, Path, Text, Value
+from checks.figures.geometry import CHARACTER, HALF, TOP, Cells, Down, Lattice, Panel, Path, Text, Value
 from checks.figures.labels import thin
 from checks.figures.paths import rectangle
 
 CELLS = 4000  # most cells in one panel
-TIPS = 1000  # most cells with a tooltip each: fifty bytes a cell, and smaller ones are hard to point at
-ASIDE = 400  # the same for a matrix that is shown for comparison, beside the one that counts
+VALUES = 1500  # most cells whose numbers are kept beside them, some five bytes each; smaller ones are hard to point at
 SEQUENTIAL = 16  # tones in the style sheet
 LARGEST_CELL = 22.0
 TALLEST = 250.0  # of all rows together
@@ -55,13 +55,6 @@ class Matrix:
     lower: bool = False  # only below the diagonal; the rest of a symmetric matrix says nothing new
     borders: Sequence[float] = ()  # rows and columns before which a rule is drawn (phases)
 
-    def tip(self, row: str, column: str, value: float) -> str:
-        """Tooltip of a cell: "L3 H1: 0.5" for layer across and head down, and "L3, L1: 0.5" for two layers."""
-        written = f"{value:.3g}".replace("-", "−")
-        if self.rows == self.columns:
-            return f"L{row}, L{column}: {written}"
-        return f"{self.columns[0].upper()}{column} {self.rows[0].upper()}{row}: {written}"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
@@ -85,16 +78,13 @@ class Grid:
         return self.top + self.height * row / self.row_step
 
 
-def heatmap(
-    matrix: Matrix, classes: Classes, *, title: str, measure: str, desc: str, aside: bool = False
-) -> Panel:
+def heatmap(matrix: Matrix, classes: Classes, *, title: str, measure: str, desc: str) -> Panel:
     """Cells row by row from the top, with a legend of the classes beneath.
 
     Parameters
     ----------
     measure : what the cells show, with its unit.
     desc : the finding in words.
-    aside : shown for comparison, so the first to lose its tooltips.
     """
     shown = _below_diagonal(matrix.values) if matrix.lower else matrix.values
     values, steps = shrink(shown)
@@ -123,9 +113,8 @@ def heatmap(
         ),
         words=(axis, down, *key_words),
         layers=_numbered(grid.across(0.5), grid.across(1.5)) if matrix.columns == "layer" else None,
-        heads_down=_numbered(grid.down(0.5), grid.down(1.5)) if matrix.rows == "head" else None,
-        layers_down=_numbered(grid.down(0.5), grid.down(1.5)) if matrix.rows == "layer" else None,
-        cells=_lattice(matrix, values, classes, grid, ASIDE if aside else TIPS),
+        down=Down(name=matrix.rows, first=round(grid.down(0.5), 2), step=round(grid.down(1.5) - grid.down(0.5), 3)),
+        cells=_lattice(values, classes, grid),
         lines=(Path(d=rules, tone="border"),) if rules else (),
         keys=keys,
     )
@@ -160,27 +149,34 @@ def _grid(rows: int, columns: int, steps: tuple[int, int], *, square: bool) -> G
     )
 
 
-def _lattice(
-    matrix: Matrix, values: Sequence[Sequence[Value]], classes: Classes, grid: Grid, most_tips: int
-) -> Lattice:
-    """The cells by class; beyond `most_tips` cells, those of a class are one path without tooltips."""
-    cells: dict[str, list[Cell]] = {tone: [] for tone in classes.tones}
+def _lattice(values: Sequence[Sequence[Value]], classes: Classes, grid: Grid) -> Lattice:
+    """The cells by class, and up to VALUES of them in numbers."""
+    runs: dict[str, list[str]] = {tone: [] for tone in classes.tones}
     for i, row in enumerate(values):
-        for j, value in enumerate(row):
-            if value is not None and math.isfinite(value):
-                tip = matrix.tip(_block(i, grid.row_step), _block(j, grid.column_step), value)
-                cells[classes.tone(value)].append(Cell(d=f"M{j} {i}h1", tip=tip))
-    if sum(map(len, cells.values())) > most_tips:
-        cells = {tone: [Cell(d="".join(c.d for c in members))] for tone, members in cells.items() if members}
+        tones = [None if value is None or not math.isfinite(value) else classes.tone(value) for value in row]
+        start = 0
+        for tone, members in itertools.groupby(tones):
+            count = len(list(members))
+            if tone is not None:
+                runs[tone].append(f"M{start} {i}h{count}")
+            start += count
     gap = 1 if min(grid.width, grid.height) >= 6 else 0  # pixels between cells
     return Lattice(
         left=grid.left,
         middle=round(grid.top + grid.height / 2, 3),
         width=round(grid.width, 3),
         height=round(grid.height, 3),
-        fill=(round(1 - gap / grid.width, 3), round(1 - gap / grid.height, 3)),
-        classes=tuple(Cells(tone=tone, cells=tuple(members)) for tone, members in cells.items() if members),
+        dashes=(round(1 - gap / grid.width, 3), round(gap / grid.width, 3)),
+        thick=round(1 - gap / grid.height, 3),
+        classes=tuple(Cells(tone=tone, d="".join(members)) for tone, members in runs.items() if members),
+        values=_values(values) if sum(map(len, values)) <= VALUES else "",
     )
+
+
+def _values(values: Sequence[Sequence[Value]]) -> str:
+    """Rows between semicolons, numbers between spaces; a missing one is empty, and a row ends with its last number."""
+    rows = (["" if v is None or not math.isfinite(v) else f"{v:.3g}" for v in row] for row in values)
+    return ";".join(" ".join(row).rstrip() for row in rows).replace("-", "−")
 
 
 def _rules(matrix: Matrix, grid: Grid) -> str:
@@ -236,11 +232,6 @@ def _edges(low: float, high: float) -> tuple[float, ...]:
     while stop - start < 9:
         stop += 1
     return tuple(k * step for k in range(start, stop + 1))
-
-
-def _block(index: int, step: int) -> str:
-    start = index * step
-    return str(start) if step == 1 else f"{start}–{start + step - 1}"
 
 
 def _cell_ticks(count: int, room: float, pitch: float) -> range:

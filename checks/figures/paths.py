@@ -4,18 +4,20 @@ Coordinates are rounded to a tenth of a unit, so that the same records make the 
 steps of a line are relative to the point before. A missing point leaves a gap.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 
 Point = tuple[float, float]
+SEEN = 0.15  # units: what the edge of a pale band may be off without anybody seeing it
 
 
-def tidy(value: float) -> float:
+def tidy(value: float, digits: int = 1) -> float:
     """A coordinate to a tenth of a unit, as an integer where it is one: shorter, and nobody sees the rest.
 
     >>> tidy(3.04), tidy(3.06)
     (3, 3.1)
     """
-    rounded = round(value, 1)
+    rounded = round(value, digits)
     return int(rounded) if rounded == int(rounded) else rounded
 
 
@@ -36,7 +38,8 @@ def polyline(points: Iterable[Point | None]) -> str:
 
 
 def through(points: Sequence[Point]) -> str:
-    """A path from the first of at least two points through the others."""
+    """A path from the first of at least two points through the others, each where it is rounded to."""
+    points = [(round(x, 1), round(y, 1)) for x, y in points]
     steps = [(bx - ax, by - ay) for (ax, ay), (bx, by) in zip(points, points[1:], strict=False)]
     written = "".join(f"{'' if at.startswith('-') else ' '}{at}" for at in (_pair(*step) for step in steps))
     return f"M{_pair(*points[0])}l{written.lstrip()}"
@@ -54,7 +57,41 @@ def rectangle(left: float, top: float, right: float, bottom: float) -> str:
 
 def outline(piece: Sequence[tuple[Point, Point]]) -> str:
     """The area between a lower and an upper track, each a point of a pair."""
-    return through([upper for _, upper in piece] + [lower for lower, _ in reversed(piece)]) + "z"
+    uppers, lowers = bends([upper for _, upper in piece]), bends([lower for lower, _ in piece])
+    return through([*uppers, *reversed(lowers)]) + "z"
+
+
+def bends(points: Sequence[Point]) -> list[Point]:
+    """Both ends, and of the points between them those that lie further than SEEN from the line without them.
+
+    >>> bends([(0, 0), (1, 0.1), (2, 0), (3, 5)])
+    [(0, 0), (2, 0), (3, 5)]
+    """
+    if len(points) < 3:
+        return list(points)
+    (ax, ay), (bx, by) = points[0], points[-1]
+    span = math.hypot(bx - ax, by - ay)
+    if not span:
+        return list(points)
+    off = [abs((x - ax) * (by - ay) - (y - ay) * (bx - ax)) / span for x, y in points]
+    worst = max(range(1, len(points) - 1), key=off.__getitem__)
+    if off[worst] <= SEEN:
+        return [points[0], points[-1]]
+    return [*bends(points[: worst + 1])[:-1], *bends(points[worst:])]
+
+
+def spots(points: Iterable[Point]) -> str:
+    """A dot at each point, as steps from one to the next.
+
+    >>> spots([(0, 1), (2.5, 3), (4, 3)])
+    'M0 1h0m2.5 2h0m1.5 0h0'
+    """
+    x = y = 0.0
+    d = ""
+    for nx, ny in ((round(a, 1), round(b, 1)) for a, b in points):
+        d += f"m{_pair(nx - x, ny - y)}h0" if d else f"M{_pair(nx, ny)}h0"
+        x, y = nx, ny
+    return d
 
 
 def _pair(x: float, y: float) -> str:

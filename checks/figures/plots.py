@@ -82,10 +82,10 @@ class Plot:
             self.unplaced.append(f"“{label}”: no point of its line lies on {_named(self.x)} and {_named(self.y)}")
 
     def points(
-        self, xs: Sequence[Value], ys: Sequence[Value], tone: str, *, shape: Shape = "circle", tips: Sequence[str]
+        self, xs: Sequence[Value], ys: Sequence[Value], tone: str, *, shape: Shape = "dot", tips: Sequence[str] = ()
     ) -> None:
-        """One mark a point; a missing value has none."""
-        placed = [(self.point(x, y), tip) for x, y, tip in zip(xs, ys, tips, strict=True)]
+        """One mark a point; a missing value has none. Dots without tips are one path."""
+        placed = [(self.point(x, y), tip) for x, y, tip in zip(xs, ys, tips or [""] * len(xs), strict=True)]
         marks = tuple(Mark(x=at[0], y=at[1], tip=tip) for at, tip in placed if at)
         if marks:
             self.marks.append(Marks(shape=shape, tone=tone, marks=marks))
@@ -98,22 +98,18 @@ class Plot:
         tone: str,
         *,
         shape: Shape,
-        tips: Sequence[str],
-        quiet: bool = False,
+        values: Sequence[str],
     ) -> None:
         """One mark a head of a layer, which a page can find by layer and head.
 
         Parameters
         ----------
-        quiet : no tooltips, which cost a node each; what stands behind a tip's colon is kept beside the mark.
+        values : the numbers of each head, as a page writes them where the head is chosen.
         """
-        placed = [(h, self.point(x, y)) for h, (x, y) in enumerate(zip(xs, ys, strict=True))]
-        said = [("", tip.partition(": ")[2]) if quiet else (tip, "") for tip in tips]
-        marks = tuple(
-            Mark(x=at[0], y=at[1], tip=said[h][0], head=h, quiet=said[h][1]) for h, at in placed if at is not None
-        )
-        if marks:
-            self.marks.append(Marks(shape=shape, tone=tone, marks=marks, layer=layer))
+        placed = [self.point(x, y) for x, y in zip(xs, ys, strict=True)]
+        marks = tuple(at and Mark(x=at[0], y=at[1]) for at in placed)
+        if any(marks):
+            self.marks.append(Marks(shape=shape, tone=tone, marks=marks, layer=layer, values="|".join(values)))
 
     def band(
         self, xs: Sequence[Value], lows: Sequence[Value], highs: Sequence[Value], tone: str, *, tip: str = ""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from checks.figures.axes import fixed, round_step
 from checks.figures.geometry import Path, Row, Rows, Value
 from checks.figures.numbers import number
-from checks.figures.paths import outline, polyline
+from checks.figures.paths import bends, outline, polyline, spots
 
 WIDTH, HEIGHT = 1000.0, 40.0
 INSET = 3.0  # of a track from the upper and lower end of its box
@@ -67,7 +67,7 @@ def _row(track: Track, count: int, together: Sequence[Value] | None, tone: str, 
             return None
         up = _fraction(min(high, max(low, value)), low, high, log=track.log)
         across = WIDTH * (i + (1.0 if track.paired else 0.5)) / count
-        return across, INSET + (1 - up) * (HEIGHT - 2 * INSET)
+        return float(round(across)), INSET + (1 - up) * (HEIGHT - 2 * INSET)
 
     def line(values: Sequence[Value]) -> str:
         return polyline([place(i, v) for i, v in enumerate(values)])
@@ -79,15 +79,16 @@ def _row(track: Track, count: int, together: Sequence[Value] | None, tone: str, 
         if len(known) > 1:
             areas.append(Path(d=outline(known), tone="chance"))
     chance = [track.chance] * len(track.values) if isinstance(track.chance, (int, float)) else track.chance
-    if chance is not None and (d := line(chance)):
-        lines.append(Path(d=d, tone="s7 dash"))
+    levels = [at for i, v in enumerate(chance or ()) if (at := place(i, v))]
+    if levels:
+        lines.append(Path(d=polyline(bends(levels)), tone="s7 dash"))
     if track.other is not None and (d := line(track.other)):
         lines.append(Path(d=d, tone="s1 dash"))
     if d := line(track.values):
         lines.append(Path(d=d, tone=tone))
-        spots = [at for i, v in enumerate(track.values) if (at := place(i, v))]
+        known = [at for i, v in enumerate(track.values) if (at := place(i, v))]
         if count <= 60:
-            lines.append(Path(d="".join(f"M{round(x, 1):g} {round(y, 1):g}h0" for x, y in spots), tone=f"{tone} spots"))
+            lines.append(Path(d=spots(known), tone=f"{tone} spots"))
     return Row(
         name=track.name,
         group=track.group if named else "",

@@ -11,7 +11,8 @@ from typing import Any
 
 from checks.figures.axes import Axis, fixed
 from checks.figures.geometry import CHARACTER, Anchor
-from checks.figures.numbers import DIGITS, apart, number
+from checks.figures.numbers import apart, number
+from checks.figures.paths import tidy
 
 EDGE = 14.0  # percent from an end within which words are anchored to it
 MOST_CONTROLS = 24  # hollow marks on a strip; of more values, that many evenly by rank
@@ -29,7 +30,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strip:
-    """Places in percent of the width, words and tooltips of one finding."""
+    """Places in percent of the width, and words, of one finding."""
 
     title: str
     desc: str
@@ -39,13 +40,10 @@ class Strip:
     limit_word: Word
     dot: float
     dot_word: Word
-    dot_tip: str
     interval: tuple[float, float] | None
-    interval_tip: str
     noise: tuple[float, float] | None  # left end and width of the band that noise moves the dot in
-    noise_tip: str
-    controls: tuple[tuple[float, str], ...]  # (percent, tooltip) of models that are not the model
-    controls_words: str  # how many there are, and how many are drawn
+    controls: tuple[float, ...]  # percent, of models that are not the model
+    controls_words: str  # how many there are, how many are drawn, and their range
     ticks: tuple[Word, ...]
 
 
@@ -69,7 +67,7 @@ def strip(
     unit = f" {finding['unit']}" if finding["unit"] else ""
     dot, limit_at = _percent(axis, observed), _percent(axis, threshold)
     limit_word = _word(limit_at, f"limit {SYMBOLS[finding['comparator']]} {limit}")
-    pass_from, pass_to = (0.0, limit_at) if finding["comparator"].startswith("<") else (limit_at, 100.0)
+    pass_from, pass_to = (0, limit_at) if finding["comparator"].startswith("<") else (limit_at, 100.0)
     return Strip(
         title=finding["quantity"],
         desc=(
@@ -77,18 +75,15 @@ def strip(
             f"the limit is {COMPARATORS[finding['comparator']]} {limit}{unit}."
         ),
         pass_from=pass_from,
-        pass_width=round(pass_to - pass_from, 2),
+        pass_width=tidy(pass_to - pass_from, 2),
         limit=limit_at,
         limit_word=limit_word,
         dot=dot,
         dot_word=_word(dot, f"{seen}{unit}"),
-        dot_tip=f"observed {number(observed, 6)}{unit}",
         interval=_ends(axis, interval),
-        interval_tip=_between("90 % interval ", interval, 4),
         noise=_start_and_width(_ends(axis, band)),
-        noise_tip=f"noise moves the number by {number(noise)}{unit} at most" if noise else "",
-        controls=tuple((_percent(axis, value), f"{name}: {number(value)}{unit}") for name, value in drawn(controls)),
-        controls_words=_how_many(len(controls)),
+        controls=tuple(_percent(axis, value) for _, value in drawn(controls)),
+        controls_words=_how_many([value for _, value in controls], unit),
         ticks=_apart([_word(_percent(axis, tick.value), tick.label) for tick in axis.ticks], limit_word),
     )
 
@@ -99,7 +94,7 @@ SYMBOLS = {"<=": "≤", "<": "<", ">=": "≥", ">": ">"}
 
 def _percent(axis: Axis, value: float) -> float:
     """Place on the strip in percent of its width, at an end for what lies outside."""
-    return round(100 * axis.clamp(value), 2)
+    return tidy(100 * axis.clamp(value), 2)
 
 
 def _ends(axis: Axis, interval: Sequence[float] | None) -> tuple[float, float] | None:
@@ -107,12 +102,12 @@ def _ends(axis: Axis, interval: Sequence[float] | None) -> tuple[float, float] |
 
 
 def _start_and_width(ends: tuple[float, float] | None) -> tuple[float, float] | None:
-    return (ends[0], round(ends[1] - ends[0], 2)) if ends else None
+    return (ends[0], tidy(ends[1] - ends[0], 2)) if ends else None
 
 
-def _between(name: str, interval: Sequence[float] | None, digits: int = DIGITS) -> str:
+def _between(name: str, interval: Sequence[float] | None) -> str:
     """An interval under its name, "interval 0.1 to 0.3"; nothing where there is none."""
-    return f"{name}{number(interval[0], digits)} to {number(interval[1], digits)}" if interval else ""
+    return f"{name}{number(interval[0])} to {number(interval[1])}" if interval else ""
 
 
 def drawn(controls: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
@@ -122,11 +117,11 @@ def drawn(controls: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
     return ranked if last <= most else [ranked[round(i * last / most)] for i in range(MOST_CONTROLS)]
 
 
-def _how_many(count: int) -> str:
-    if not count:
-        return ""
-    drawn = "each a hollow mark" if count <= MOST_CONTROLS else f"{MOST_CONTROLS} drawn hollow, evenly by rank"
-    return f"{count} control value{'s' if count > 1 else ''}, {drawn}."
+def _how_many(values: Sequence[float], unit: str) -> str:
+    if len(values) < 2:
+        return f"Hollow: the control, {number(values[0])}{unit}." if values else ""
+    shown = "Hollow" if len(values) <= MOST_CONTROLS else f"Hollow, {MOST_CONTROLS} of them drawn"
+    return f"{shown}: {len(values)} control values, {number(min(values))} to {number(max(values))}{unit}."
 
 
 def _apart(ticks: list[Word], limit: Word) -> tuple[Word, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from checks.claims.gate import DECISIVE, STORED
 from checks.figures.numbers import apart
+from checks.figures.paths import tidy
 from checks.figures.strips import SYMBOLS, drawn
 from checks.report import words
 from checks.sections.sentences import short
@@ -31,7 +32,7 @@ def distance(value: float, finding: Claim) -> float:
 def place(value: float, finding: Claim) -> float:
     """Percent of the axis' width, at an end for what lies beyond it."""
     cut = max(-REACH, min(REACH, distance(value, finding)))
-    return round(50 + 50 * cut / REACH, 2)
+    return tidy(50 + 50 * cut / REACH, 2)
 
 
 def ticks() -> list[dict[str, Any]]:

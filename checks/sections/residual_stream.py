@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from checks.figures import axes
 from checks.figures.axes import Axis
 from checks.figures.geometry import QUARTER, Figure, Key, Panel, Value
-from checks.figures.labels import tips
 from checks.figures.numbers import number
 from checks.figures.plots import Plot
 from checks.sections.section import Comparison, Record, Section, layer_names, median, table
@@ -61,8 +60,7 @@ def _panel(
     plot = Plot(x=axes.layers(count, count=3), y=y, width=QUARTER, height=130)
     for way in reversed(WAYS):
         plot.line(range(count), tracks[way], TONES[way], dash=way != "all")
-    names = [f"{WAYS['all']}, layer {n}" for n in range(count)]
-    plot.points(range(count), tracks["all"], TONES["all"], shape="dot", tips=tips(names, tracks["all"]))
+    plot.points(range(count), tracks["all"], TONES["all"])
     found = [value for value in tracks["all"] if value is not None]
     ends_of = f"from {number(found[0])} to {number(found[-1])}" if found else "not defined"
     return plot.panel(title, f"{title}, all tokens: {ends_of}.")

@@ -12,8 +12,6 @@ from checks.maps.names import MAPS
 
 Record = Mapping[str, Any]
 
-MOST_TIPS = 150  # more heads than this are drawn without tooltips: they cover each other, and the record has them
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:

@@ -93,7 +93,7 @@ def test_on_paper_a_link_says_where_it_leads(visit):
     page = visit("index.html")
     page.emulate_media(media="print")
     after = "(link) => getComputedStyle(link, '::after').content"
-    assert "report.html" in page.locator("main a[href*=report]").first.evaluate(after)
+    assert "report.html" in page.locator("table.models a[href*=report]").first.evaluate(after)
 
 
 def test_a_reviewer_comes_from_the_index_to_the_number_that_decided(visit):
@@ -102,7 +102,8 @@ def test_a_reviewer_comes_from_the_index_to_the_number_that_decided(visit):
     card = page.locator("#claim-NR1")
     assert page.url.endswith("measured/report.html#claim-NR1")
     strip = card.locator(".strip").first
-    assert strip.is_visible() and 0 <= strip.bounding_box()["y"] < 900
+    strip.wait_for(state="visible")  # the script of the page has opened its fold
+    assert 0 <= strip.bounding_box()["y"] < 900
     assert re.search(r"0\.\d+", strip.locator("text.seen").text_content())
     assert "0.1" in strip.locator("text.lim").text_content()
 

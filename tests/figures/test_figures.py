@@ -1,5 +1,6 @@
 """Geometry of figures: everything inside its box, ticks in order, a gap where a number is missing."""
 
+import itertools
 import math
 import re
 
@@ -13,7 +14,7 @@ from checks.figures.geometry import LINE, Text
 from checks.figures.heatmaps import Matrix, heatmap
 from checks.figures.labels import outside, spread, thin
 from checks.figures.numbers import apart, column, number, stated
-from checks.figures.paths import polyline
+from checks.figures.paths import SEEN, bends, polyline
 from checks.figures.plots import Plot
 from checks.figures.strips import strip
 from checks.sections.head_grams import folded
@@ -29,13 +30,15 @@ ROUNDING = 0.1
 
 
 def coordinates(path: str) -> list[tuple[float, float]]:
-    """Absolute points of a path with the commands that figures use: M L H V l h v z."""
+    """Absolute points of a path with the commands that figures use: M m L H V l h v z."""
     points, at = [], (0.0, 0.0)
-    for command, body in re.findall(r"([MLHVlhvz])([^MLHVlhvz]*)", path):
+    for command, body in re.findall(r"([MmLHVlhvz])([^MmLHVlhvz]*)", path):
         given = [float(v) for v in re.findall(r"-?\d*\.?\d+(?:e-?\d+)?", body)]
         match command:
             case "M" | "L":
                 at = (given[0], given[1])
+            case "m":
+                at = (at[0] + given[0], at[1] + given[1])
             case "l":
                 for x, y in zip(given[::2], given[1::2], strict=True):
                     at = (at[0] + x, at[1] + y)
@@ -54,14 +57,23 @@ def coordinates(path: str) -> list[tuple[float, float]]:
 
 
 def corners(lattice) -> list[tuple[float, float]]:
-    """Corners of every cell of a heatmap in the coordinates of its panel."""
+    """Corners of every run of cells of a heatmap in the coordinates of its panel."""
     return [
-        (lattice.left + lattice.width * x, lattice.middle + lattice.height * (y + side * lattice.fill[1] / 2))
+        (lattice.left + lattice.width * x, lattice.middle + lattice.height * (y + side * lattice.thick / 2))
         for group in lattice.classes
-        for cell in group.cells
-        for x, y in coordinates(cell.d)
+        for x, y in coordinates(group.d)
         for side in (-1, 1)
     ]
+
+
+def cells(lattice) -> dict[tuple[int, int], str]:
+    """(row, column) of every cell that is drawn → its tone."""
+    return {
+        (int(row), int(column) + k): group.tone
+        for group in lattice.classes
+        for column, row, count in re.findall(r"M(\d+) (\d+)h(\d+)", group.d)
+        for k in range(int(count))
+    }
 
 
 def every_point(panel) -> list[tuple[float, float]]:
@@ -69,7 +81,7 @@ def every_point(panel) -> list[tuple[float, float]]:
     return [
         *(point for path in paths for point in coordinates(path)),
         *(corners(panel.cells) if panel.cells else ()),
-        *((m.x, m.y) for group in panel.marks for m in group.marks),
+        *((m.x, m.y) for group in panel.marks for m in group.marks if m),
         *((t.x, t.y) for t in (*panel.x_ticks, *panel.y_ticks, *panel.words)),
     ]
 
@@ -165,8 +177,18 @@ def test_every_cell_of_a_heatmap_lies_inside_its_view_box(matrix, lower):
     shown = Matrix(values=matrix, rows="layer", columns="head", lower=lower, borders=[1])
     panel = heatmap(shown, classes, title="t", measure="m", desc="d")
     assert_inside(panel)
-    expected = sum(v is not None for i, row in enumerate(matrix) for j, v in enumerate(row) if j < i or not lower)
-    assert sum(len(group.cells) for group in panel.cells.classes) == expected
+    expected = {
+        (i, j): classes.tone(v)
+        for i, row in enumerate(matrix)
+        for j, v in enumerate(row)
+        if v is not None and (j < i or not lower)
+    }
+    assert cells(panel.cells) == expected
+    # Beside it stand the numbers, three digits of each, in their places.
+    written = [row.split(" ") for row in panel.cells.values.replace("−", "-").split(";")]
+    assert {(i, j): v for i, row in enumerate(written) for j, v in enumerate(row) if v} == {
+        (i, j): f"{matrix[i][j]:.3g}" for i, j in expected
+    }
 
 
 @given(low=numbers, span=sizes, value=st.floats(0, 1))
@@ -181,14 +203,13 @@ def test_a_heatmap_has_nine_to_sixteen_classes_that_cover_its_values(low, span, 
     assert classes.edges[at] <= low + value * span + slack and low + value * span <= classes.edges[at + 1] + slack
 
 
-def mapped(rows: int, columns: int, **given):
+def mapped(rows: int, columns: int):
     return heatmap(
         Matrix(values=[[float(i)] * columns for i in range(rows)], rows="head", columns="layer"),
         heatmaps.sequential(0, rows),
         title="t",
         measure="m",
         desc="d",
-        **given,
     )
 
 
@@ -198,17 +219,26 @@ def test_a_large_heatmap_is_averaged_over_blocks_and_says_so(monkeypatch):
     assert steps == (2, 2) and small[0][0] == pytest.approx(0.5, abs=0.0)
     monkeypatch.setattr(heatmaps, "CELLS", 100)
     panel = mapped(20, 20)
-    assert "blocks of 2 × 2" in panel.measure and panel.cells.classes[0].cells[0].tip == "L0–1 H0–1: 0.5"
+    assert "blocks of 2 × 2" in panel.measure and panel.cells.values.startswith("0.5 0.5")
 
 
-def test_a_heatmap_of_too_many_cells_to_point_at_draws_each_class_at_once_and_all_its_cells():
-    def drawn(panel):
-        cells = [cell for group in panel.cells.classes for cell in group.cells]
-        return sum(cell.d.count("M") for cell in cells), all(cell.tip for cell in cells)
+def test_a_heatmap_of_too_many_cells_to_point_at_draws_all_of_them_and_leaves_their_numbers_out():
+    few, many = (mapped(rows, 50).cells for rows in (30, 31))
+    assert len(cells(few)) == 1500 and few.values.count(" ") == 30 * 49
+    assert len(cells(many)) == 1550 and many.values == ""
 
-    assert drawn(mapped(40, 25)) == (1000, True)
-    assert drawn(mapped(40, 26)) == (1040, False)
-    assert drawn(mapped(40, 25, aside=True)) == (1000, False)
+
+@given(
+    st.lists(st.tuples(st.floats(0, 300), st.floats(0, 150)), min_size=2, max_size=30, unique_by=lambda p: round(p[0]))
+)
+def test_a_line_of_fewer_points_is_nowhere_further_from_the_whole_than_can_be_seen(points):
+    points = sorted(points)
+    kept = bends(points)
+    assert kept[0] == points[0] and kept[-1] == points[-1] and set(kept) <= set(points)
+    for (ax, ay), (bx, by) in itertools.pairwise(kept):
+        for x, y in points:
+            if ax <= x <= bx:
+                assert abs((x - ax) * (by - ay) - (y - ay) * (bx - ax)) <= SEEN * math.hypot(bx - ax, by - ay) + 1e-6
 
 
 @given(
@@ -240,7 +270,7 @@ def test_a_strip_is_drawn_to_scale_inside_its_width(observed, threshold, ends, c
     others = [("twin", observed + end) for end in ends or ()]
     drawn = strip(finding(observed, threshold, comparator, interval=interval), controls=others, noise=ends and ends[0])
     spots = [
-        *(at for at, _ in drawn.controls),
+        *drawn.controls,
         *(drawn.noise or ()),
         drawn.limit,
         drawn.dot,
@@ -330,9 +360,10 @@ def test_the_mixed_range_on_the_page_is_the_one_that_was_measured():
 def test_control_values_are_drawn_by_rank_with_their_extremes_and_counted(values):
     drawn = strip(finding(0.0, 1.0), controls=[("twin", v) for v in values])
     assert len(drawn.controls) == min(len(values), 24)
-    assert drawn.controls_words.startswith(f"{len(values)} control value") or not values
-    if values:
-        places = [at for at, _ in drawn.controls]
-        assert places == sorted(places)
-        assert drawn.controls[0][1] == f"twin: {number(min(values))}"
-        assert drawn.controls[-1][1] == f"twin: {number(max(values))}"
+    assert list(drawn.controls) == sorted(drawn.controls)
+    if len(values) > 1:
+        assert drawn.controls_words.endswith(
+            f": {len(values)} control values, {number(min(values))} to {number(max(values))}."
+        )
+    elif values:
+        assert drawn.controls_words == f"Hollow: the control, {number(values[0])}."

@@ -168,8 +168,8 @@ def test_headings_are_in_order_and_landmarks_are_there(folder):
     assert all("scope" in a for tag, a in page.tags if tag == "th")
     drawings = [a for tag, a in page.tags if tag == "svg" and "role" in a]
     assert drawings and all(a["role"] == "img" for a in drawings)
-    # Each is named by what it points to, or by the title that it begins with.
-    named = re.findall(r'<svg role="img"(?:[^>]*aria-labelledby=[^>]*>|><title>[^<]+</title>)', render_model(folder))
+    # Each is named by the title that it begins with.
+    named = re.findall(r'<svg role="img"[^>]*><title>[^<]+</title>', render_model(folder))
     assert len(named) == len(drawings)
 
 
@@ -215,7 +215,8 @@ def test_a_missing_value_leaves_its_cell_out_and_a_dash_in_the_table(tmp_path):
     record["dynamic"][1]["entropy_fraction_per_head"] = [None, 0.5]
     record["absent"] = {"dynamic.*": "no query sees two keys"}
     gap = render_model(write_folder(tmp_path / "b", gates([]), manifest(), attention_stats=record))
-    assert "<title>L1 H0: 0.15</title>" in whole and "<title>L1 H0: 0.15</title>" not in gap
+    rows = [re.search(r'data-cells="([^"]*)"', source)[1].split(";")[0].split(" ") for source in (whole, gap)]
+    assert rows[0][1] == "0.15" and rows[1][1] == "" and rows[0][::2] == rows[1][::2]
     assert "<td>–<" in gap and "<td>–<" not in whole
 
 
@@ -298,8 +299,8 @@ def test_controls_that_were_not_run_are_called_that_and_warned_of_in_the_masthea
     text = Page(source).text
     assert words.CAUTION in text
     # Two signs of each claim in the overview, and one line on its card.
-    assert source.count('title="control: not\u00a0run"') == len(EVERY_VERDICT)
-    assert source.count('title="rounding: not\u00a0run"') == len(EVERY_VERDICT)
+    assert source.count("<title>control: not\u00a0run</title>") == len(EVERY_VERDICT)
+    assert source.count("<title>rounding: not\u00a0run</title>") == len(EVERY_VERDICT)
     assert text.count("Controls not run") == len(EVERY_VERDICT)
 
 
@@ -314,7 +315,9 @@ def test_controls_that_were_run_are_shown_and_need_no_warning(tmp_path):
                                   "noise": controls["noise"] | {"bands": [0.01]}}
     )  # fmt: skip
     source = render_model(write_folder(tmp_path, gates([drawn]), manifest()))
-    assert source.count("<title>shuffled: 0.500</title>") == 1 and "noise moves the number by 0.0100 at most" in source
+    (strip,) = re.findall(r'<div class="strip.*?</div>', source, re.S)
+    assert strip.count('class="noise"') == 1 and strip.count("<circle cx=") == 1  # beside the dot
+    assert "Hollow: the control, 0.500." in strip and "rounding moves it by 0.010" in source
     some = outcome("A", controls=controls | {"noise": None})
     text = Page(render_model(write_folder(tmp_path, gates([some]), manifest()))).text
     assert words.PARTLY in text
@@ -526,8 +529,7 @@ def test_everything_drawn_from_real_records_lies_inside_its_view_box(measured):
 
 
 def test_every_drawing_names_itself_and_says_what_is_found(measured):
-    found = re.findall(r"<svg role=\"img\" viewBox.*?<title id=[^>]*>(.*?)</title>(?:<desc id=[^>]*>(.*?)</desc>)?",
-                       measured, re.S)  # fmt: skip
+    found = re.findall(r'<svg role="img" viewBox[^>]*><title>(.*?)</title>(?:<desc>(.*?)</desc>)?', measured)
     assert len(found) == measured.count('<svg role="img" viewBox')
     # A row of a figure says both in one sentence.
     assert all(title and (desc or " from " in title or "no number" in title) for title, desc in found)

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from checks.figures import axes
 from checks.figures.geometry import Figure, Key, Panel, Value
 from checks.figures.heatmaps import Matrix, heatmap, sequential
-from checks.figures.labels import tips
 from checks.figures.numbers import number
 from checks.figures.plots import Plot
-from checks.sections.section import MOST_TIPS, Comparison, Record, Section, layer_names, median, spread_by_layer, table
+from checks.sections.section import Comparison, Record, Section, layer_names, median, spread_by_layer, table
 
 WIDEST = 16  # heads in a table; of more, the least, the median and the greatest
 
@@ -99,9 +98,7 @@ def _spread_panel(spread: Sequence[Sequence[Value]], columns: dict[str, list[Val
     )
     plot = Plot(x=axes.layers(count), y=y)
     for layer, row in enumerate(spread):
-        at, names = [layer] * len(row), [f"L{layer} H{h}" for h in range(len(row))]
-        many = count * len(row) > MOST_TIPS
-        plot.heads(layer, at, row, "s5 faint", shape="dot", tips=tips(names, row), quiet=many)
+        plot.heads(layer, [layer] * len(row), row, "s5 faint", shape="dot", values=[number(v) for v in row])
     plot.line(range(count), columns["median, first key left out"], "s1", dash=True)
     plot.line(range(count), columns["median"], "s0")
     finding = (

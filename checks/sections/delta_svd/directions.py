@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from checks.figures import axes
 from checks.figures.geometry import Figure, Key, Value
 from checks.figures.heatmaps import Matrix, heatmap, sequential
-from checks.figures.labels import tips
 from checks.figures.numbers import number
 from checks.figures.plots import Plot
 from checks.sections.section import Record, median, pair_names, random_cos, table
@@ -33,7 +32,6 @@ def directions(record: Record) -> Figure:
                 title=title,
                 measure="|cos| of top directions",
                 desc=finding,
-                aside=key == "abs_cos",
             )
         )
     columns = {
@@ -78,14 +76,8 @@ def phases(record: Record) -> Figure:
         plot.line(ends, [phase["capture_chance"]] * 2, "s1", dash=True)
         if phase["capture_left_out_chance"] is not None:
             plot.line(ends, [phase["capture_left_out_chance"]] * 2, "s7", dash=True)
-        plot.points(
-            list(span),
-            phase["capture"],
-            "s1",
-            shape="square",
-            tips=tips([f"as published, layer {n}" for n in span], phase["capture"]),
-        )
-        plot.points(list(span), left_out, "s0", tips=tips([f"left out, layer {n}" for n in span], left_out))
+        plot.points(list(span), phase["capture"], "s1", shape="square")
+        plot.points(list(span), left_out, "s0")
         row = (
             phase["intra_centred"],
             phase["cross_centred"],

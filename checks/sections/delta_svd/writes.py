@@ -2,7 +2,6 @@
 
 from checks.figures import axes
 from checks.figures.geometry import QUARTER, Figure, Key, Panel, Value
-from checks.figures.labels import tips
 from checks.figures.numbers import number
 from checks.figures.plots import Plot
 from checks.sections.delta_svd.annealing import annealing
@@ -31,11 +30,9 @@ def by_layer(record: Record, key: str, part: str | None = None) -> list[Value]:
 
 def _lines(count: int, tracks: dict[str, tuple[list[Value], str, bool]], y: axes.Axis, title: str, desc: str) -> Panel:
     plot = Plot(x=axes.layers(count), y=y, height=165)
-    for name, (track, tone, dash) in tracks.items():
+    for track, tone, dash in tracks.values():
         plot.line(range(count), track, tone, dash=dash)
-        plot.points(
-            range(count), track, tone, shape="dot", tips=tips([f"{name}, layer {n}" for n in range(count)], track)
-        )
+        plot.points(range(count), track, tone)
     return plot.panel(title, desc)
 
 
@@ -134,7 +131,7 @@ def _scree(record: Record) -> Figure:
         for track, tone, dash in ((published, "s1", True), (centred, "s0", False)):
             ranks = list(range(1, len(track) + 1))
             plot.line(ranks, track, tone, dash=dash)
-            plot.points(ranks, track, tone, shape="dot", tips=tips([f"mode {r}" for r in ranks], track))
+            plot.points(ranks, track, tone)
         first = centred[0] if centred else None
         panels.append(
             plot.panel(

@@ -9,7 +9,7 @@ from checks.figures.geometry import Figure, Key, Panel, Shape, Value
 from checks.figures.heatmaps import SEQUENTIAL
 from checks.figures.numbers import number
 from checks.figures.plots import Plot
-from checks.sections.section import MOST_TIPS, Record, table
+from checks.sections.section import Record, table
 
 OUTCOME = "entropy"
 VERSIONS = {"gained": "gains folded in", "exact": "as stored"}  # tables of the record, the one that counts first
@@ -45,14 +45,10 @@ def scatter(record: Record, version: str) -> Figure:
     _chance_wedge(plot, xs, ys, association["shift_null"])
     for layer in range(layers):
         tone = _depth_tone(layer, layers)
-        tips = [
-            f"L{layer} H{h}: {number(a)}, {number(b)}"
-            for h, (a, b) in enumerate(zip(xs[layer], ys[layer], strict=True))
-        ]
+        pairs = [f"{number(a)}, {number(b)}" for a, b in zip(xs[layer], ys[layer], strict=True)]
         if ends := _slope(xs[layer], ys[layer]):
             plot.line(*ends, f"{tone} thin")
-        many = layers * len(xs[layer]) > MOST_TIPS
-        plot.heads(layer, xs[layer], ys[layer], tone, shape=THIRDS[layer * 3 // layers], tips=tips, quiet=many)
+        plot.heads(layer, xs[layer], ys[layer], tone, shape=THIRDS[layer * 3 // layers], values=pairs)
     if ends := _slope([v for row in xs for v in row], [v for row in ys for v in row]):
         plot.line(*ends, "s6", dash=True)
     r = association["descriptors"][best]["r"]
@@ -141,12 +137,7 @@ def _by_layer(association: Record, best: str) -> Panel:
         plot.level(r["pooled"], "s6", label="pooled")
     if r["within"] is not None:
         plot.level(r["within"], "s0", label="within")
-    plot.points(
-        association["layers"],
-        values,
-        "s0",
-        tips=[f"layer {n}: r {number(v)}" for n, v in zip(association["layers"], values, strict=True)],
-    )
+    plot.points(association["layers"], values, "s0")
     same = sum(v is not None and v * (r["pooled"] or 0) > 0 for v in values)
     return plot.panel(
         "Each layer’s own correlation", f"{same} of {len(values)} layers have the sign of the pooled correlation."

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 
 from checks.figures import axes
 from checks.figures.geometry import Figure, Key, Panel, Value
-from checks.figures.labels import tips
 from checks.figures.numbers import number, percent
 from checks.figures.plots import Plot, binned
-from checks.sections.section import MOST_TIPS, Record, median, pair_names, table
+from checks.sections.section import Record, median, pair_names, table
 
 # analyses.head_grams.MIXED, written again because importing that module imports torch; a test holds them together.
 MIXED = (0.2, 0.8)
@@ -55,11 +54,9 @@ def folded(record: Record) -> Figure | None:
 def _by_pair(title: str, label: str, rows: Sequence[Sequence[Value]], chance: float | None) -> Panel:
     flat = [v for row in rows for v in row]
     plot = Plot(x=axes.layers(len(rows) + 1), y=axes.linear([*flat, chance], label=label, include=(0.0,)))
-    many = len(flat) > MOST_TIPS
     for layer, row in enumerate(rows):
-        names = [f"L{layer} H{h} and its match" for h in range(len(row))]
         at = [layer + 0.5] * len(row)
-        plot.heads(layer, at, row, "s5 faint", shape="dot", tips=tips(names, row), quiet=many)
+        plot.heads(layer, at, row, "s5 faint", shape="dot", values=[number(v) for v in row])
     if chance is not None:
         plot.level(chance, "s7")
     medians = [median(row) for row in rows]

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from checks.figures import axes
 from checks.figures.geometry import Figure, Key, Panel, Value
 from checks.figures.heatmaps import Matrix, heatmap, sequential
-from checks.figures.labels import tips
 from checks.figures.numbers import number
 from checks.figures.plots import Plot
 from checks.sections.head_grams.folded import folded, sign_energy
@@ -53,7 +52,6 @@ def _similarity(record: Record) -> Figure:
                 title=title,
                 measure="mean over heads of |similarity|",
                 desc=finding,
-                aside=matrix is index,
             )
         )
     adjacent = [[abs(v) for v in row if v is not None] for row in record["similarity_matched"]]
@@ -130,7 +128,7 @@ def _overlap(record: Record) -> Figure:
     plot = Plot(x=axes.layers(len(track), label="distance in layers", first=1), y=y, room=8)
     plot.level(chance, "s1", label="chance")
     plot.line(distances, track, "s0")
-    plot.points(distances, track, "s0", tips=tips([f"distance {d}" for d in distances], track))
+    plot.points(distances, track, "s0")
     adjacent = [v for row in record["overlap_adjacent_matched"] for v in row if v is not None]
     finding = (
         f"Adjacent layers overlap by {number(track[0])}, "

@@ -3,7 +3,6 @@
 from analyses.weights.architectures import FAMILIES, GAINS, MATRICES
 from checks.figures import axes
 from checks.figures.geometry import Figure, Key, Panel, Table
-from checks.figures.labels import tips
 from checks.figures.numbers import number
 from checks.figures.plots import Plot
 from checks.figures.rows import Track, aligned
@@ -69,7 +68,7 @@ def _scree(pca: Record, title: str) -> Panel:
     plot.line(modes, pca["walk_95"], "s1", dash=True)
     plot.line(modes, pca["parallel_95"], "s7", dash=True)
     plot.line(modes, explained, "s0")
-    plot.points(modes, explained, "s0", tips=tips([f"mode {m}" for m in modes], explained))
+    plot.points(modes, explained, "s0")
     finding = (
         f"The first mode explains {number(explained[0])}; shuffled tracks reach "
         f"{number(pca['parallel_95'][0])}, random walks {number(pca['walk_95'][0])}."

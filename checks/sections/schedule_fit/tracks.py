@@ -4,7 +4,6 @@ import math
 
 from checks.figures import axes
 from checks.figures.geometry import Figure, Key, Panel, Table
-from checks.figures.labels import tips
 from checks.figures.numbers import number
 from checks.figures.plots import Plot
 from checks.figures.rows import Track, aligned
@@ -73,7 +72,7 @@ def _with_residuals(title: str, track: Record) -> Panel:
         margin=45,
     )
     rest.level(0, "zero", dash=False)
-    rest.points(range(count), residuals, "s6", shape="dot", tips=tips([f"layer {n}" for n in range(count)], residuals))
+    rest.points(range(count), residuals, "s6")
     form = track["corrected"][best]
     below = rest.panel(
         "Residuals",
@@ -90,7 +89,7 @@ def _with_residuals(title: str, track: Record) -> Panel:
     )
     plot.line(range(count), older, "s1", dash=True)
     plot.line(range(count), fitted, "s0")
-    plot.points(range(count), values, "s6", shape="dot", tips=tips([f"layer {n}" for n in range(count)], values))
+    plot.points(range(count), values, "s6")
     weight = f", Akaike weight {number(form['weight'])}" if form["weight"] is not None else ""
     finding = (
         f"Best form: {FORMS[best].name}{weight}, R² {r2(form['r2_log'])} on the log scale. Published "
