@@ -25,7 +25,7 @@ def card(claim: Mapping[str, Any]) -> dict[str, Any]:
         "claim": words.sentence(claim["claim"]),
         "verdict": claim["verdict"],
         "rank": words.VERDICTS.index(claim["verdict"]),
-        "decided": f"{decided['observed']} {decided['limit']}",
+        "decided": f"{decided['observed']}, limit {decided['limit']}",
         "reason": words.closed(claim["verdict_reason"]),
         "answer": words.ANSWERS[claim["status"]],
         "tone": words.tone(words.ANSWERS[claim["status"]]),
@@ -90,7 +90,8 @@ def _control(name: str, evidence: Mapping[str, Any] | None) -> dict[str, str]:
         "name": name,
         "answer": answer,
         "tone": words.tone(answer),
-        "detail": typeset(evidence["detail"]),
+        # What “not needed” means stands in the glossary.
+        "detail": "" if answer == words.NOT_NEEDED else typeset(evidence["detail"]),
     }
 
 

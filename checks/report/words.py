@@ -17,6 +17,7 @@ VERDICTS = ("error", "does not hold", "uninformative", "undecided", "holds", "no
 SEVERAL = 5  # claims; a reason that so many share is told once above them
 CONTROLS = {"control": "Control", "noise": "Rounding"}
 NOT_RUN = "not\u00a0run"  # never broken over two lines
+NOT_NEEDED = "not needed"
 CAUTION = (
     "No controls have been run on these claims. Until they are, “holds” means only that the number meets its "
     "limit: an untrained model may meet it too, and rounding may carry the number across."
@@ -32,7 +33,7 @@ GLOSSARY = {
     "vacuous": "Models without what training made meet the limit as well.",
     "mechanical": "Models with shuffled weights show as much: the number follows by arithmetic.",
     "insensitive": "An effect that was planted on purpose was not seen, so its absence says nothing.",
-    "not needed": "No control could turn this answer.",
+    NOT_NEEDED: "No control could turn this answer.",
     "not defined": "The number does not exist on the control.",
     "stable": "Rounding moves the number by less than its distance from the limit.",
     WITHIN_ROUNDING: "Rounding alone could carry the number across its limit.",
