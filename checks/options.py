@@ -36,6 +36,8 @@ def measuring(parser: argparse.ArgumentParser) -> None:
 
 
 def chosen(parser: argparse.ArgumentParser) -> None:
+    stacks = ("encoder", "decoder", "text", "vision")
+    parser.add_argument("--stack", choices=stacks, help="which of a model's two stacks of layers, where it has two")
     parser.add_argument("--layers", type=layers, metavar="FIRST:END", help="these layers only; 0:12: the first 12")
     parser.add_argument("--families", type=families, metavar="NAME,…", help="these weights only: q_proj,k_proj")
 

@@ -34,6 +34,7 @@ class Settings:
     tokens: int | None = 0  # of the text to read, see `load_calibration`; None: as many as the model's width asks for
     seed: int = 0
     only: tuple[str, ...] = NAMES
+    stack: str | None = None  # of a model that has two, one of `schema.STACKS`
     layers: range | None = None  # of the weight analyses' and probes' statistics; None: all
     families: tuple[str, ...] | None = None  # that null_residual compares; None: all
     spectra: str = "exact"  # exact | sampled | none, of the residuals between layers

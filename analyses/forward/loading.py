@@ -53,7 +53,7 @@ def load(
         config, kind, before = _class(checkpoint, trust_remote_code)
         # In memory a decoder may stand one level deeper than its names on disk say.
         on_disk = checkpoint.places["q_proj"].name.partition(".{}")[0]
-        if not checkpoint.architecture.causal_class:
+        if not checkpoint.architecture.causal_class and not checkpoint.architecture.base_class:
             before += checkpoint.architecture.layers.removesuffix(on_disk)
         with _quiet():
             model, loading = kind.from_pretrained(
@@ -79,12 +79,14 @@ def load(
             f"{checkpoint.folder}: tensor {checkpoint.prefix}{name.removeprefix(before)} has shape {list(stored)}, and "
             f"the model that the config describes takes {list(expected)}; config and weights disagree"
         )
-    if missing := sorted(k.removeprefix(before) for k in loading["missing_keys"] if k.startswith(before)):
+    needed = before + (f"{stack}." if (stack := checkpoint.architecture.base_class) else "")
+    if missing := sorted(k.removeprefix(before) for k in loading["missing_keys"] if k.startswith(needed)):
         raise InputError(
             f"{checkpoint.folder}: {len(missing)} weights are missing, first {checkpoint.prefix}{missing[0]}"
         )
     model = (model if spread else model.to(device)).base_model.eval()
-    base = model.get_submodule(stack) if (stack := checkpoint.architecture.causal_class) else model
+    stack = checkpoint.architecture.causal_class or checkpoint.architecture.base_class
+    base = model.get_submodule(stack) if stack else model
     if checkpoint.altered and not spread and _bytes(base) <= SMALL:
         _LAST[:] = [(asked, base)]
     return base
@@ -167,21 +169,44 @@ def _class(
         if checkpoint.architecture.causal_class:
             kind = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
             return config, kind, f"{kind.base_model_prefix}."
+        if checkpoint.architecture.base_class:
+            return config, transformers.MODEL_MAPPING[type(config)], ""
         config = config.get_text_config()
-        return config, transformers.MODEL_MAPPING[type(config)], ""
+        if checkpoint.architecture.groups:  # each run of a layer as a layer of its own, of the same weights
+            setattr(config, checkpoint.architecture.groups, checkpoint.shape.layers)
+        return config, _base_class(config), ""
     name = next(name for name in REMOTE if name in auto_map)
     kind = get_class_from_dynamic_module(auto_map[name], checkpoint.folder)
     return config, kind, "" if name == REMOTE[0] else kind.base_model_prefix + "."
+
+
+def _base_class(config: transformers.PretrainedConfig) -> type[transformers.PreTrainedModel]:
+    """The base class of a config; of a tower that the library lists under its whole model alone, the one beside it."""
+    beside = type(config).__name__.removesuffix("Config") + "Model"
+    if type(config) not in transformers.MODEL_MAPPING and hasattr(transformers, beside):
+        return getattr(transformers, beside)
+    return transformers.MODEL_MAPPING[type(config)]
 
 
 def _stored(checkpoint: Checkpoint, before: str) -> dict[str, "_Tensor"]:
     """The base model's tensors by the name that the library expects, each read when it is asked for."""
     lock = threading.Lock()
     return {
-        before + name.removeprefix(checkpoint.prefix): _Tensor(checkpoint, name, lock)
+        before + called: _Tensor(checkpoint, name, lock)
         for name in checkpoint.files
         if name.startswith(checkpoint.prefix)
+        for called in _runs(checkpoint, name.removeprefix(checkpoint.prefix))
     }
+
+
+def _runs(checkpoint: Checkpoint, bare: str) -> list[str]:
+    """A tensor's names behind the prefix, one for each layer that is run with it."""
+    stem = checkpoint.places["q_proj"].name.partition("{}")[0]
+    if not checkpoint.architecture.groups or not bare.startswith(stem):
+        return [bare]
+    number, _, rest = bare.removeprefix(stem).partition(".")
+    runs = (layer for layer in range(checkpoint.shape.layers) if str(checkpoint.number(layer)) == number)
+    return [f"{stem}{layer}.{rest}" for layer in runs]
 
 
 class _Tensor:

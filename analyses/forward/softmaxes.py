@@ -2,8 +2,9 @@
 
 A module that does not call its attention through the library's interface multiplies queries with keys, adds what it
 adds, takes a softmax, and multiplies with the values. Its own forward pass runs under a mode that keeps the operands of
-the last product before its softmax, the softmax' input and output, and the product behind it: the logits that the
-statistics are made of are then the module's own, with its scale, mask and biases in them.
+the last product before its softmax (of the first one where others, with positions, follow it), the softmax' input and
+output, and the product behind it: the logits that the statistics are made of are then the module's own, with its
+scale, mask and biases in them.
 """
 
 import inspect
@@ -34,10 +35,11 @@ def calls_interface(module: torch.nn.Module) -> bool:
 
 
 class _Operations(TorchFunctionMode):
-    """Keeps the operands of one attention."""
+    """Keeps the operands of one attention; of its products before the softmax those of the last, or of the first."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, first: bool) -> None:
         super().__init__()
+        self.first = first
         self.factors: tuple[torch.Tensor, torch.Tensor] | None = None
         self.logits: torch.Tensor | None = None
         self.weights: torch.Tensor | None = None
@@ -51,7 +53,7 @@ class _Operations(TorchFunctionMode):
             named = [kwargs[key] for key in FACTORS if key in (kwargs or {})]
             first, second = (*args[PRODUCTS[name] :], *named)[:2]
             if self.logits is None:
-                self.factors = first, second
+                self.factors = self.factors if self.first and self.factors else (first, second)
             elif self.values is None:
                 self.values, self.mixed = second, result
         elif name == "softmax" and self.logits is None and self.factors is not None:
@@ -60,12 +62,17 @@ class _Operations(TorchFunctionMode):
 
 
 @contextmanager
-def watched(module: torch.nn.Module, feed: Feed) -> Iterator[None]:
-    """Feed what each pass of a module multiplies and takes the softmax of."""
+def watched(module: torch.nn.Module, feed: Feed, *, first: bool = False) -> Iterator[None]:
+    """Feed what each pass of a module multiplies and takes the softmax of.
+
+    Parameters
+    ----------
+    first : whether queries meet keys in the first of its products, rather than in the last before the softmax.
+    """
     own = module.forward
 
     def forward(*args: Any, **keywords: Any) -> Any:
-        with _Operations() as seen:
+        with _Operations(first=first) as seen:
             output = own(*args, **keywords)
         if seen.logits is None:
             raise InputError(f"{type(module).__name__}: no softmax of a product was seen; its code is not supported")

@@ -10,6 +10,7 @@ turned by its own rotary function.
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import torch
 import transformers
@@ -161,5 +162,5 @@ def _fused(module: torch.nn.Module, read: Callable, feed: Feed) -> Iterator[None
             handle.remove()
 
 
-INSIDE = {"FalconAttention": _falcon}
+INSIDE = {"FalconAttention": _falcon, "DisentangledSelfAttention": partial(watched, first=True)}
 """Attention class → how to watch it."""

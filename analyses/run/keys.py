@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 LIBRARIES = ("torch", "transformers", "numpy", "scipy")
 
 INPUTS = ("weights", "config", "tokenizer", "revision", "model", "calibration")
-SETTINGS = ("dtype", "attention", "seed", "layers", "families", "spectra", "trust_remote_code")
+SETTINGS = ("dtype", "attention", "seed", "stack", "layers", "families", "spectra", "trust_remote_code")
 ANALYSIS = ("analysis", "analysis_version", "code", "inputs")
 ENVIRONMENT = ("threads", "device_class", "libraries")
 PARTS = (*INPUTS, *SETTINGS, *ANALYSIS, *ENVIRONMENT)
@@ -54,7 +54,7 @@ def key_of(
 
     Returns
     -------
-    Every part of PARTS. `revision` is the hub's commit, or "sha256:…" over the files of a folder;
+    Every part of PARTS, `stack` only where one is asked for. `revision` is the hub's commit, or "sha256:…" over the files of a folder;
     `weights`, `config` and `tokenizer` are digests over the names and hashes of those files. `code` is
     the digest of every source that the analysis imports. `inputs` is the digest of the keys of the
     records that it reads, "none" where it reads the checkpoint alone.
@@ -82,6 +82,7 @@ def key_of(
         "threads": torch.get_num_threads(),
         "device_class": settings.device,
         "libraries": libraries(),
+        **({"stack": settings.stack} if settings.stack else {}),
     }
 
 

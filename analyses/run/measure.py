@@ -50,9 +50,10 @@ class Measured:
     renewed: Mapping[str, str]  # analysis → why it was run; what is not in it was up to date
 
 
-def slug(source: str) -> str:
-    """Name of a model's output folder: the folder's own name, or the hub id with / as --."""
-    return Path(source).resolve().name if Path(source).exists() else source.replace("/", "--")
+def slug(source: str, stack: str | None = None) -> str:
+    """Name of a model's output folder: the folder's own name, or the hub id with / as --, and of two stacks the one."""
+    name = Path(source).resolve().name if Path(source).exists() else source.replace("/", "--")
+    return f"{name}--{stack}" if stack else name
 
 
 def resolve_device(device: str) -> str:
@@ -89,7 +90,9 @@ def measure(
     ------
     InputError : before anything is written or removed, for bad input; and for what cannot be written.
     """
-    return measure_checkpoint(open_checkpoint(source), out / slug(source), settings, say=say, bar=bar, debug=debug)
+    checkpoint = open_checkpoint(source, stack=settings.stack)
+    folder = out / slug(source, settings.stack)
+    return measure_checkpoint(checkpoint, folder, settings, say=say, bar=bar, debug=debug)
 
 
 def measure_checkpoint(

@@ -69,7 +69,7 @@ def plan(source: str, settings: Settings | None = None) -> Plan:
     """
     settings = settings or Settings(tokens=None)
     described = hub.describe(source)
-    checkpoint = assembled(described)
+    checkpoint = assembled(described, settings.stack)
     require_filters(checkpoint, settings)
     text = load_calibration(settings.calibration, tokens=wanted_tokens(settings, checkpoint))
     skipped = _skipped(checkpoint, settings, text, described.has_tokenizer)
@@ -108,7 +108,7 @@ def plan(source: str, settings: Settings | None = None) -> Plan:
 
 def _read(checkpoint: Checkpoint, text: Calibration, described: hub.Description) -> tuple[Sequences | None, dict]:
     """(the text in tokens, what it keeps from being decided), of a folder that can read it."""
-    if described.remote or not (described.has_tokenizer or text.ids):
+    if described.remote or checkpoint.no_pass or not (described.has_tokenizer or text.ids):
         return None, {}
     try:
         read = sequences(checkpoint, text, False)
@@ -118,7 +118,7 @@ def _read(checkpoint: Checkpoint, text: Calibration, described: hub.Description)
     return read, {"every claim that reads the text (undecided)": why} if why else {}
 
 
-def assembled(described: hub.Description) -> Checkpoint:
+def assembled(described: hub.Description, stack: str | None = None) -> Checkpoint:
     """The checkpoint that is described; of one that is not here yet, no tensor can be read."""
     return assemble(
         name=described.name,
@@ -126,6 +126,7 @@ def assembled(described: hub.Description) -> Checkpoint:
         revision=described.revision,
         config=described.config,
         stored=described.stored,
+        stack=stack,
     )
 
 
@@ -144,7 +145,9 @@ def _skipped(checkpoint: Checkpoint, settings: Settings, text: Calibration, has_
             restricted(name, checkpoint, settings)
         except Skipped as reason:
             skipped[name] = str(reason)
-    if not has_tokenizer and not text.ids:
+    if checkpoint.no_pass:
+        skipped |= dict.fromkeys(OF_TEXT, checkpoint.no_pass)
+    elif not has_tokenizer and not text.ids:
         skipped |= dict.fromkeys(OF_TEXT, NO_TEXT)
     checkpoint = checkpoint.restricted(families=settings.families)
     if "input_ln" not in checkpoint.families:

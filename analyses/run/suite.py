@@ -22,6 +22,8 @@ def forward_pass(
     """Run the model once, for all the probes that these analyses need."""
     if not registry.FORWARD & set(only):
         return Passes(skipped="no forward pass was asked for")
+    if checkpoint.no_pass:
+        return Passes(skipped=f"no text is run through this model: {checkpoint.no_pass}")
     probes = {name: registry.row(name).probe()(checkpoint) for name in only if name in registry.FORWARD}
     passes = Passes(probes=probes)
     for name, probe in probes.items():

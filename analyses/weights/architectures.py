@@ -38,14 +38,14 @@ ARCHITECTURES = tuple(record for module in _MODULES for record in module.RECORDS
 """Of the records of one `model_type`, the first whose `when` the config meets counts."""
 
 
-def architecture(config: Mapping[str, Any]) -> Architecture | None:
-    """The record for a config, by its `model_type`; None if there is none.
+def architecture(config: Mapping[str, Any], stack: str = "") -> Architecture | None:
+    """The record for a config, by its `model_type` and, where a model has two stacks, the one that is read; or None.
 
     Raises InputError for a family that cannot be measured.
     """
     model_type = config.get("model_type")
     for record in ARCHITECTURES:
-        if model_type in record.model_types and all(config.get(k) == v for k, v in record.when.items()):
+        if model_type in record.model_types and record.stack == stack and all(config.get(k) == v for k, v in record.when.items()):
             if record.refused:
                 raise InputError(f"model_type '{model_type}' cannot be measured: {record.refused}")
             return record

@@ -24,14 +24,17 @@ from analyses.weights.config import decoder_config
 from analyses.weights.files import Stored, require_finite
 from analyses.weights.quantised import declared, quantised
 from analyses.weights.recognise import parts, recognise
-from analyses.weights.schema import Header, Kind, Place, is_gain
+from analyses.weights.schema import STACKS, Header, Kind, Place, is_gain
 from analyses.weights.shape import Shape
+from analyses.weights.stacks import stack_of
 
 FLOATING = ("float64", "float32", "float16", "bfloat16")
 QUANTISED = "the weights are quantised ({}); give the unquantised checkpoint"
 FLOATS = tuple(str(dtype).removeprefix("torch.") for dtype in files.FLOATS)
 
 
+CROSSED = "its layers also read what the encoder makes of another text, which one text does not give"
+"""Why no text is run through a decoder that stands behind an encoder."""
 PROPORTIONAL = "proportional"  # rotary positions whose planes span the whole head, though not all of them turn
 
 
@@ -58,6 +61,7 @@ class Checkpoint:
     others: Mapping[int, tuple[Kind, ...]] = field(default_factory=dict)
     numbers: Sequence[int] = ()  # of the files, of the layers here; see `view`
     left_out: tuple[str, ...] = ()  # families that the model has and this view has not
+    no_pass: str | None = None  # why no text can be run through these layers
 
     @property
     def absent(self) -> dict[str, str]:
@@ -294,17 +298,30 @@ class Checkpoint:
         return max(count, key=count.__getitem__)
 
 
-def open_checkpoint(source: str) -> Checkpoint:
+def open_checkpoint(source: str, *, stack: str | None = None) -> Checkpoint:
     """Open a folder, a hub id or `id@revision`; reads the config and the headers, no tensor.
+
+    Parameters
+    ----------
+    stack : one of STACKS, of a model that has two.
 
     Raises InputError in one line for what is missing, unknown, or does not fit the config.
     """
     folder, revision, name = hub.locate(source)
     config = hub.read_config(folder)
-    return assemble(name=name, folder=folder, revision=revision, config=config, stored=files.index(folder))
+    found = files.index(folder)
+    return assemble(name=name, folder=folder, revision=revision, config=config, stored=found, stack=stack)
 
 
-def assemble(*, name: str, folder: Path, revision: str | None, config: Mapping[str, Any], stored: Stored) -> Checkpoint:
+def assemble(
+    *,
+    name: str,
+    folder: Path,
+    revision: str | None,
+    config: Mapping[str, Any],
+    stored: Stored,
+    stack: str | None = None,
+) -> Checkpoint:
     """The checkpoint that a config and the headers of its weights describe, wherever they came from.
 
     Raises InputError in one line for what is unknown, quantised, or does not fit the config.
@@ -312,10 +329,12 @@ def assemble(*, name: str, folder: Path, revision: str | None, config: Mapping[s
     if reason := declared(config):
         raise InputError(f"{name}: {QUANTISED.format(reason)}")
     # Composite models (text with vision) keep the decoder's numbers one level down.
-    config, notes = decoder_config(config, folder / hub.CONFIG)
+    whole = config
+    config, notes = decoder_config(config, folder / hub.CONFIG, images=stack == "vision")
     beside = predicting(config, stored.headers)
     try:
-        match = recognise(config, {n: h for n, h in stored.headers.items() if n not in beside}, folder)
+        stack, held = stack_of(config, stored.headers, folder, stack, whole)
+        match = recognise(config, {n: h for n, h in stored.headers.items() if n not in beside}, folder, stack)
     except InputError as error:
         if reason := quantised(stored.headers):
             raise InputError(f"{name}: {QUANTISED.format(reason)}") from error
@@ -323,6 +342,8 @@ def assemble(*, name: str, folder: Path, revision: str | None, config: Mapping[s
         message = str(error)
         named = sorted(stored.lost, key=lambda lost: lost not in message)
         raise InputError("; ".join([message, *(stored.lost[lost] for lost in named[:1]), *stored.notes])) from error
+    layers = match.shape.layers
+    remarks = (*_of_two(stack, held), *notes, *stored.notes, *_predicting(beside), *_lost(stored.lost, folder))
     checkpoint = Checkpoint(
         name=name,
         folder=folder,
@@ -337,12 +358,20 @@ def assemble(*, name: str, folder: Path, revision: str | None, config: Mapping[s
         lacking=match.absent,
         note=match.note,
         beside=beside,
-        remarks=(*notes, *stored.notes, *_predicting(beside), *_lost(stored.lost, folder)),
+        remarks=remarks,
         others=match.others,
+        numbers=[] if match.stored == layers else [layer * match.stored // layers for layer in range(layers)],
+        no_pass=CROSSED if stack == "decoder" and "encoder" in held else match.architecture.no_pass,
     )
     if reason := quantised(stored.headers, modules=_modules(checkpoint)) or _no_floats(checkpoint):
         raise InputError(f"{name}: {QUANTISED.format(reason)}")
     return checkpoint
+
+
+def _of_two(stack: str, held: Sequence[str]) -> list[str]:
+    """Sentences on which of a model's two stacks this is."""
+    others = [STACKS[name] for name in held if name != stack]
+    return [f"The model has {STACKS[stack]} and {others[0]}: the first was read (--stack {stack})."] if others else []
 
 
 def _no_floats(checkpoint: Checkpoint) -> str | None:

@@ -14,6 +14,8 @@ from analyses.weights.shape import KEYS, LARGEST
 
 NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
 """Keys under which models that also see or hear keep the config of their decoder, one of them below another."""
+IMAGES = "vision_config"
+"""The same of their tower for images."""
 
 DEEPEST = 3  # configs one inside the other
 
@@ -64,12 +66,14 @@ BY_LAYER = ("no_rope_layers", "layer_types")  # lists with an entry for each lay
 SIZES = ("layers", "hidden", "heads")  # that every decoder has; the others follow from them or have defaults
 
 
-def decoder_config(config: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+def decoder_config(
+    config: Mapping[str, Any], path: Path, *, images: bool = False
+) -> tuple[dict[str, Any], tuple[str, ...]]:
     """(the decoder's entries, notes) of a model's config.
 
     Parameters
     ----------
-    path : of the file, for messages.
+    path : of the file, for messages. images : take those of the tower for images instead.
 
     Raises
     ------
@@ -79,7 +83,7 @@ def decoder_config(config: Mapping[str, Any], path: Path) -> tuple[dict[str, Any
     found, below = dict(config), []
     for _ in range(DEEPEST):
         _require_kinds(found, path, below)
-        inner = next((key for key in NESTED if found.get(key) is not None), None)
+        inner = next((key for key in ((IMAGES,) if images else NESTED) if found.get(key) is not None), None)
         if inner is None:
             break
         if not isinstance(found[inner], Mapping):
@@ -88,7 +92,7 @@ def decoder_config(config: Mapping[str, Any], path: Path) -> tuple[dict[str, Any
         found = dict(found[inner])
     notes = ()
     if below:
-        defaults = _defaults(config, found)
+        defaults = _defaults(config, found, images=images)
         lacking = [KEYS[size][0] for size in SIZES if all(found.get(key) is None for key in KEYS[size])]
         if lacking and defaults:
             which = f"the library's class for {defaults['model_type']}"
@@ -131,14 +135,15 @@ def _wrong(path: Path, keys: list[str], expected: str, value: Any) -> InputError
 SHOWN = 60  # characters of a value that a message repeats
 
 
-def _defaults(config: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any]:
+def _defaults(config: Mapping[str, Any], inner: Mapping[str, Any], *, images: bool) -> dict[str, Any]:
     """What the library's class takes for a decoder inside another model; {} for types that it does not know."""
     from transformers import CONFIG_MAPPING  # only here: most models name all that is needed
 
     for outer, entries in ((config.get("model_type"), config), (inner.get("model_type"), inner)):
         if outer in CONFIG_MAPPING:
             try:
-                text = CONFIG_MAPPING[outer].from_dict(dict(entries)).get_text_config()
+                made = CONFIG_MAPPING[outer].from_dict(dict(entries))
+                text = getattr(made, IMAGES, made) if images else made.get_text_config()
             except Exception:  # whatever such a class makes of entries that do not suit it
                 continue
             if text.model_type != outer or entries is inner:

@@ -43,11 +43,13 @@ def position_note(checkpoint: Checkpoint) -> str:
     """How far g is what queries and keys meet in: rotary, learned and biased positions differ.
 
     >>> from types import SimpleNamespace as Fake
-    >>> facts = Fake(outside={}, unplaced=False)
+    >>> facts = Fake(outside={}, unplaced=False, positions="")
     >>> bloom = Fake(shape=Fake(layers=2, head_dim=8), rotary_dims=lambda layer: 0, architecture=facts)
     >>> position_note(bloom)
     'Positions add a bias of the distance alone to the logits: g lacks it, the dynamic statistics have it.'
     """
+    if checkpoint.architecture.positions:
+        return checkpoint.architecture.positions
     dims = [checkpoint.rotary_dims(layer) for layer in range(checkpoint.shape.layers)]
     if not any(dims):
         if checkpoint.architecture.unplaced:

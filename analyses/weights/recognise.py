@@ -36,12 +36,18 @@ class Match:
     absent: Mapping[str, str]  # family → why this checkpoint has none
     note: str | None = None  # how it was recognised, where not by its model_type
     others: Mapping[int, tuple[Kind, ...]] = field(default_factory=dict)  # layers of another kind → their kinds
+    stored: int  # layers that the files have; fewer than the model's where each is run several times
     turned: int = 0  # dimensions of a head that positions turn, where attention is latent
 
 
-def recognise(config: Mapping[str, Any], headers: Mapping[str, Header], folder: Path) -> Match:
-    """Find the record, the prefix and the places; raises InputError in one line for what does not fit."""
-    record = architecture(config)
+def recognise(config: Mapping[str, Any], headers: Mapping[str, Header], folder: Path, stack: str = "") -> Match:
+    """Find the record, the prefix and the places; raises InputError in one line for what does not fit.
+
+    Parameters
+    ----------
+    stack : of a model with two, the one that is read.
+    """
+    record = architecture(config, stack)
     if record is not None:
         return _fit_one(record, config, headers, folder)
     matches, misfits = _by_names(config, headers, folder)
@@ -132,10 +138,31 @@ def _fit(record: Architecture, config: Mapping[str, Any], headers: Mapping[str, 
     if record.width_shown and (place := places.get("up_proj")) is not None:
         width = headers[prefix + place.at(0)].shape[int(place.layout.transposed)] // max(1, len(place.layout.roles))
         shape = replace(shape, feed_forward=width)
-    others = _others(record, config, headers, prefix, shape.layers)
-    match = Match(architecture=record, shape=shape, prefix=prefix, places=places, absent=absent, others=others, turned=turned)
+    match = Match(
+        architecture=record,
+        shape=shape,
+        prefix=prefix,
+        places=places,
+        absent=absent,
+        others=_others(record, config, headers, prefix, shape.layers),
+        stored=_stored(record, config, folder, shape.layers),
+        turned=turned,
+    )
     _require_shapes(match, headers, folder)
     return match
+
+
+def _stored(record: Architecture, config: Mapping[str, Any], folder: Path, layers: int) -> int:
+    """How many layers the files have."""
+    if not record.groups:
+        return layers
+    groups, inside = config.get(record.groups, 1), config.get("inner_group_num", 1)
+    if not isinstance(groups, int) or isinstance(groups, bool) or not 1 <= groups <= layers:
+        what = f"{record.groups} must be a whole number from 1 to the number of layers, {layers}"
+        raise InputError(f"{folder / 'config.json'}: {what}; got {groups!r}")
+    if inside != 1:
+        raise InputError(f"{folder / 'config.json'}: inner_group_num is {inside!r}; groups of one layer alone are read")
+    return groups
 
 
 def _spellings(record: Architecture, role: str) -> list[Place]:
@@ -171,7 +198,7 @@ def _prefix(record: Architecture, headers: Mapping[str, Header], folder: Path, a
     prefixes = {name[: -len(end) + 1] for end in ends for name in headers if ("." + name).endswith(end)}
     missing = {prefix: _missing(record, headers, prefix, asked) for prefix in sorted(prefixes)}
     whole = [prefix for prefix, roles in missing.items() if not roles]
-    whole = [prefix for prefix in whole if not TOWERS.search(prefix)] or whole
+    whole = [prefix for prefix in whole if bool(TOWERS.search(prefix)) == (record.stack == "vision")] or whole
     if len(whole) == 1:
         return whole[0]
     if whole:
@@ -228,7 +255,7 @@ def _require_shapes(match: Match, headers: Mapping[str, Header], folder: Path) -
 def _require_family(match: Match, family: str, place: Place, headers: Mapping[str, Header], folder: Path) -> None:
     """Every layer's weights of a family in their shape, and its biases where any layer has one."""
     shape = match.shape
-    layers = [n for n in range(shape.layers) if not any(family in kind.lacks for kind in match.others.get(n, ()))]
+    layers = [n for n in range(match.stored) if not any(family in kind.lacks for kind in match.others.get(n, ()))]
     every = list(itertools.product(layers, range(parts(place, family, shape))))
     biased = any(match.prefix + place.bias().at(*at) in headers for at in every)
     for kind, bias in ((place, False), (place.bias(), True))[: 1 + biased]:
@@ -258,7 +285,7 @@ def _latent_shape(match: Match, family: str, headers: Mapping[str, Header], *, b
 
 def _require_no_more(match: Match, family: str, place: Place, headers: Mapping[str, Header], folder: Path) -> None:
     """No tensor of a layer, expert or head beyond those of the config."""
-    layers = match.shape.layers
+    layers = match.stored
     if (beyond := match.prefix + place.at(layers)) in headers:
         raise InputError(f"{folder}: the weights hold more layers than the config's {layers} (found {beyond})")
     if place.by_part and (beyond := match.prefix + place.at(0, parts(place, family, match.shape))) in headers:

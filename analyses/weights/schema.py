@@ -13,6 +13,13 @@ GAINS = ("input_ln", "post_attn_ln", "q_norm", "k_norm")
 FAMILIES = MATRICES + GAINS
 BIASES = {"weight": "bias", "gamma": "beta"}  # last word of a weight's name → of its bias's
 FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
+STACKS = {
+    "encoder": "an encoder",
+    "decoder": "a decoder",
+    "text": "a tower for text",
+    "vision": "a tower for images",
+}
+"""Stacks of layers of which a model may have two, and what each is called."""
 
 
 def is_gain(role: str) -> bool:
@@ -99,6 +106,7 @@ class Architecture:
     model_types: tuple[str, ...]  # `model_type` of config.json
     when: Mapping[str, Any] = field(default_factory=dict)  # config entries that tell it from others of its model_type
     refused: str | None = None  # why checkpoints of this family cannot be measured
+    stack: str = ""  # which of a model's stacks of layers this is, one of STACKS, where it has several
     variants: tuple["Architecture", ...] = ()  # forms that no config entry tells apart: tried where this one misfits
 
     # --- on disk, behind the prefix of the base model
@@ -110,10 +118,11 @@ class Architecture:
     outside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # role beside the layers → its names
     head: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # the same, never behind the base model's prefix
     # Config keys that give sizes, where they are its own; see `shape.read_shape`.
-    size_keys: Mapping[str, int | str] = field(default_factory=dict)
+    size_keys: Mapping[str, int | str | tuple[str, ...]] = field(default_factory=dict)
     missing_sizes: Mapping[str, int] = field(default_factory=dict)
     wide: int | None = None
     width_shown: bool = False  # the feed-forward's width is that of the stored matrices, whatever the config says
+    groups: str = ""  # config key that says how many layers are stored, where each is run several times in a row
     by_name: bool = True  # whether a model of unknown type may be taken for this one by its names
 
     # --- what the weights mean
@@ -134,6 +143,7 @@ class Architecture:
     turned_in: tuple[str, ...] = ()  # of the config's `layer_types`, in a model with windows; (): all are
     rotary_if_given: bool = False  # only where the config has rotary parameters
     unplaced: bool = False  # no positions at all: other layers carry the order
+    positions: str = ""  # a sentence on them for the page, where they are neither rotary, nor learned, nor a bias
     encoder: bool = False  # every token sees every other
     experts: bool = False  # the feed-forward is a choice of experts
     kinds: tuple[Kind, ...] = ()  # layers that differ from the others
@@ -147,8 +157,10 @@ class Architecture:
     notes: tuple[str, ...] = ()  # sentences for the page
 
     # --- module names in memory, under the base model and under a layer, for the forward pass
-    # Where the decoder is one stack of two: its name under the class that the library calls causal; "" otherwise.
+    no_pass: str | None = None  # why no text can be run through these layers
+    # Where this is one stack of two: its name under the class that the library calls causal, or under its base class.
     causal_class: str = ""
+    base_class: str = ""
     layers: str = "layers"
     final_norm: str | None = "norm"  # None where the stream ends behind the last layer
     attention: str = "self_attn"  # computes q·k

@@ -68,7 +68,7 @@ def read_shape(
     config: Mapping[str, Any],
     folder: Path,
     *,
-    keys: Mapping[str, int | str],
+    keys: Mapping[str, int | str | tuple[str, ...]],
     missing: Mapping[str, int],
     wide: int | None,
     experts: bool,
@@ -78,7 +78,7 @@ def read_shape(
 
     Parameters
     ----------
-    keys : size → the key that this architecture reads instead of `KEYS`, or the number that always holds.
+    keys : size → the key or keys that this architecture reads instead of `KEYS`, or the number that always holds.
     missing : size → what the library takes where the key is missing altogether.
     wide : feed-forward width as a multiple of the hidden size where the config gives none.
     """

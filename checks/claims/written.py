@@ -197,6 +197,7 @@ class Set(TypedDict):
     seed: int
     spectra: NotRequired[Literal["exact", "sampled", "none"]]
     analyses: NotRequired[list[str]]
+    stack: NotRequired[Literal["encoder", "decoder", "text", "vision"]]
     layers: NotRequired[str]
     families: NotRequired[str]
     batch: NotRequired[str]

@@ -139,21 +139,56 @@ FURTHER: dict[str, dict[str, Any]] = {
 }
 """Type → what it needs besides small sizes."""
 
+_DISENTANGLED = {
+    "relative_attention": True,
+    "pos_att_type": ["c2p", "p2c"],
+    "position_buckets": 8,
+    "position_biased_input": False,
+    "norm_rel_ebd": "layer_norm",
+    "type_vocab_size": 0,
+}
+_GATED = {"feed_forward_proj": "gated-gelu"}
+OTHERS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "distilbert": ("distilbert", "", {"hidden_dim": WIDTH}),
+    "albert": ("albert", "", {"num_hidden_groups": 2}),
+    "deberta-v2": ("deberta-v2", "", _DISENTANGLED | {"share_att_key": True}),
+    "deberta-v2, keys of their own": ("deberta-v2", "", _DISENTANGLED),
+    "modernbert": ("modernbert", "", {"bos_token_id": 1, "cls_token_id": 1, "sep_token_id": 2}),
+    **{
+        f"{name}, {stack}": (name, stack, {})
+        for name in (
+            "t5", "mt5", "umt5", "bart", "blenderbot-small", "marian", "mvp", "plbart", "mbart", "blenderbot",
+            "pegasus", "m2m_100", "whisper",
+        )
+        for stack in ("encoder", "decoder")
+    },
+    "t5, gated, encoder": ("t5", "encoder", _GATED),
+    "t5, gated, decoder": ("t5", "decoder", _GATED),
+    **{f"{name}, {stack}": (name, stack, {}) for name in ("clip", "siglip") for stack in ("text", "vision")},
+    "clip_text_model": ("clip_text_model", "text", {}),
+    "vit": ("vit", "vision", {}),
+    "deit": ("deit", "vision", {}),
+}  # fmt: skip
+"""Models that are no causal ones: name → (type, stack of two or "", what it needs besides small sizes)."""
+
 
 def causal_types() -> list[str]:
     """`model_type` of every causal class of the installed library, in order."""
     return sorted(transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 
 
-def tiny(model_type: str, *, seed: int = 0, layers: int = LAYERS, **entries: Any) -> transformers.PreTrainedModel:
-    """A tiny model of a causal type, float32, in evaluation mode.
+def tiny(
+    model_type: str, *, seed: int = 0, layers: int = LAYERS, base: bool = False, **entries: Any
+) -> transformers.PreTrainedModel:
+    """A tiny model of a causal type, or the base model of any type, float32, in evaluation mode.
 
     Raises whatever its classes raise at sizes that do not fit them.
     """
     kind = transformers.CONFIG_MAPPING[model_type]
     depth = dict.fromkeys(_LAYER_KEYS.split(), layers)
     config = kind(**_known(kind, SIZES | depth) | FURTHER.get(model_type, {}) | entries)
-    found = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    mapping = transformers.MODEL_MAPPING if base else transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+    found = mapping[type(config)]
     with torch.device("meta"):
         parameters = sum(parameter.numel() for parameter in found(config).parameters())
     if parameters > LIMIT:
@@ -178,6 +213,12 @@ def _known(kind: type, sizes: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(nested, transformers.PretrainedConfig):
             found[name] = _known(type(nested), sizes) | {"model_type": nested.model_type}
     return found
+
+
+def save_other(name: str, folder: Path) -> Path:
+    """One of OTHERS with a byte-level tokenizer, in a folder."""
+    model_type, _, entries = OTHERS[name]
+    return save(model_type, folder, base=True, **entries)
 
 
 def save(model_type: str, folder: Path, **options: Any) -> Path:

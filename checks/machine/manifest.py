@@ -75,6 +75,7 @@ def settings(given: Settings) -> dict[str, Any]:
         "trust_remote_code": given.trust_remote_code,
         "calibration": [path.name for path in texts],
         "tokens": given.tokens,
+        **({"stack": given.stack} if given.stack else {}),
     }
 
 
@@ -109,6 +110,7 @@ def command_of(model: str, revision: str | None, given: Mapping[str, Any]) -> st
         words += ["--spectra", given["spectra"]]
     if tuple(given["analyses"]) != registry.NAMES:
         words += ["--only", ",".join(given["analyses"])]
+    words += ["--stack", given["stack"]] if given.get("stack") else []
     for name in ("layers", "families"):
         words += [f"--{name}", given[name]] if given[name] != "all" else []
     return shlex.join(words)

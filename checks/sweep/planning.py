@@ -107,7 +107,7 @@ def _element(source: Source, options: Mapping[str, Any], threads: int, hashes: H
     device = resolve_device(settings.device) if local else settings.device
     dtype, files, size = settings.dtype, {}, None
     if source.commit is None:
-        checkpoint = open_checkpoint(source.exact)
+        checkpoint = open_checkpoint(source.exact, stack=settings.stack)
         described = described_files(checkpoint.files, checkpoint.folder)
         files = hashes.of(described)
         size = sum(path.stat().st_size for path in described)
@@ -150,7 +150,8 @@ def _shards(element: Element) -> Iterator[Element]:
     from analyses.run.shards import ANALYSES, pieces
     from analyses.weights import hub
 
-    checkpoint, settings = assembled(hub.describe(element.source.exact)), settings_of(element)
+    settings = settings_of(element)
+    checkpoint = assembled(hub.describe(element.source.exact), settings.stack)
     for name in ANALYSES:
         parts = pieces(name, checkpoint, settings) if name in element.tasks else []
         for layers in parts if len(parts) > 1 else []:

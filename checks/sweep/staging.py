@@ -20,8 +20,7 @@ from filelock import FileLock, Timeout
 from analyses import records, shapes
 from analyses.errors import InputError
 from analyses.weights import hub
-from analyses.weights.checkpoint import open_checkpoint
-from analyses.weights.files import described_files, sha256
+from analyses.weights.files import described_files, index, sha256
 from checks.sweep import process
 from checks.sweep.disk import lacking
 from checks.sweep.plan import Element
@@ -102,7 +101,7 @@ def _used(users: Path) -> bool:
 
 def _copy(origin: Path, copy: Path, hashes: Mapping[str, str], stage: Path) -> None:
     """Copy what makes a checkpoint and check each file; under another name until all are right."""
-    files = described_files(open_checkpoint(str(origin)).files, origin)
+    files = described_files(index(origin).files, origin)
     needed = sum(path.stat().st_size for path in files)
     if lacking(stage, needed, origin.name):
         clear(stage)

@@ -86,8 +86,9 @@ def _measure(out: Path, element: Element, stage: Path | None, say: Callable[[str
     _require_class(element)
     source = element.source
     with staged(element, stage) as folder:
-        opened = dataclasses.replace(open_checkpoint(str(folder)), name=source.name, revision=source.commit)
         settings = plan.settings_of(element)
+        opened = open_checkpoint(str(folder), stack=settings.stack)
+        opened = dataclasses.replace(opened, name=source.name, revision=source.commit)
         if element.shard:
             _make_shard(opened, out, element, settings)
             return {}

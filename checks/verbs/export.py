@@ -67,7 +67,7 @@ def _as_published(side: Side, arguments: argparse.Namespace) -> Iterator[Path]:
     from checks.export.as_published import write
     from checks.reference import source_of
 
-    checkpoint = open_checkpoint(source_of(arguments.model))
+    checkpoint = open_checkpoint(source_of(arguments.model), stack=side.manifest["settings"].get("stack"))
     text = load_calibration(arguments.calibration)
     yield from write(side.found, checkpoint, text, _folder(arguments, "published"))
 

@@ -50,6 +50,7 @@ def measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:
         tokens=arguments.tokens,
         seed=arguments.seed,
         spectra=arguments.spectra,
+        stack=arguments.stack,
         layers=arguments.layers,
         families=arguments.families,
         only=arguments.only or registry.NAMES,
@@ -58,9 +59,9 @@ def measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:
     stated = read_claims(arguments.claims) if arguments.claims else None
     folders, code = [], options.OK
     sources = {model: source_of(model) for model in arguments.models}
-    _require_distinct(sources)
+    _require_distinct(sources, arguments.stack)
     for model, source in sources.items():
-        undo = register(arguments.out / slug(source), stated) if stated else None
+        undo = register(arguments.out / slug(source, arguments.stack), stated) if stated else None
         try:
             measured = measure(
                 source,
@@ -94,15 +95,15 @@ def measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:
     return folders, code
 
 
-def _require_distinct(sources: Mapping[str, str]) -> None:
+def _require_distinct(sources: Mapping[str, str], stack: str | None) -> None:
     """Raise InputError where two of the models would write into one folder."""
     from analyses.run.measure import slug
 
     seen: dict[str, str] = {}
     for model, source in sources.items():
-        other = seen.setdefault(slug(source), model)
+        other = seen.setdefault(slug(source, stack), model)
         if other != model and not _same(source, sources[other]):
-            into = f"{slug(source)}/, as {other} does"
+            into = f"{slug(source, stack)}/, as {other} does"
             raise InputError(f"{model}: would write {into}; measure one of them into another --out")
 
 

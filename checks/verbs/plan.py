@@ -34,6 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     from checks.reference import read_in_its_language, source_of
 
     settings = Settings(
+        stack=arguments.stack,
         layers=arguments.layers,
         families=arguments.families,
         calibration=arguments.calibration,

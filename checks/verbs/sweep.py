@@ -159,9 +159,10 @@ def _controls(made: Plan, arguments: argparse.Namespace) -> None:
             say(f"{element.source.name}: no controls, since it is not measured whole")
             continue
         torch.set_num_threads(element.threads)
-        opened = open_checkpoint(element.source.exact)
+        settings = plan.settings_of(element)
+        opened = open_checkpoint(element.source.exact, stack=settings.stack)
         opened = dataclasses.replace(opened, name=element.source.name, revision=element.source.commit)
-        measured = measure_checkpoint(opened, element.folder(made.out), plan.settings_of(element))
+        measured = measure_checkpoint(opened, element.folder(made.out), settings)
         if failure := control(measured, arguments.controls, arguments):
             print(f"fathom: {element.source.name}: controls failed: {failure}", file=sys.stderr)
 

@@ -144,6 +144,7 @@ def _key(name: str, record: Mapping[str, Any], manifest: Mapping[str, Any]) -> I
         "trust_remote_code": int(bool(given.get("trust_remote_code")) and reads),
         "threads": manifest["machine"]["threads"],
         "device_class": given["device"],
+        "stack": given.get("stack"),
     }
     for part, value in expected.items():
         if key.get(part) != value:

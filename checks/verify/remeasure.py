@@ -83,7 +83,7 @@ def _unlike(result: Result, model: str, settings: Any) -> tuple[dict[str, Any], 
     from analyses.weights.checkpoint import open_checkpoint
     from checks.machine.environment import machine
 
-    checkpoint = open_checkpoint(model)
+    checkpoint = open_checkpoint(model, stack=settings.stack)
     settings = resolve(settings, checkpoint)
     text = load_calibration(settings.calibration, tokens=settings.tokens)
     files, tensors, _ = checkpoint.examine()
@@ -120,6 +120,7 @@ def settings_of(
         "layers": None if layers == "all" else range(*map(int, layers.split(":"))),
         "families": None if families == "all" else tuple(families.split(",")),
         "spectra": recorded.get("spectra", "exact"),
+        "stack": recorded.get("stack"),
         "trust_remote_code": False,  # a received file is no reason to run anybody's code
         "calibration": text or text_of(read, recorded.get("tokens", 0)),
         "tokens": recorded.get("tokens", 0),

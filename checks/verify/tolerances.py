@@ -58,7 +58,8 @@ def measure_tolerances(
     from analyses.run.suite import records_of
     from analyses.weights.checkpoint import open_checkpoint
 
-    checkpoint, text = open_checkpoint(source), load_calibration(settings.calibration, tokens=settings.tokens)
+    checkpoint = open_checkpoint(source, stack=settings.stack)
+    text = load_calibration(settings.calibration, tokens=settings.tokens)
     found: dict[str, dict[str, dict[str, Entry]]] = {}
     for dtype in dtypes:
         base_settings = resolve(replace(settings, dtype=dtype), checkpoint)
