@@ -9,11 +9,11 @@ HEADINGS = ("family", "`model_type`", "norms", "positions", "q, k, v on disk", "
 
 
 def markdown() -> str:
-    """One line a family, forms of one family together."""
-    families: dict[str, list[Architecture]] = {}
+    """One line a family, or stack of one; forms of one family together."""
+    families: dict[tuple[str, str], list[Architecture]] = {}
     for record in ARCHITECTURES:
         if not record.refused:
-            families.setdefault(record.model_types[0], []).append(record)
+            families.setdefault((record.model_types[0], record.stack), []).append(record)
     lines = [HEADINGS, ("---",) * len(HEADINGS), *map(_line, families.values())]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
@@ -27,7 +27,7 @@ def names() -> str:
 def _line(records: list[Architecture]) -> tuple[str, ...]:
     usual = records[-1]
     return (
-        usual.name.partition(",")[0],
+        usual.name if usual.stack else usual.name.partition(",")[0],
         ", ".join(f"`{name}`" for name in usual.model_types),
         _each(map(_norms, records)),
         _each(map(_positions, records)),

@@ -45,7 +45,8 @@ def architecture(config: Mapping[str, Any], stack: str = "") -> Architecture | N
     """
     model_type = config.get("model_type")
     for record in ARCHITECTURES:
-        if model_type in record.model_types and record.stack == stack and all(config.get(k) == v for k, v in record.when.items()):
+        named = model_type in record.model_types and record.stack == stack
+        if named and all(config.get(k) == v for k, v in record.when.items()):
             if record.refused:
                 raise InputError(f"model_type '{model_type}' cannot be measured: {record.refused}")
             return record

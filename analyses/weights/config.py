@@ -34,15 +34,16 @@ def _list_of(test: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 KINDS: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
     ("a positive number", lambda v: _number(v) and v > 0, (
-        "rope_theta", "rope_local_base_freq", "rotary_emb_base", "attn_logit_softcapping", "clip_qkv",
-        "residual_multiplier",
+        "rope_theta", "rope_local_base_freq", "local_rope_theta", "global_rope_theta", "rotary_emb_base",
+        "attn_logit_softcapping", "clip_qkv", "residual_multiplier",
     )),
     ("a number from 0 to 1", lambda v: _number(v) and 0 <= v <= 1, (
         "partial_rotary_factor", "rotary_pct", "rope_pct",
     )),
     ("a number from 0 on", lambda v: _number(v) and v >= 0, ("initializer_range", "init_std")),
     ("a positive whole number", lambda v: _whole(v) and v > 0, (
-        "rotary_dim", "max_position_embeddings", "n_positions", "seq_length", "decoder_sparse_step",
+        "rotary_dim", "global_attn_every_n_layers", "max_position_embeddings", "n_positions", "seq_length",
+        "decoder_sparse_step",
     )),
     ("a whole number from 0 on", lambda v: _whole(v) and v >= 0, ("num_nextn_predict_layers", "num_mtp_layers")),
     ("a positive whole number or a pattern", lambda v: isinstance(v, str) or _whole(v) and v > 0, (

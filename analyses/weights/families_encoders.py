@@ -202,8 +202,6 @@ DEBERTA_V2 = replace(
         {"q_proj": "query_proj.weight", "k_proj": "key_proj.weight", "v_proj": "value_proj.weight"},
     ),
     also=(),
-    outside=BERT.outside
-    | {"relative": ("encoder.rel_embeddings.weight",), "relative_ln": ("encoder.LayerNorm.weight",)},
     head=BERT.head | {"head_transform": ("lm_predictions.lm_head.dense.weight", *BERT.head["head_transform"])},
     positions=(
         "Positions meet queries and keys in terms of the logits of their own: g is the metric between contents, the "

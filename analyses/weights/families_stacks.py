@@ -69,9 +69,7 @@ _OF_PEGASUS = ("blenderbot", "pegasus", "m2m_100")
 BART = _of_bart(OPT_POST_NORM, "decoder", "BART", (*_OF_BART, "trocr"), embedding_norm=True)
 MBART = _of_bart(OPT, "decoder", "mBART", ("mbart",), final_norm="layer_norm", embedding_norm=True)
 PEGASUS = _of_bart(OPT, "decoder", "Pegasus", (*_OF_PEGASUS, "whisper"), final_norm="layer_norm")
-BIGBIRD_PEGASUS = _of_bart(
-    OPT, "decoder", "BigBird-Pegasus", ("bigbird_pegasus",), final_norm="layernorm_embedding"
-)
+BIGBIRD_PEGASUS = _of_bart(OPT, "decoder", "BigBird-Pegasus", ("bigbird_pegasus",), final_norm="layernorm_embedding")
 BART_ENCODER = _of_bart(OPT_POST_NORM, "encoder", "BART, encoder", _OF_BART, embedding_norm=True)
 MBART_ENCODER = _of_bart(OPT, "encoder", "mBART, encoder", ("mbart",), final_norm="layer_norm", embedding_norm=True)
 PEGASUS_ENCODER = _of_bart(OPT, "encoder", "Pegasus, encoder", _OF_PEGASUS, final_norm="layer_norm")
@@ -90,7 +88,9 @@ def _of_t5(stack: str, feed_forward: int, **changes: Any) -> Architecture:
         name=f"T5, {stack}",
         model_types=_T5,
         stack=stack,
-        tensors=at(first, {f"{x}_proj": f"SelfAttention.{x}.weight" for x in "qkvo"} | {"input_ln": "layer_norm.weight"})
+        tensors=at(
+            first, {f"{x}_proj": f"SelfAttention.{x}.weight" for x in "qkvo"} | {"input_ln": "layer_norm.weight"}
+        )
         | at(last, written | {"post_attn_ln": "layer_norm.weight"}),
         absent=UNGATED | NO_QK_NORM,
         outside={

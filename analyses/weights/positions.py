@@ -8,6 +8,11 @@ from analyses.weights.checkpoint import PROPORTIONAL, Checkpoint
 from analyses.weights.planes import Turns
 
 BASE = 10_000.0  # of rotary frequencies, where a config gives none
+BASES = {
+    "sliding_attention": ("rope_local_base_freq", "local_rope_theta"),
+    "full_attention": ("global_rope_theta",),
+}
+"""Kind of attention → keys of its own base, in configs that give each one."""
 
 
 def turns(checkpoint: Checkpoint, layer: int) -> Turns:
@@ -29,14 +34,22 @@ def turns(checkpoint: Checkpoint, layer: int) -> Turns:
 
 def _rotary_parameters(config: Mapping[str, Any], layer: int) -> tuple[float, dict[str, Any]]:
     """The base of a layer's frequencies, and what the config says of their scaling."""
-    kinds, pattern = config.get("layer_types"), config.get("sliding_window_pattern")
-    kind = kinds[layer] if kinds else "sliding_attention" if pattern and (layer + 1) % pattern else "full_attention"
-    if kind == "sliding_attention" and config.get("rope_local_base_freq"):
-        return float(config["rope_local_base_freq"]), {}
+    kind = _kind(config, layer)
+    if base := next((config[key] for key in BASES.get(kind, ()) if config.get(key)), None):
+        return float(base), {}
     found = config.get("rope_parameters") or config.get("rope_scaling") or {}
     found = {**(found.get(kind) or found)}
     base = found.pop("rope_theta", None) or config.get("rope_theta") or config.get("rotary_emb_base") or BASE
     return float(base), found
+
+
+def _kind(config: Mapping[str, Any], layer: int) -> str:
+    """The kind of a layer's attention, by whichever key the config says it."""
+    if kinds := config.get("layer_types"):
+        return kinds[layer]
+    pattern, every = config.get("sliding_window_pattern"), config.get("global_attn_every_n_layers")
+    windowed = (layer + 1) % pattern if pattern else layer % every if every else 0
+    return "sliding_attention" if windowed else "full_attention"
 
 
 def position_note(checkpoint: Checkpoint) -> str:

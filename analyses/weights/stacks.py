@@ -25,7 +25,7 @@ def stack_of(
     ------
     InputError in one line where there are two and none is asked for, and where the one asked for is not there.
     """
-    known = _stacks(config)
+    known = _stacks(config) | _stacks(whole)
     seen = whole.get(IMAGES)
     if "text" in known and isinstance(seen, Mapping):
         known |= _stacks(seen)

@@ -31,22 +31,22 @@ class Outcome:
     reason: str  # one line; "" where measured
 
 
-def outcome(folder: Path, *, only: Sequence[str] = registry.NAMES) -> Outcome:
+def outcome(folder: Path, *, only: Sequence[str] = registry.NAMES, stack: str | None = None) -> Outcome:
     """Measure a model and tell what became of it.
 
     Parameters
     ----------
-    only : analyses to run.
+    only : analyses to run. stack : the one to be measured, of a model that has two.
     """
     with tempfile.TemporaryDirectory() as room:
         text, out = Path(room, "text.txt"), Path(room, "out")
         text.write_text(TEXT, encoding="utf-8")
         try:
-            checkpoint = open_checkpoint(str(folder))
+            checkpoint = open_checkpoint(str(folder), stack=stack)
         except InputError as error:
             return Outcome(word="refused", family="", reason=str(error).replace(f"{folder}: ", ""))
         family = checkpoint.architecture.name
-        settings = Settings(calibration=text, device="cpu", only=tuple(only))
+        settings = Settings(calibration=text, device="cpu", only=tuple(only), stack=stack)
         measured = measure_checkpoint(checkpoint, out, settings)
         names = registry.with_read(only)
         found = {name: records.read_record(out / f"{name}.json", arrays=False) for name in names}

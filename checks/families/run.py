@@ -17,10 +17,11 @@ from analyses import registry
 from analyses.errors import first_line
 from analyses.weights import architecture_table
 from checks.families.outcomes import Outcome, outcome
-from checks.families.tiny import causal_types, save
+from checks.families.tiny import OTHERS, causal_types, save, save_other
 
 PAGE = Path(__file__).parents[2] / "docs" / "families.md"
 RECORDS_BEGIN, TYPES_BEGIN = "## What the records say", "## What becomes of every type"
+OTHERS_BEGIN = "## What becomes of models that are no causal ones"
 HEAD = """# Model families
 
 Made by `make families`. The first table is what the records in `analyses/weights/families_….py` say; the second is measured:
@@ -35,14 +36,11 @@ WORDS = {
 }
 
 
-def page(found: dict[str, Outcome], only: Sequence[str]) -> str:
-    """docs/families.md, from what became of each type under these analyses."""
+def page(found: dict[str, Outcome], others: dict[str, Outcome], only: Sequence[str]) -> str:
+    """docs/families.md, from what became of each causal type, and of each of OTHERS, under these analyses."""
     count = Counter(one.word for one in found.values())
     built = len(found) - count["not built"]
     counts = [f"- {count[word]} {word}: {what}" for word, what in WORDS.items() if count[word]]
-    rows = ["| type | outcome | read as | reason |", "| --- | --- | --- | --- |"]
-    for name, one in sorted(found.items(), key=lambda item: (list(WORDS).index(item[1].word), item[0])):
-        rows.append(f"| `{name}` | {one.word} | {one.family} | {_cell(one.reason)} |")
     version = f"transformers {transformers.__version__}: {len(found)} causal types, {built} of them built; {', '.join(only)}."
     parts = [
         HEAD,
@@ -56,9 +54,22 @@ def page(found: dict[str, Outcome], only: Sequence[str]) -> str:
         "",
         *counts,
         "",
-        *rows,
+        *_rows(found),
+        "",
+        OTHERS_BEGIN,
+        "",
+        "Encoders, each of the two stacks of an encoder-decoder (`--stack`), towers for text and for images.",
+        "",
+        *_rows(others),
     ]
     return "\n".join(parts) + "\n"
+
+
+def _rows(found: dict[str, Outcome]) -> list[str]:
+    rows = ["| type | outcome | read as | reason |", "| --- | --- | --- | --- |"]
+    for name, one in sorted(found.items(), key=lambda item: (list(WORDS).index(item[1].word), item[0])):
+        rows.append(f"| `{name}` | {one.word} | {one.family} | {_cell(one.reason)} |")
+    return rows
 
 
 def _cell(text: str) -> str:
@@ -66,11 +77,12 @@ def _cell(text: str) -> str:
 
 
 def _became(name: str, folder: Path, only: Sequence[str]) -> Outcome:
+    stack = OTHERS[name][1] or None if name in OTHERS else None
     try:
-        save(name, folder)
+        save_other(name, folder) if name in OTHERS else save(name, folder)
     except Exception as error:  # of the library's classes, at sizes that do not fit them
         return Outcome(word="not built", family="", reason=f"{type(error).__name__}: {first_line(error)}"[:160])
-    return outcome(folder, only=only)
+    return outcome(folder, only=only, stack=stack)
 
 
 def main() -> None:
@@ -85,11 +97,13 @@ def main() -> None:
     warnings.simplefilter("ignore")
     found = {}
     with tempfile.TemporaryDirectory() as room:
-        for name in asked or causal_types():
+        for name in asked or [*causal_types(), *OTHERS]:
             found[name] = _became(name, Path(room, name), arguments.only)
             print(f"{name}: {found[name].word} {found[name].family} {found[name].reason}"[:200], flush=True)
     if not asked:
-        PAGE.write_text(page(found, arguments.only), encoding="utf-8")
+        causal = {name: one for name, one in found.items() if name not in OTHERS}
+        others = {name: one for name, one in found.items() if name in OTHERS}
+        PAGE.write_text(page(causal, others, arguments.only), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -126,7 +126,8 @@ class Composition:
         return reasons[0] if all(reasons) else None
 
     def tolerance(self, checkpoint: Checkpoint) -> float:
-        return max(part.tolerance(checkpoint) for part in self.parts if not part.undefined_for_kind(checkpoint))
+        there = (part for part in self.parts if not part.undefined_for_kind(checkpoint))
+        return max((part.tolerance(checkpoint) for part in there), default=EXACT)
 
     def apply(self, checkpoint: Checkpoint, seed: int) -> TwinCheckpoint:
         """The twin; raises ValueError where `undefined` gives a reason."""

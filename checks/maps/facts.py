@@ -21,6 +21,8 @@ def foreign(checkpoint: Checkpoint) -> str | None:
         return f"no exact maps known here for model_type {model_type}"
     if switched := [key for key in OTHER_FUNCTIONS if checkpoint.config.get(key)]:
         return f"no exact maps known here where the config sets {switched[0]}"
+    if checkpoint.architecture.groups:
+        return "no exact maps known here: its layers share their weights, and a map changes each by itself"
     return None
 
 
