@@ -1,5 +1,6 @@
 """Published numbers beside this model's own, by the same formula, and readings of one finding that rival each other."""
 
+import math
 import statistics
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from checks.claims import CLAIMS
 
 FILE = Path(__file__).with_name("published.toml")
 KEYS = {"claim", "model", "value", "tolerance", "path", "quantity", "source", "original"}
+NEAREST = {"type", "millions"}  # keys of an entry of one model, by which it is found as a relative
 RIVALS: Mapping[str, str] = {gate.id: gate.rival for gate in CLAIMS if gate.rival}
 """Row → the row with the other reading."""
 
@@ -21,12 +23,17 @@ def numbers() -> tuple[Mapping[str, Any], ...]:
     return tuple(tomllib.loads(FILE.read_text(encoding="utf-8"))["number"])
 
 
-def beside(claim: str, model: str, found: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Published numbers for a claim: of this model where there are any, else of one other, the first.
+def beside(
+    claim: str, model: str, found: Mapping[str, Mapping[str, Any]], architecture: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """Published numbers for a claim: of this model where there are any, else of its nearest relative.
+
+    That is the one of its own model type with the nearest number of parameters, else of any; one whose number by the
+    published formula was measured here comes before one whose was not.
 
     Parameters
     ----------
-    model : its name, as given or as the hub spells it. found : analysis → record.
+    model : its name, as given or as the hub spells it. found : analysis → record. architecture : as in the manifest.
 
     Returns
     -------
@@ -35,13 +42,22 @@ def beside(claim: str, model: str, found: Mapping[str, Mapping[str, Any]]) -> li
     """
     entries = [entry for entry in numbers() if entry["claim"] == claim]
     mine = [entry for entry in entries if model in entry["model"]]
+    relatives = sorted(entries, key=lambda entry: _distance(entry, found, architecture or {}))
     rows = []
-    for entry in mine or entries[:1]:
+    for entry in mine or relatives[:1]:
         own = _number(found, entry["path"])
         same = bool(mine)
         difference = own - entry["value"] if same and own is not None else None
         rows.append({**entry, "own": own, "same": same, "difference": difference})
     return rows
+
+
+def _distance(
+    entry: Mapping[str, Any], found: Mapping[str, Any], architecture: Mapping[str, Any]
+) -> tuple[bool, bool, float]:
+    millions, own = entry.get("millions"), architecture.get("parameters", 0) / 1e6
+    apart = abs(math.log(own / millions)) if millions and own else math.inf
+    return _number(found, entry["path"]) is None, entry.get("type") != architecture.get("model_type"), apart
 
 
 def _number(found: Mapping[str, Any], path: str) -> float | None:

@@ -44,7 +44,7 @@ def beside_it(
     manifest: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What stands beside a claim: published numbers, and its rival reading, with which of the two holds here."""
-    rows = published.beside(claim["id"], judged["model"], found or {})
+    rows = published.beside(claim["id"], judged["model"], found or {}, manifest.get("architecture"))
     return {"published": [_published(row) for row in rows], "rival": published.readings(claim, judged["claims"])}
 
 
@@ -54,7 +54,7 @@ def _published(row: Mapping[str, Any]) -> str:
     if row["own"] is None:
         return f"{said}; not measured here."
     if not row["same"]:
-        return f"{said}; another model. This one has {number(row['own'])}."
+        return f"{said}; the nearest relative. This one has {number(row['own'])}."
     far = number(abs(row["difference"]))
     within = "within" if abs(row["difference"]) <= row["tolerance"] else "beyond"
     return f"{said}; here {number(row['own'])}, {far} away, {within} the tolerance of {number(row['tolerance'])}."
