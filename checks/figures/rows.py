@@ -131,8 +131,13 @@ def _fraction(value: float, low: float, high: float, *, log: bool) -> float:
 
 
 def _range(values: Sequence[Value]) -> str:
+    """From the least to the greatest, with two digits or as many as tell them apart."""
     known = [v for v in values if v is not None and math.isfinite(v)]
-    return f"{number(min(known), 2)} to {number(max(known), 2)}" if known else "no number"
+    if not known:
+        return "no number"
+    low, high = min(known), max(known)
+    digits = next((d for d in range(2, 8) if number(low, d) != number(high, d)), 2)
+    return f"{number(low, digits)} to {number(high, digits)}"
 
 
 def _finding(track: Track) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from analyses import registry
-from checks.figures.numbers import DIGITS, MISSING, MOST_DIGITS, number, typeset
+from checks.figures.numbers import DIGITS, MOST_DIGITS, number, typeset
 from checks.report import provenance, words
 from checks.report.overlays import overlays
 from checks.report.rendering import render
@@ -13,7 +13,9 @@ from checks.verify.compare import (
     DRIFT,
     FAILURE,
     FIX,
+    GAINED,
     GROUPS,
+    LOST,
     SAME,
     UNLIKE,
     Pair,
@@ -26,6 +28,8 @@ from checks.verify.differences import Leaf
 TITLES = {
     FAILURE: "New failures",
     FIX: "Fixes",
+    LOST: "Holds no longer",
+    GAINED: "Holds now",
     CHANGED: "Other verdicts",
     DRIFT: "Drifts",
     UNLIKE: "Not comparable",
@@ -34,25 +38,33 @@ TITLES = {
 MEANINGS = {
     FAILURE: "It held in A and does not hold in B, or its analysis fails in B.",
     FIX: "It did not hold in A and holds in B.",
+    LOST: "It held at the step of A and does not at that of B.",
+    GAINED: "It did not hold at the step of A and holds at that of B.",
     CHANGED: "Another verdict, neither of them “holds”.",
     DRIFT: "The same verdict, but a number moved further than its tolerance.",
     UNLIKE: "The two runs did not ask the same question, so a difference is neither failure nor drift.",
     SAME: "The same verdict, and every number within its tolerance.",
 }
+TRAINED = "The same verdict at both steps; training may have moved the numbers."
 
 
 def answer(pairs: Sequence[Pair]) -> str:
     """All claims in one sentence."""
     counts = {group: sum(pair.group == group for pair in pairs) for group in GROUPS}
+    trained = any(pair.trained for pair in pairs)
     parts = [
-        words.count(counts[FAILURE], "new failure") if counts[FAILURE] else "no new failure",
+        *([words.count(counts[FAILURE], "new failure")] if counts[FAILURE] else []),
+        *([] if counts[FAILURE] or trained else ["no new failure"]),
         *([f"{counts[FIX]} fixed"] if counts[FIX] else []),
+        *([f"{counts[LOST]} no longer holding"] if counts[LOST] else []),
+        *([f"{counts[GAINED]} now holding"] if counts[GAINED] else []),
         *([f"{counts[CHANGED]} with another verdict"] if counts[CHANGED] else []),
         *([f"{counts[DRIFT]} drifting"] if counts[DRIFT] else []),
         f"{counts[SAME]} unchanged",
         *([f"{counts[UNLIKE]} not comparable"] if counts[UNLIKE] else []),
     ]
-    return words.sentence(f"Of {words.count(len(pairs), 'claim')}: {', '.join(parts)}")
+    said = words.sentence(f"Of {words.count(len(pairs), 'claim')}: {', '.join(parts)}")
+    return f"Same training, other step. {said}" if trained else said
 
 
 def broken(side: Side) -> list[str]:
@@ -66,12 +78,13 @@ def render_comparison(a: Side, b: Side, pairs: Sequence[Pair]) -> str:
 
 def summarise(a: Side, b: Side, pairs: Sequence[Pair]) -> dict[str, Any]:
     """Everything that `compare.html` shows."""
+    trained = any(pair.trained for pair in pairs)
     groups = [
         {
             "id": group.replace(" ", "-"),
             "title": TITLES[group],
-            "meaning": MEANINGS[group],
-            "column": "Deciding numbers, A → B" + ("" if group == UNLIKE else ", and how far they may move"),
+            "meaning": TRAINED if group == SAME and trained else MEANINGS[group],
+            "column": "Deciding numbers, A → B" + ("" if group == UNLIKE or trained else ", and how far they may move"),
             "reason": _common([pair for pair in pairs if pair.group == group]),
             "pairs": [_pair(pair) for pair in pairs if pair.group == group],
         }
@@ -127,7 +140,7 @@ def _pair(pair: Pair) -> dict[str, Any]:
         "b": pair.b,
         "numbers": [_number(given) for given in pair.numbers if given.recorded is not None or given.found is not None],
         "reasons": _sentence(pair.reasons),
-        "held": pair.group != UNLIKE,  # against a tolerance
+        "held": pair.group != UNLIKE and not pair.trained,  # against a tolerance
     }
 
 
@@ -137,7 +150,7 @@ def _number(given: Leaf) -> dict[str, Any]:
         "name": given.path,
         "a": left,
         "b": right,
-        "moved": number(given.moved) if given.moved is not None else MISSING,
+        "moved": number(given.moved) if given.moved is not None else "",
         "size": "" if given.moved is None else given.moved,
         "tolerance": number(given.tolerance, 2),
         "source": given.source,

@@ -23,8 +23,7 @@ CAUTION = (
     "limit: an untrained model may meet it too, and rounding may carry the number across."
 )
 PARTLY = (
-    "Some controls have not been run. Where the table says “not run”, “holds” means only that the number "
-    "meets its limit."
+    "Some controls have not been run. Where one was not, “holds” means only that the number meets its limit."
 )
 ANSWERS = {"pass": "yes", "fail": "no", "inconclusive": "undecided", "skip": "not asked", "error": "failed"}
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analyses.errors import InputError
+from checks.verify.comparable import STEP
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+|[\w-]+")  # owner/name, or one of the old names without an owner
-STEP = re.compile(r"(?:global_)?(?:step|checkpoint|ckpt|iter(?:ation)?)[_-]?(\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

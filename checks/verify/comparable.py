@@ -4,8 +4,12 @@ Other weights, another text or another precision make another question. Another 
 leaves it as it is.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+STEP = re.compile(r"(?:global_)?(?:step|checkpoint|ckpt|iter(?:ation)?)[_-]?(\d+)", re.IGNORECASE)
+"""What of a folder's or a revision's name tells a training step."""
 
 OTHER = {
     "weights": "other weights",
@@ -73,6 +77,27 @@ def other(part: str) -> str:
     from analyses.run.keys import WORDS
 
     return f"another {WORDS.get(part, part)}"
+
+
+def one_training(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether two manifests are of two checkpoints of one training, as far as their names tell.
+
+    Of a repository it is any two revisions, of folders those whose names differ in a step alone. Weights that differ
+    where configuration and tokenizer do not are for the keys to say.
+
+    >>> folder = {"revision": None, "tensors": "a"}
+    >>> one_training(folder | {"model": "run-step400"}, folder | {"model": "run-step800", "tensors": "b"})
+    True
+    >>> one_training(folder | {"model": "plain"}, folder | {"model": "other", "tensors": "b"})
+    False
+    """
+    names = [str(manifest.get("model")) for manifest in (then, now)]
+    if then.get("tensors") == now.get("tensors"):
+        return False
+    if then.get("revision") and now.get("revision"):
+        return names[0] == names[1] and then["revision"] != now["revision"]
+    steps = [STEP.search(name) for name in names]
+    return all(steps) and steps[0][1] != steps[1][1] and STEP.sub("", names[0]) == STEP.sub("", names[1])
 
 
 def _from_hub(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:

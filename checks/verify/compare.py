@@ -2,7 +2,8 @@
 
 A claim is compared only where both runs asked the same question of the same model: the keys of their
 records say so. A difference between two models is a finding, not a regression, so their verdicts and
-numbers stand side by side and are called neither failure nor drift.
+numbers stand side by side and are called neither failure nor drift. Two checkpoints of one training are
+asked the same question too; what differs between them is what training did.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,15 +21,17 @@ from checks.verify.differences import Leaf, Tolerance, leaf
 from checks.verify.embedded import NAMES, extract
 from checks.verify.tolerances import rounding
 
-FAILURE, FIX, CHANGED, DRIFT, UNLIKE, SAME = (
+FAILURE, FIX, LOST, GAINED, CHANGED, DRIFT, UNLIKE, SAME = (
     "new failure",
     "fix",
+    "holds no longer",
+    "holds now",
     "other verdict",
     "drift",
     "not comparable",
     "unchanged",
 )
-GROUPS = (FAILURE, FIX, CHANGED, DRIFT, UNLIKE, SAME)
+GROUPS = (FAILURE, FIX, LOST, GAINED, CHANGED, DRIFT, UNLIKE, SAME)
 """What can become of a claim, in the order in which a reader should see it."""
 
 QUESTION = (
@@ -69,6 +72,7 @@ class Pair:
     a: str | None  # verdicts; None where the claim was not asked
     b: str | None
     numbers: tuple[Leaf, ...]  # of its conditions
+    trained: bool = False  # of two checkpoints of one training, whose numbers may move
 
 
 def read_side(path: Path) -> Side:
@@ -147,7 +151,7 @@ def rows(judged: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def compare(a: Side, b: Side) -> list[Pair]:
-    """Every claim that either run asked, in the order of GROUPS.
+    """Every claim that either run asked, in the order of GROUPS, and in each group other verdicts first.
 
     Raises InputError where the two were judged by other versions of the built-in claims.
     """
@@ -159,7 +163,7 @@ def compare(a: Side, b: Side) -> list[Pair]:
         )
     left, right = ({claim["id"]: claim for claim in rows(side.judged)} for side in (a, b))
     pairs = [_pair(id, left.get(id), right.get(id), a, b) for id in dict.fromkeys([*left, *right])]
-    return sorted(pairs, key=lambda pair: GROUPS.index(pair.group))
+    return sorted(pairs, key=lambda pair: (GROUPS.index(pair.group), pair.a == pair.b))
 
 
 def differences(a: Side, b: Side) -> list[tuple[str, str, str]]:
@@ -190,6 +194,9 @@ def _pair(id: str, left: Mapping[str, Any] | None, right: Mapping[str, Any] | No
     claim = left or right
     assert claim
     reasons = _reasons(left, right, a, b)
+    trained = comparable.one_training(a.manifest, b.manifest)
+    if trained:
+        reasons = tuple(reason for reason in reasons if reason != comparable.OTHER["weights"])
     bands = _bands(a, b)
     numbers = ()
     if left and right:
@@ -209,7 +216,8 @@ def _pair(id: str, left: Mapping[str, Any] | None, right: Mapping[str, Any] | No
         id=id,
         analysis=claim["analysis"],
         claim=claim["claim"],
-        group=_group(left, right, numbers, reasons),
+        group=_group(left, right, numbers, reasons, trained=trained),
+        trained=trained,
         reasons=reasons,
         a=left and left["verdict"],
         b=right and right["verdict"],
@@ -222,13 +230,17 @@ def _group(
     right: Mapping[str, Any] | None,
     numbers: Sequence[Leaf],
     reasons: Sequence[str],
+    *,
+    trained: bool,
 ) -> str:
     if reasons or not left or not right:
         return UNLIKE
     before, after = left["verdict"], right["verdict"]
+    if before != after and trained and after != "error":
+        return LOST if before == "holds" else GAINED if after == "holds" else CHANGED
     if before != after:
         return FAILURE if before == "holds" or after == "error" else FIX if after == "holds" else CHANGED
-    return DRIFT if any(number.drifts for number in numbers) else SAME
+    return DRIFT if not trained and any(number.drifts for number in numbers) else SAME
 
 
 def _analysis(finding: Mapping[str, Any]) -> str:

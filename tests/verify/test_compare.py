@@ -1,6 +1,7 @@
 """Two runs compared: every claim in one group, for the right reason, from folders and from pages."""
 
 import copy
+import dataclasses
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,9 @@ from checks.verify.compare import (
     DRIFT,
     FAILURE,
     FIX,
+    GAINED,
     GROUPS,
+    LOST,
     SAME,
     UNLIKE,
     Side,
@@ -86,6 +89,44 @@ def test_a_number_drifts_when_it_moves_beyond_its_measured_noise_and_beyond_roun
 def test_another_question_is_not_comparable_and_says_why(part, value, words):
     (pair,) = compare(side([outcome("A")]), side([outcome("A", "does not hold")], KEY | {part: value}))
     assert (pair.group, pair.reasons) == (UNLIKE, (words,))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "group"),
+    [
+        ("holds", "does not hold", LOST),
+        ("does not hold", "holds", GAINED),
+        ("undecided", "does not hold", CHANGED),
+        ("holds", "error", FAILURE),
+        ("holds", "holds", SAME),
+    ],
+)
+def test_two_checkpoints_of_one_training_are_asked_one_question_and_what_differs_is_what_training_did(
+    before, after, group
+):
+    sides = [
+        dataclasses.replace(side([claim], KEY | {"weights": name}), manifest=manifest(name, tensors=name))
+        for name, claim in (
+            ("run-step400", outcome("A", before)),
+            ("run-step800", outcome("A", after, findings=[finding(0.09)])),
+        )
+    ]
+    (pair,) = pairs = compare(*sides)
+    assert (pair.group, pair.reasons, pair.trained) == (group, (), True)
+    assert answer(pairs).startswith("Same training, other step. Of 1 claim: ")
+    text = Page(render_comparison(*sides, pairs)).text
+    assert "0.0340 → 0.0900" in text and "tolerance 0" not in text
+    # Another name, or another configuration, is another training.
+    elsewhere = dataclasses.replace(sides[1], manifest=manifest("other-step800", tensors="run-step800"))
+    assert compare(sides[0], elsewhere)[0].group == UNLIKE
+
+
+def test_in_every_group_claims_with_another_verdict_come_first():
+    verdicts = [("undecided", "undecided"), ("holds", "undecided"), ("holds", "holds"), ("undecided", "holds")]
+    sides = [
+        side([outcome(f"C{i}", pair[k]) for i, pair in enumerate(verdicts)], KEY | {"weights": str(k)}) for k in (0, 1)
+    ]
+    assert [pair.id for pair in compare(*sides)] == ["C1", "C3", "C0", "C2"]
 
 
 @pytest.mark.parametrize("part", ["seed", "threads", "code", "libraries", "device_class"])
