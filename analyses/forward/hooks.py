@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
 from analyses.errors import InputError, first_line
 from analyses.forward.probe import AttentionInputs, LayerStates, Probe, Seen
@@ -60,12 +61,14 @@ class Collector:
         self.refused = ""  # why a layer could not run on another's states
 
     def feed(self, call: Callable[[Probe], None]) -> None:
-        for probe in self.probes:
-            if probe.failure is None:
-                try:
-                    call(probe)
-                except Exception as error:  # kept, and raised again when this probe's analysis is asked
-                    probe.failure = error
+        """Show the probes something. A mode that watches the model's operations is not for theirs, which are many."""
+        with _disable_current_modes():
+            for probe in self.probes:
+                if probe.failure is None:
+                    try:
+                        call(probe)
+                    except Exception as error:  # kept, and raised again when this probe's analysis is asked
+                        probe.failure = error
 
     def rows(self, states: Any) -> torch.Tensor:
         """Real tokens of a (sequence, token, hidden) output as (token, hidden), a copy."""

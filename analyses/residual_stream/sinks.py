@@ -13,12 +13,13 @@ from scipy import stats
 
 from analyses.numerics import permutations
 from analyses.numerics.intervals import bootstrap
-from analyses.numerics.pvalues import power, share_at_least
+from analyses.numerics.pvalues import share_at_least
 from analyses.records import Metric
 from analyses.residual_stream.growth import folded
 from analyses.residual_stream.ways import MASSIVE
 
 PLANTS = 60  # planted associations: a power of 0.8 is right to 0.05
+LEVEL = 0.05
 PLANTED = 0.7  # correlation of the planted ranks: Spearman's ρ of about 0.7
 LEAST_PLATEAU = 5  # layers with massive tokens, for a ρ among them
 NAMES = ("massive_sink_rho", "massive_sink_p", "massive_sink_power", "plateau_rho")
@@ -43,11 +44,9 @@ def sink_metrics(ratio: Sequence[float], sink: Sequence[float | None] | None, *,
         return dict.fromkeys(NAMES, none)
     rng = np.random.default_rng([seed, 11])
     orders = permutations.arrangements(len(x))
-
-    def planted(trial: int) -> float:
-        noise = y[orders[rng.integers(len(orders))]]
-        a, b = _detrended(x), _detrended(noise)
-        return shift_p(x, PLANTED * a / a.std() + np.sqrt(1 - PLANTED**2) * b / b.std()) if a.std() and b.std() else 1.0
+    noise = y[orders[[rng.integers(len(orders)) for _ in range(PLANTS)]]]  # (plant, layer)
+    a, b = _standard(x), _standard(noise)
+    planted = np.where(b.any(1), shift_p(x, PLANTED * a + np.sqrt(1 - PLANTED**2) * b), 1.0)
 
     return {
         "massive_sink_rho": Metric(
@@ -58,12 +57,12 @@ def sink_metrics(ratio: Sequence[float], sink: Sequence[float | None] | None, *,
             "over layers of Fisher's z, wider for their persistence",
         ),
         "massive_sink_p": Metric(
-            value=shift_p(x, y),
+            value=float(shift_p(x, y[None])[0]),
             n=n,
             method=f"share of {len(orders)} rearrangements of layers with as large a ρ, trends removed",
         ),
         "massive_sink_power": Metric(
-            value=power(planted, PLANTS),
+            value=float((planted <= LEVEL).mean()),
             n=n,
             method=f"share of {PLANTS} planted associations of {PLANTED} with rearranged sinks that are seen",
         ),
@@ -92,18 +91,25 @@ def _plateau(ratio: np.ndarray, sink: np.ndarray, seed: int) -> Metric:
     )
 
 
-def shift_p(x: np.ndarray, y: np.ndarray) -> float:
-    """Share of rearrangements of layers under which two (layer,) tracks without trend correlate as much; one-sided."""
-    a, b = _detrended(x), _detrended(y)
-    if not (a.std() > 0 and b.std() > 0):
-        return 1.0
-    null = np.array([_pearson(a, b[order]) for order in permutations.arrangements(len(a))])
-    return share_at_least(null, _pearson(a, b))
+def shift_p(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """(track,) share of rearrangements of layers under which tracks without trend correlate as much; one-sided.
+
+    Parameters
+    ----------
+    x : (layer,). y : (track, layer), each against x. 1 where one of the two is a line over depth.
+    """
+    a, b = _standard(x), _standard(y)
+    null = b[:, permutations.arrangements(len(x))] @ a / len(x)  # (track, arrangement)
+    found = np.array([share_at_least(row, own) for row, own in zip(null, b @ a / len(x), strict=True)])
+    return np.where(b.any(1) & a.any(), found, 1.0)
 
 
-def _detrended(x: np.ndarray) -> np.ndarray:
-    free = permutations.detrended(x[:, None])[:, 0]
-    return free if free.std() > 1e-9 * max(x.std(), 1e-300) else np.zeros_like(free)
+def _standard(x: np.ndarray) -> np.ndarray:
+    """(…, layer) tracks without their line over depth, of unit variance; zero where nothing is left."""
+    free = permutations.detrended(x[..., None])[..., 0]
+    spread = free.std(-1, keepdims=True)
+    left = spread > 1e-9 * np.maximum(x.std(-1, keepdims=True), 1e-300)
+    return np.divide(free, spread, out=np.zeros_like(free), where=left)
 
 
 def _interval(x: np.ndarray, y: np.ndarray, seed: int) -> tuple[float, float] | None:

@@ -56,7 +56,9 @@ def lean(settings: Settings, paths: Sequence[str]) -> Settings:
 
 READ: Mapping[str, tuple[str, ...]] = {
     "head_geometry.": ("attention_stats.dynamic",),
-    "schedule_fit.": ("null_residual.scales",),
+    "schedule_fit.": ("null_residual.absent",),
+    "schedule_fit.metrics.input_gain": ("null_residual.scales",),
+    "schedule_fit.metrics.published": ("null_residual.scales",),
     "schedule_fit.metrics.invariant_scale": ("null_residual.invariant_scales",),
     "schedule_fit.metrics.measured": ("attention_stats.temperature",),
     "schedule_fit.metrics.write_sigma1": ("delta_svd.layers",),

@@ -8,6 +8,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from analyses.errors import InputError
 from analyses.forward.calibration import STREAM_TOKENS, Calibration, load_calibration
@@ -53,6 +54,33 @@ class Failing(Probe):
 def folders(tmp_path_factory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("models")
     return {name: tiny_checkpoint(root / name, name) for name in MODEL_TYPES}
+
+
+class Watching(TorchDispatchMode):
+    """Counts matrix products."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.products = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        self.products += operation in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default)
+        return operation(*args, **(kwargs or {}))
+
+
+class Multiplying(Probe):
+    def layer(self, layer, states):
+        states.hidden @ states.hidden.T
+
+
+def test_a_mode_that_watches_the_model_does_not_see_what_its_probes_compute(folders):
+    """They compute a hundred times as many operations, each of which such a mode makes slow."""
+    counts = []
+    for probes in ([], [Multiplying()]):
+        with Watching() as mode:
+            run(open_checkpoint(str(folders["llama"])), prompts(), probes)
+        counts.append(mode.products)
+    assert counts[0] == counts[1] > 0
 
 
 def library_model(folder: Path) -> transformers.PreTrainedModel:

@@ -16,12 +16,13 @@ from analyses.forward.calibration import Calibration
 from analyses.forward.inputs import Settings
 from analyses.forward.instrumented import run
 from analyses.forward.probe import LayerStates
+from analyses.numerics.permutations import arrangements
 from analyses.records import plain, unexplained_nulls
 from analyses.residual_stream import StreamProbe, measure, probe
 from analyses.residual_stream.growth import half_ratio, step_metrics, unrelated_steps, weights
 from analyses.residual_stream.linearity import linearity
 from analyses.residual_stream.measures import later_advantage, sink_shares, valley
-from analyses.residual_stream.sinks import sink_metrics
+from analyses.residual_stream.sinks import shift_p, sink_metrics
 from analyses.residual_stream.states import pieces, reduce_state
 from analyses.residual_stream.stream_probe import angles
 from analyses.residual_stream.ways import WAYS, masks, massive
@@ -336,6 +337,21 @@ def test_sinks_that_follow_massive_tokens_are_told_from_drifting_ones():
     drift = np.arange(24.0)
     lines = sink_metrics(np.exp(drift), drift.tolist(), missing="", seed=0)
     assert lines["massive_sink_rho"].value == pytest.approx(1) and lines["massive_sink_p"].value > 0.9
+
+
+def test_the_p_of_several_tracks_at_once_is_that_of_each_rearrangement_by_itself():
+    rng = np.random.default_rng(4)
+    x, tracks = rng.standard_normal(9), np.stack([*rng.standard_normal((3, 9)), np.arange(9.0)])
+
+    def off_its_line(y: np.ndarray) -> np.ndarray:
+        return y - np.polynomial.Polynomial.fit(np.arange(9), y, 1)(np.arange(9))
+
+    for y, p in zip(tracks[:3], shift_p(x, tracks), strict=False):
+        a, b = off_its_line(x), off_its_line(y)
+        own = stats.pearsonr(a, b).statistic
+        null = [stats.pearsonr(a, b[order]).statistic for order in arrangements(9)]
+        assert p == (1 + sum(r >= own - 1e-12 for r in null)) / (1 + len(null))
+    assert shift_p(x, tracks)[3] == 1  # of a line over depth nothing is left
 
 
 def test_on_a_plateau_of_massive_tokens_a_constant_sink_follows_nothing():
