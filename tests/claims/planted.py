@@ -38,8 +38,9 @@ HOLDS, NOT, UNDECIDED = "holds", "does not hold", "undecided"
 WIDE = dict(layers=24, hidden_size=96, intermediate_size=64)  # room for subspaces, and for writes to be unrelated
 DEEP = dict(layers=32, hidden_size=32)  # phase C has eleven layers, phase E five
 HEADS = dict(layers=16, hidden_size=32, num_attention_heads=8, num_key_value_heads=4, head_dim=4)
-BASES: Mapping[str, dict[str, int]] = {"wide": WIDE, "deep": DEEP, "heads": HEADS}
-PROMPTS = {"wide": 4, "deep": 6, "heads": 2}  # about 115 tokens each: two a dimension and more
+LONG = HEADS | dict(layers=24)  # what a law over depth needs
+BASES: Mapping[str, dict[str, int]] = {"wide": WIDE, "deep": DEEP, "heads": HEADS, "long": LONG}
+PROMPTS = {"wide": 4, "deep": 6, "heads": 2, "long": 2}  # about 115 tokens each: two a dimension and more
 PHASE_E = range(24, 29)
 
 
@@ -170,12 +171,12 @@ MODELS: Mapping[str, Planted] = {
     "a third of one direction in phase E": Planted(
         "deep", {"AN4": UNDECIDED}, [within(common_direction(size=0.35), PHASE_E)]
     ),
-    "readers that shrink by a fifth a layer": Planted("heads", {"NR4": HOLDS, "SF1": HOLDS}, [scaled(0.8, *READERS)]),
+    "readers that shrink by a fifth a layer": Planted("long", {"NR4": HOLDS, "SF1": HOLDS}, [scaled(0.8, *READERS)]),
     "queries that grow by a fifth a layer": Planted(
-        "heads", {"SF2": HOLDS, "SF3": HOLDS, "SF4": HOLDS}, [scaled(1.2, "q_proj")]
+        "long", {"SF2": HOLDS, "SF3": HOLDS, "SF4": HOLDS}, [scaled(1.2, "q_proj")]
     ),
-    "writers that shrink by a fifth a layer": Planted("heads", {"SF5": HOLDS, "DS5": HOLDS}, [scaled(0.8, *WRITERS)]),
-    "writers that grow by three fifths a layer": Planted("heads", {"DS5": UNDECIDED}, [scaled(1.6, *WRITERS)]),
+    "writers that shrink by a fifth a layer": Planted("long", {"SF5": HOLDS, "DS5": HOLDS}, [scaled(0.8, *WRITERS)]),
+    "writers that grow by three fifths a layer": Planted("long", {"DS5": UNDECIDED}, [scaled(1.6, *WRITERS)]),
     "heads of unequal size": Planted("heads", dict.fromkeys(("HE1", "HE2", "HE3"), HOLDS), [UNEQUAL_HEADS]),
 }
 """What was planted → where, and the words."""

@@ -20,7 +20,8 @@ def all_records(distance: float) -> dict:
             for section in ("metrics", "identities"):
                 for name, metric in part[section].items():
                     known = found[analysis][section].setdefault(name, metric)
-                    known["n"] = known.get("n", {}) | metric.get("n", {})
+                    n = known.get("n", {})  # of claims on one number the largest minimum
+                    known["n"] = n | {kind: max(count, n.get(kind, 0)) for kind, count in metric.get("n", {}).items()}
     return found
 
 

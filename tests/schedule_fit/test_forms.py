@@ -129,8 +129,9 @@ def test_a_constant_factor_moves_the_scale_alone(seed, form, shift):
 def test_a_batch_fits_each_track_as_if_it_were_alone(seed):
     logs = noisy_logs(seed)
     total = np.square(logs - logs.mean(1, keepdims=True)).sum(1)
-    for form in (POWER, EXPONENTIAL, LINEAR):  # the offset power's grid depends on the batch's range
-        alone = np.concatenate([fit(form, log[None]).rss for log in logs])
+    reach = np.ptp(logs, axis=1).max(keepdims=True)  # of the batch, from which the grids of both are made
+    for form in (POWER, EXPONENTIAL, LINEAR, OFFSET_POWER):
+        alone = np.concatenate([fit(form, log[None], spread=reach).rss for log in logs])
         assert np.allclose(fit(form, logs).rss, alone, rtol=0, atol=1e-10 * total.max()), form.name
 
 
