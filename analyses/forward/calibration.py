@@ -20,6 +20,7 @@ DOCUMENTS = Path(__file__).with_name("documents.json")
 STREAM_TOKENS = 2048  # of one sequence of a file at most: attention is square in the tokens of a sequence
 PER_DIMENSION = 2  # tokens that claims about writes need for each dimension of the stream
 SHORT = 1_200  # tokens that the prompts have at least, in vocabularies of 30,000 pieces and more
+LARGEST = 20_000_000  # bytes of all files of a text together: a hundred times what any claim needs, read whole
 IDS = ".ids.jsonl"  # ends the name of a file of token ids
 TEXTS = (".txt", ".md", ".text", IDS)  # endings of what is read of a folder
 
@@ -65,8 +66,8 @@ def load_calibration(paths: Path | Sequence[Path] | None = None, *, tokens: int 
 
     Raises
     ------
-    InputError if a file is missing, is not UTF-8, or holds nothing but white space; if a folder holds no text; and if
-    texts and ids are mixed.
+    InputError if a file is missing, is not UTF-8, or holds nothing but white space; if a folder holds no text; if
+    texts and ids are mixed; and if there is far more than any claim needs.
     """
     if paths is None:
         data = (DOCUMENTS if tokens else BUILT_IN).read_bytes()
@@ -75,6 +76,7 @@ def load_calibration(paths: Path | Sequence[Path] | None = None, *, tokens: int 
         name = f"{tree['name']} {tree['version']}"
         return Calibration(name=name, texts=texts, sha256=_sha256(data), stream=False, tokens=tokens)
     files = [file for path in ([paths] if isinstance(paths, Path) else paths) for file in _files(path)]
+    _require_size(files)
     contents = [_read(file) for file in files]
     of_ids = {file.name.endswith(IDS) for file in files}
     if len(of_ids) > 1:
@@ -108,6 +110,14 @@ def _files(path: Path) -> list[Path]:
     if not found:
         raise InputError(f"{path}: a folder without texts; expected files that end in {', '.join(TEXTS)}")
     return found
+
+
+def _require_size(files: Sequence[Path]) -> None:
+    """Raise InputError for texts that would be read whole for the small part of them that is needed."""
+    size = sum(file.stat().st_size for file in files if file.is_file())
+    if size > LARGEST:
+        what = f"{files[0]}: {size / 1e6:.0f} MB of text" + (f" in {len(files)} files" if len(files) > 1 else "")
+        raise InputError(f"{what}; expected at most {LARGEST / 1e6:.0f} MB: give a part of it")
 
 
 def _read(path: Path) -> bytes:

@@ -7,6 +7,7 @@ from typing import Any
 from analyses.errors import InputError, first_line
 from analyses.forward.calibration import STREAM_TOKENS, Calibration
 from analyses.forward.probe import NoTokenizer
+from analyses.forward.tokenizing import limited, require_sound
 from analyses.weights.checkpoint import Checkpoint
 from analyses.weights.elsewhere import require_itself
 from analyses.weights.files import read_object
@@ -41,7 +42,7 @@ def sequences(checkpoint: Checkpoint, calibration: Calibration, trust_remote_cod
     kept: list[list[int]] = []
     left_out = 0
     for text in calibration.ids or calibration.texts:
-        whole = list(text) if tokenizer is None else tokenizer(text, verbose=False)["input_ids"]
+        whole = list(text) if tokenizer is None else _tokenized(checkpoint, tokenizer, text)
         if not whole:
             raise InputError(f"{checkpoint.folder}: the tokenizer makes no token of a text; the tokenizer is damaged")
         read = len(whole[:limit])
@@ -59,6 +60,13 @@ def sequences(checkpoint: Checkpoint, calibration: Calibration, trust_remote_cod
         bos=all(ids[0] in marks for ids in kept),
         unknown=None if tokenizer is None else _unknown(tokenizer, kept),
     )
+
+
+def _tokenized(checkpoint: Checkpoint, tokenizer: Any, text: str) -> list[int]:
+    def call() -> list[int]:
+        return tokenizer(text, verbose=False)["input_ids"]
+
+    return limited(checkpoint.folder, "reads a text", call, characters=len(text))
 
 
 def _enough(kept: list[list[int]], tokens: int) -> bool:
@@ -80,8 +88,15 @@ def load_tokenizer(checkpoint: Checkpoint, trust_remote_code: bool) -> Any:
     for name in TOKENIZER_FILES:
         if (path := checkpoint.folder / name).is_file():
             require_itself(path)
-    try:
+            require_sound(path)
+
+    def call() -> Any:
         return transformers.AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=trust_remote_code)
+
+    try:
+        return limited(checkpoint.folder, "is loaded", call)
+    except InputError:
+        raise
     except Exception as error:  # the library raises a dozen unrelated classes
         why = _why(checkpoint, error, trust_remote_code)
         raise InputError(f"{checkpoint.folder}: the tokenizer cannot be loaded ({why})") from error

@@ -19,7 +19,7 @@ from checks.claims import written
 from checks.claims.verdicts import across
 from checks.figures.numbers import apart, number
 from checks.figures.strips import SYMBOLS
-from checks.report import provenance, words
+from checks.report import provenance, same, words
 from checks.report.axis import deciding
 from checks.report.rendering import render
 from checks.sections.sentences import short
@@ -105,7 +105,10 @@ def summarise(models: Sequence[Readable], unreadable: Sequence[Mapping[str, str]
         "facts": [name[:1].upper() + name[1:] for name in names],
         "models": [_model(model, names) for model in models],
         "unreadable": unreadable,
-        "same": words.same_tensors([(m.judged["model"], m.manifest.get("tensors")) for m in models]),
+        "same": [
+            *same.same_tensors([(m.judged["model"], m.manifest.get("tensors")) for m in models]),
+            *same.same_shards([(m.judged["model"], m.manifest.get("tensors"), m.manifest["files"]) for m in models]),
+        ],
         "groups": [
             {
                 "question": section.question,

@@ -257,23 +257,6 @@ def choices(verdicts: Sequence[str]) -> list[tuple[str, int]]:
     return found if len(found) > 1 else []
 
 
-def same_tensors(models: Sequence[tuple[str, str | None]]) -> list[str]:
-    """A sentence for every set of models, given as (name, digest of its tensors), whose tensors are equal.
-
-    >>> same_tensors([("a", "1f"), ("b", "2e"), ("c", "1f"), ("d", None)])
-    ['A and c hold the same tensors to the last bit.']
-    """
-    by_content: dict[str, list[str]] = {}
-    for name, content in models:
-        if content:
-            by_content.setdefault(content, []).append(name)
-    return [
-        sentence(f"{', '.join(names[:-1])} and {names[-1]} hold the same tensors to the last bit")
-        for names in by_content.values()
-        if len(names) > 1
-    ]
-
-
 def count(many: int, word: str) -> str:
     """How many of what.
 

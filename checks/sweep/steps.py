@@ -12,7 +12,7 @@ from analyses import records, registry
 from analyses.errors import InputError
 from checks.claims import written
 from checks.figures.numbers import number
-from checks.report import words
+from checks.report import same, words
 from checks.report.axis import deciding
 from checks.report.index import link
 from checks.report.rendering import render
@@ -45,7 +45,7 @@ def facts(plan: Plan) -> dict[str, dict[str, float | str]]:
         row: dict[str, float | str] = {}
         if element.source.step is not None:
             row["step"] = element.source.step
-        if content := _content(plan.out / element.source.slug):
+        if content := _manifest(plan.out / element.source.slug).get("tensors"):
             if content in seen:
                 row["content"] = f"as {seen[content]}"
             seen.setdefault(content, _short(element))
@@ -57,11 +57,11 @@ def _short(element: Element) -> str:
     return element.source.given.rpartition("@")[2].rpartition("/")[2]
 
 
-def _content(folder: Path) -> str | None:
+def _manifest(folder: Path) -> Mapping[str, Any]:
     try:
-        return written.read(folder / "manifest.json").get("tensors")
+        return written.read(folder / "manifest.json")
     except InputError:
-        return None
+        return {}
 
 
 def _step(out: Path, element: Element) -> Step | None:
@@ -74,7 +74,8 @@ def _step(out: Path, element: Element) -> Step | None:
         step=element.source.step,
         name=_short(element),
         href=f"{link(folder, out)}/report.html",
-        content=_content(folder),
+        content=_manifest(folder).get("tensors"),
+        files=_manifest(folder).get("files", {}),
         claims={claim["id"]: claim for claim in judged["claims"]},
     )
 
@@ -114,7 +115,10 @@ def _series(k: int, name: str, steps: Sequence[Step]) -> dict[str, Any]:
         "steps": [{"step": number(step.step), "href": step.href, "name": step.name} for step in steps],
         "verdicts": [word for word in words.VERDICTS if word in asked],
         "unasked": ", ".join(id for id in every if id not in ids),
-        "same": words.same_tensors([(step.name, step.content) for step in steps]),
+        "same": [
+            *same.same_tensors([(step.name, step.content) for step in steps]),
+            *same.same_shards([(step.name, step.content, step.files) for step in steps]),
+        ],
         "groups": groups,
     }
 

@@ -1,7 +1,7 @@
 """A training's numbers over its steps: a panel for each that decides a claim, with its interval and its limit."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from checks.figures import axes
@@ -25,6 +25,7 @@ class Step:
     href: str  # of its page
     content: str | None  # digest of its tensors
     claims: Mapping[str, Mapping[str, Any]]  # claim id → outcome
+    files: Mapping[str, str] = field(default_factory=dict)  # name → sha256
 
 
 def claim_of(steps: Sequence[Step], id: str) -> Mapping[str, Any]:

@@ -85,6 +85,19 @@ def test_models_that_hold_the_same_tensors_under_other_names_are_named(tmp_path)
     assert "Final and last hold the same tensors to the last bit." in Page(render_index(series, tmp_path)).text
 
 
+def test_models_that_share_one_of_their_weight_files_are_named_with_it(tmp_path):
+    first, second = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
+    held = {"first": ("ab", "11", "22"), "last": ("cd", "11", "33"), "final": ("cd", "11", "33")}
+    held |= {"other": ("ef", "44", "55")}
+    series = [
+        model(tmp_path, name, tensors=whole * 32, files={first: one * 32, second: two * 32, "config.json": "66" * 32})
+        for name, (whole, one, two) in held.items()
+    ]
+    text = Page(render_index(series, tmp_path)).text
+    assert f"final, first and last share {first} to the last bit, though not all of their tensors." in text
+    assert f"share {second}" not in text and "config.json to the last bit" not in text
+
+
 @pytest.mark.parametrize("name", ["javascript:alert(1)", "data:text,x", "a#b", "a?b", "a%2e", "ein Wort", "é"])
 def test_a_folder_s_name_is_an_address_below_the_index_whatever_it_is(tmp_path, name):
     address = link(tmp_path / name, tmp_path)
