@@ -27,12 +27,19 @@ LEAST = 8  # states: with fewer, AICc of three parameters chooses nothing
 
 def weights(track: Sequence[float]) -> dict[str, float]:
     """Form → Akaike weight on a (state,) track of positive lengths; empty where it is too short or not positive."""
-    values = np.asarray(track, float)
-    if len(values) < LEAST or not (np.isfinite(values).all() and (values > 0).all()):
-        return {}
-    logs = np.log(values)[None]
-    fits = fit_all(logs, FORMS)
-    return akaike_weights({f.name: float(aicc(fits[f.name].rss, logs.shape[1], f.parameters)[0]) for f in FORMS})
+    return weights_of(np.asarray(track, float)[None])[0]
+
+
+def weights_of(tracks: np.ndarray) -> list[dict[str, float]]:
+    """`weights` of each of (track, state) tracks, fitted at once."""
+    known = np.isfinite(tracks).all(1) & (tracks > 0).all(1)
+    if tracks.shape[1] < LEAST or not known.any():
+        return [{} for _ in tracks]
+    logs = np.log(tracks[known])
+    fits = fit_all(logs, FORMS, np.ptp(logs - logs.mean(1, keepdims=True), axis=1))
+    scores = {form.name: aicc(fits[form.name].rss, logs.shape[1], form.parameters) for form in FORMS}
+    found = iter([akaike_weights({name: float(score[i]) for name, score in scores.items()}) for i in range(len(logs))])
+    return [next(found) if has else {} for has in known]
 
 
 def growth_metrics(
@@ -50,7 +57,7 @@ def growth_metrics(
     if not found:
         none = Metric(value=None, n=n, reason=SHORT)
         return dict.fromkeys(("exponential_weight", "root_weight", "growth", "walk_p", "power"), none)
-    left_out = [weights(other) for other in without]
+    left_out = weights_of(np.asarray(without, float)) if len(without) else []
     metrics = {}
     for name in ("exponential", "root"):
         metrics[f"{name}_weight"] = Metric(

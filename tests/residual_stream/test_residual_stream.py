@@ -19,7 +19,7 @@ from analyses.forward.probe import LayerStates
 from analyses.numerics.permutations import arrangements
 from analyses.records import plain, unexplained_nulls
 from analyses.residual_stream import StreamProbe, measure, probe
-from analyses.residual_stream.growth import half_ratio, step_metrics, unrelated_steps, weights
+from analyses.residual_stream.growth import half_ratio, step_metrics, unrelated_steps, weights, weights_of
 from analyses.residual_stream.linearity import linearity
 from analyses.residual_stream.measures import later_advantage, sink_shares, valley
 from analyses.residual_stream.sinks import shift_p, sink_metrics
@@ -337,6 +337,14 @@ def test_sinks_that_follow_massive_tokens_are_told_from_drifting_ones():
     drift = np.arange(24.0)
     lines = sink_metrics(np.exp(drift), drift.tolist(), missing="", seed=0)
     assert lines["massive_sink_rho"].value == pytest.approx(1) and lines["massive_sink_p"].value > 0.9
+
+
+def test_the_weights_of_tracks_fitted_at_once_are_those_of_each_alone():
+    rng = np.random.default_rng(5)
+    tracks = np.exp(0.05 * np.arange(12) + 0.1 * rng.standard_normal((4, 12)))
+    tracks[2, 3] = np.nan
+    assert weights_of(tracks) == [weights(track) for track in tracks]  # by the same starts and steps
+    assert weights_of(tracks)[2] == {} and weights_of(tracks[:, :7]) == [{}] * 4
 
 
 def test_the_p_of_several_tracks_at_once_is_that_of_each_rearrangement_by_itself():
