@@ -102,12 +102,17 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]
     if hasattr(value, "detach"):  # a tensor, without importing torch for it
-        return plain(value.detach().cpu().tolist())
+        return _listed(value.detach().cpu(), bool(value.isfinite().all()))
     if isinstance(value, (np.ndarray, np.generic)):
-        return plain(value.tolist())
+        return _listed(value, value.dtype.kind in "biu" or value.dtype.kind == "f" and np.isfinite(value).all())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def _listed(array: Any, finite: bool) -> Any:
+    """An array's values; most arrays are finite, and their lists as they should be."""
+    return array.tolist() if finite else plain(array.tolist())
 
 
 def _written(of: dataclasses.Field, value: Any) -> bool:

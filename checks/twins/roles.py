@@ -42,13 +42,14 @@ class _Known:
         self.facts = _facts(checkpoint)
         self.roles: dict[str, tuple[Role, ...]] = {}
         self.has_head: bool | None = None
+        self.unknown: list[str] | None = None
 
 
 _KNOWN: list[_Known] = []  # of the last few checkpoints
 
 
 def _facts(checkpoint: Checkpoint) -> tuple[object, ...]:
-    return checkpoint.files, checkpoint.places, checkpoint.architecture, checkpoint.prefix
+    return checkpoint.files, checkpoint.places, checkpoint.architecture, checkpoint.prefix, checkpoint.beside
 
 
 def _known(checkpoint: Checkpoint) -> _Known:
@@ -102,9 +103,12 @@ def _tails(name: str) -> tuple[str, ...]:
 
 def unknown_tensors(checkpoint: Checkpoint) -> list[str]:
     """Names of stored parameters of the decoder without a role, in order."""
-    decoder = (n for n in sorted(checkpoint.files) if n not in checkpoint.beside and not TOWERS.search(n))
-    names = (n for n in decoder if not BUFFERS.search(n))
-    return [name for name in names if not roles_of(checkpoint, name)]
+    known = _known(checkpoint)
+    if known.unknown is None:
+        decoder = (n for n in sorted(checkpoint.files) if n not in checkpoint.beside and not TOWERS.search(n))
+        names = (n for n in decoder if not BUFFERS.search(n))
+        known.unknown = [name for name in names if not roles_of(checkpoint, name)]
+    return list(known.unknown)
 
 
 def is_tied(checkpoint: Checkpoint) -> bool:
