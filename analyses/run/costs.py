@@ -17,6 +17,7 @@ from analyses.null_residual.grams import branches
 from analyses.null_residual.matching import NEURONS
 from analyses.null_residual.pairs import HAAR_SIDE
 from analyses.numerics.prompt_groups import FOLDS, GROUPS
+from analyses.residual_stream.states import PIECE
 from analyses.weights.checkpoint import Checkpoint
 from analyses.weights.schema import FEED_FORWARD, MATRICES
 
@@ -54,6 +55,8 @@ def costs(checkpoint: Checkpoint, text: Calibration, *, dtype: str) -> dict[str,
         "head_grams": _head_grams(checkpoint),
         "attention_stats": _attention_stats(checkpoint, text),
         "delta_svd": _delta_svd(checkpoint, text),
+        "weight_spectra": _weight_spectra(checkpoint),
+        "residual_stream": _residual_stream(checkpoint, text),
         "forward": _forward(checkpoint, text, dtype),
     }
 
@@ -194,6 +197,45 @@ def _delta_svd(checkpoint: Checkpoint, text: Calibration) -> Cost:
         ),
         how="6L(2s²l + 9s³) with s ≤ l of n tokens and D, 6Lnk² with k = min(D, n/8), and each layer run once more; "
         "memory 6 arrays of n × D, 23 of s × s, and 15k² + kD a layer",
+    )
+
+
+def _weight_spectra(checkpoint: Checkpoint) -> Cost:
+    shape = checkpoint.shape
+    work = peak = 0.0
+    for family in set(checkpoint.families) & set(MATRICES):
+        small, large = sorted(shape.of(family))
+        work += shape.layers * (2 * small**2 * large + 4 * small**3 / 3)
+        peak = max(peak, 2 * FLOAT64 * small * large)
+    for branch, names in branches(checkpoint).items():
+        rows = shape.heads * shape.head_dim if branch == "attention" else shape.feed_forward
+        work += len(names) * shape.layers * (2 * rows * shape.hidden**2 + 4 * shape.hidden**3 / 3)
+        peak = max(peak, FLOAT64 * (FACTORS * rows * shape.hidden + (len(names) + 2) * shape.hidden**2))
+    return Cost(
+        reads=2 * _bytes(checkpoint, MATRICES),
+        operations=work,
+        peak=peak,
+        how="per matrix m ≤ n and layer 2m²n + 4m³/3, Grams 2D²(3F + 5Hd) and 8·4D³/3 a layer; the samples made of each "
+        "law come on top; memory a layer's heads or neurons and 6D² numbers",
+    )
+
+
+def _residual_stream(checkpoint: Checkpoint, text: Calibration) -> Cost:
+    shape, count = checkpoint.shape, tokens(text)
+    hidden, k = shape.hidden, min(shape.hidden, count // TOKENS_PER_DIRECTION)
+    pieces = [min(PIECE, length) for length in lengths(text) for _ in range(-(-length // PIECE))]
+    state = sum(2 * length**2 * hidden + 2 * 4 * length**3 / 3 for length in pieces)
+    basis = 0.0
+    if k < hidden:
+        basis = 2 * count * hidden**2 + 4 * hidden**3 / 3 + 4 * k * hidden**2 + 4 * count * hidden * k
+    sums = 2 * count * k * (k + hidden)
+    solved = 9 * k**3 + 6 * k**2 * hidden
+    return Cost(
+        reads=0,
+        operations=(shape.layers + 1) * state + shape.layers * (basis + sums + (2 * FOLDS + 1) * solved),
+        peak=FLOAT64 * (6 * count * hidden + 3 * hidden**2 + 4 * FOLDS * k * (k + hidden)),
+        how="Σ(2t²D + 8t³/3) a state over pieces of t ≤ 256 tokens; a layer 2nD² + 4D³/3 + 4kD² + 6nkD + 2nk² and 11 "
+        "solutions of 9k³ + 6k²D, k = min(D, n/8); memory 6 arrays of n × D, 3D² and 20k(k + D)",
     )
 
 

@@ -14,6 +14,7 @@ from analyses.forward.instrumented import walk
 from analyses.forward.loading import load
 from analyses.forward.probe import Probe
 from analyses.forward.tokens import sequences
+from analyses.residual_stream import StreamProbe
 from analyses.weights.checkpoint import Checkpoint, open_checkpoint
 from checks.bench import ceilings
 from checks.bench.checkpoints import VOCABULARY
@@ -21,6 +22,7 @@ from checks.bench.stage import Stage, peak, peak_from_here
 from checks.reference import REFERENCE
 
 ONE = 1024  # tokens
+DEPTH = 28  # layers of the whole model: so many of its states are compared across
 
 
 class Pass:
@@ -71,6 +73,22 @@ def writes(checkpoint: Checkpoint, function: str, text: str) -> Stage:
 
     floor = "the plain pass, and each write's two decompositions with vectors and two without"
     return Stage(work=lambda: of.run(_probes()[1:]), bare=bare, floor=floor, baseline=peak_from_here())
+
+
+def stream(checkpoint: Checkpoint, function: str, text: str) -> Stage:
+    """What the probe of the residual stream adds to a pass with the others; its peak is counted from theirs.
+
+    Rows are also permuted in three layers of a model, here in none of the few that are passed through.
+    """
+    of = Pass(checkpoint, function, text)
+    peak_from_here()
+    of.run(_probes())
+    return Stage(
+        work=lambda: of.run([*_probes(), StreamProbe(layer_norm=False, depth=DEPTH)]),
+        bare=lambda: of.run(_probes()),
+        floor="the pass with the other probes",
+        baseline=peak(),
+    )
 
 
 def memory(checkpoint: Checkpoint, function: str, text: str) -> Stage:

@@ -31,6 +31,7 @@ STAGES = (  # in the order of the table; named here, since `stages` is imported 
     "head_grams: products of all heads",
     "head_grams: spectra of heads",
     "delta_svd: one layer",
+    "weight_spectra: two layers",
     "null_residual, sampled",
     "null_residual, exact",
     "head_grams",
@@ -40,6 +41,7 @@ STAGES = (  # in the order of the table; named here, since `stages` is imported 
     "forward: attention statistics, eager, shipped text",
     "forward: attention statistics, sdpa, shipped text",
     "forward: writes, eager, shipped text",
+    "forward: residual stream, eager, shipped text",
     "forward: memory held, eager, shipped text",
     "forward: memory held, sdpa, 1,024 tokens",
 )

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from safetensors import safe_open
 
-from analyses import attention_stats, head_grams, null_residual
+from analyses import attention_stats, head_grams, null_residual, weight_spectra
 from analyses.delta_svd import writes
 from analyses.head_grams import reader
 from analyses.head_grams.all_pairs import all_products, operations, paired_products
 from analyses.head_grams.one_head import head_metrics
-from analyses.null_residual import pairs
+from analyses.null_residual import grams, pairs
 from analyses.null_residual.family import follow
 from analyses.null_residual.matching import FLOAT32_HIDDEN, NEURONS, matched_cosines
 from analyses.numerics import lanczos
@@ -199,6 +199,22 @@ def delta_svd(checkpoint: Checkpoint) -> Stage:
     return Stage(work=work, bare=bare, floor="two decompositions with vectors and two without, of the smaller side")
 
 
+def power_laws(checkpoint: Checkpoint) -> Stage:
+    """Tails of two layers' stored and folded spectra, against the spectra themselves."""
+    view = _first(checkpoint, 2)
+
+    def bare() -> None:
+        for weight in _matrices(view, 2):
+            ceilings.eigenvalues(ceilings.gram(weight))
+        for branch in grams.branches(view):
+            for layer in range(2):
+                for gram in grams.layer_grams(view, branch, layer, device="cpu").grams.values():
+                    ceilings.eigenvalues(gram)
+
+    work = lambda: weight_spectra.measure(view, seed=0, device="cpu")  # noqa: E731
+    return Stage(work=work, bare=bare, floor="the spectra of the matrices and of the Grams", turns=2)
+
+
 def whole(analysis: Callable[[Checkpoint], object]) -> Callable[[Checkpoint], Stage]:
     return lambda checkpoint: Stage(work=lambda: analysis(checkpoint), turns=1)
 
@@ -236,6 +252,7 @@ STAGES: dict[str, Callable[[Checkpoint], Stage]] = {
     "head_grams: products of all heads": head_products,
     "head_grams: spectra of heads": head_spectra,
     "delta_svd: one layer": delta_svd,
+    "weight_spectra: two layers": power_laws,
     "null_residual, sampled": whole(lambda c: null_residual.measure(c, seed=0, device="cpu", spectra="sampled")),
     "null_residual, exact": whole(lambda c: null_residual.measure(c, seed=0, device="cpu")),
     "head_grams": whole(lambda c: head_grams.measure(c, seed=0, device="cpu")),
@@ -244,6 +261,7 @@ STAGES: dict[str, Callable[[Checkpoint], Stage]] = {
     "forward: attention statistics, eager, shipped text": passes("attention", "eager", "shipped"),
     "forward: attention statistics, sdpa, shipped text": passes("attention", "sdpa", "shipped"),
     "forward: writes, eager, shipped text": passes("writes", "eager", "shipped"),
+    "forward: residual stream, eager, shipped text": passes("stream", "eager", "shipped"),
     "forward: memory held, eager, shipped text": passes("memory", "eager", "shipped"),
     "forward: memory held, sdpa, 1,024 tokens": passes("memory", "sdpa", "one"),
     "attention_stats, static": whole(lambda c: attention_stats.measure(c, None, None, seed=0, device="cpu")),

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from analyses.errors import LEFT_OUT, InputError
 from analyses.forward.calibration import load_calibration
 from analyses.forward.inputs import Passes, Settings
+from analyses.forward.probe import LayerStates
 from analyses.head_grams import all_pairs, folded_heads, one_head
 from analyses.numerics import spectra
+from analyses.residual_stream import StreamProbe, linearity, states
 from analyses.run.costs import costs, tokens
 from analyses.run.plan import plan
 from analyses.run.suite import analyse
@@ -135,12 +138,38 @@ def test_operations_are_those_that_are_done(folder, monkeypatch):
         counted(module, "svd", lambda x: 9 * batch(x) * max(x.shape[-2:]) * min(x.shape[-2:]) ** 2)
     checkpoint = open_checkpoint(str(folder))
     expected = costs(checkpoint, load_calibration(None), dtype="float32")
-    for name in ("null_residual", "head_grams"):
+    for name in ("null_residual", "head_grams", "weight_spectra"):
         other.clear()
         with FlopCounterMode(display=False) as counter:
             analyse(name, checkpoint, Passes(skipped="no text"), Settings(device="cpu"), None)
         done = counter.get_total_flops() + sum(other)
         assert 1 / FACTOR < expected[name].operations / done < FACTOR, (name, expected[name].operations, done)
+
+
+@pytest.mark.parametrize("lengths", [[300] * 8, [40] * 6])  # more than 8 tokens a dimension, and fewer
+def test_operations_on_the_stream_are_those_that_are_done(folder, monkeypatch, lengths):
+    other = []
+
+    def counted(module, name, work):
+        original = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda x, *a: other.append(work(x, *a)) or original(x, *a))
+
+    for module in (states, linearity):
+        counted(module, "gram", lambda x: 2 * x.shape[-2] ** 2 * x.shape[-1])
+    counted(states, "eigenvalues", lambda x: 4 / 3 * x.shape[-1] ** 3)
+    counted(linearity, "leading_modes", lambda x, k: 4 / 3 * len(x) ** 3 + 4 * k * len(x) ** 2)
+    counted(torch.linalg, "eigh", lambda x: 9 * x.shape[-1] ** 3)
+    checkpoint = open_checkpoint(str(folder))
+    probe, generator = StreamProbe(layer_norm=False, depth=28), torch.Generator().manual_seed(0)
+    probe.begin(torch.ones(len(lengths), lengths[0], dtype=torch.bool))
+    h, after = torch.randn(2, sum(lengths), checkpoint.shape.hidden, generator=generator)
+    with FlopCounterMode(display=False) as counter:
+        for layer in range(checkpoint.shape.layers):
+            probe.layer(layer, LayerStates(hidden=h, attention=h, feed_forward=h, output=after, next_input=after))
+    text = replace(load_calibration(None), texts=(), ids=tuple((1,) * length for length in lengths), stream=False)
+    expected = costs(checkpoint, text, dtype="float32")["residual_stream"].operations
+    done = counter.get_total_flops() + sum(other)
+    assert 1 / FACTOR < expected / done < FACTOR, (expected, done)
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is read as Linux gives it")
@@ -149,7 +178,7 @@ def test_peak_memory_is_what_a_run_takes(folder):
 checkpoint = open_checkpoint(sys.argv[1])
 two = checkpoint.restricted(layers=range(2))
 passes, settings, found = Passes(skipped="no text"), Settings(device="cpu"), {}
-for name in ("null_residual", "head_grams", "attention_stats"):
+for name in ("null_residual", "head_grams", "attention_stats", "weight_spectra"):
     run = lambda of: analyse(name, of, passes, settings, None)
     found[name] = peak(lambda: run(checkpoint), lambda: run(two))
 print(json.dumps(found))
