@@ -20,6 +20,9 @@ MARKS = {
 }
 """Last parts of a tensor's name that only quantised checkpoints have → what writes them."""
 
+MXFP4 = ("_blocks", "_scales")
+"""Ends of the names of the two tensors of whole numbers in which gpt-oss ships one matrix of its experts."""
+
 WHOLE = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 _MARK = re.compile(rf"(?:^|\.)({'|'.join(map(re.escape, MARKS))})$")
 
@@ -35,8 +38,8 @@ def declared(config: Mapping[str, Any]) -> str | None:
 def quantised(headers: Mapping[str, Header], *, modules: Set[str] | None = None) -> str | None:
     """Which tensor shows that the weights are quantised; None where none does.
 
-    A name that only quantised checkpoints have, a float of 8 bits or fewer, or a matrix called `weight` of whole
-    numbers. What stands beside the model's own weights may be of any kind.
+    A name that only quantised checkpoints have, a float of 8 bits or fewer, a matrix called `weight` of whole
+    numbers, or blocks of codes of 4 bits. What stands beside the model's own weights may be of any kind.
 
     Parameters
     ----------
@@ -44,6 +47,8 @@ def quantised(headers: Mapping[str, Header], *, modules: Set[str] | None = None)
     """
     for name, header in headers.items():
         mark = _MARK.search(name)
+        if name.endswith(MXFP4) and header.dtype == "uint8" and modules is None:
+            return f"MXFP4, as tensor {name} shows"
         if modules is not None and (name[: mark.start()] if mark else name.rpartition(".")[0]) not in modules:
             continue
         if mark:

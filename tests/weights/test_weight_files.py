@@ -20,6 +20,7 @@ from analyses.forward.instrumented import run
 from analyses.weights import files
 from analyses.weights.checkpoint import open_checkpoint
 from analyses.weights.safetensors import as_file
+from checks.families.tiny import save as save_tiny
 from tests.tiny import tiny_checkpoint
 
 SAFE, SAFE_INDEX = files.FORMATS[0]
@@ -318,6 +319,24 @@ def test_a_mask_kept_as_bytes_is_not_taken_for_quantised_weights(folder):
     mask = torch.ones(1, 1, 4, 4, dtype=torch.uint8)
     save_file(load_file(folder / SAFE) | {"model.layers.0.self_attn.bias": mask}, folder / SAFE)
     assert open_checkpoint(str(folder)).inspect()
+
+
+@pytest.mark.parametrize("configured", [True, False])
+def test_gpt_oss_as_it_is_shipped_is_refused_by_the_name_of_its_format_and_read_once_unpacked(tmp_path, configured):
+    save_tiny("gpt_oss", tmp_path)
+    assert open_checkpoint(str(tmp_path)).experts("up_proj")  # bfloat16, or any other float
+    tensors = load_file(tmp_path / "model.safetensors")
+    for name in [name for name in tensors if name.endswith(("gate_up_proj", "down_proj"))]:
+        experts, rows, columns = tensors.pop(name).mT.shape
+        tensors[f"{name}_blocks"] = torch.zeros(experts, rows, columns // 8, 4, dtype=torch.uint8)
+        tensors[f"{name}_scales"] = torch.zeros(experts, rows, columns // 8, dtype=torch.uint8)
+    save_file(tensors, tmp_path / "model.safetensors")
+    if configured:
+        path = tmp_path / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"quantization_config": {"quant_method": "mxfp4"}}))
+    with pytest.raises(InputError, match="(?i)quantised .mxfp4.*give the unquantised checkpoint") as caught:
+        open_checkpoint(str(tmp_path))
+    assert "\n" not in str(caught.value)
 
 
 # --- fuzz --------------------------------------------------------------------------------------------
