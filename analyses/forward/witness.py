@@ -155,8 +155,12 @@ def _heads(
         if theirs.shape[1] != ours.shape[1]:  # keys repeated for the queries of their group
             theirs = theirs[:, :: theirs.shape[1] // ours.shape[1]]
         dims = 0 if family == "v_proj" else turned
-        if checkpoint.architecture.latent and dims:
-            theirs = torch.cat([theirs[..., -dims:], theirs[..., :-dims]], -1)  # what turns stands behind there
+        if checkpoint.architecture.latent and family != "v_proj":  # what is for positions stands behind there
+            placed = checkpoint.config["qk_rope_head_dim"]
+            theirs = torch.cat([theirs[..., -placed:], theirs[..., :-placed]], -1)
+            if not dims:  # and passes no norm, as the rest does
+                worst = _worst([worst, _unlike(ours[..., :placed], theirs[..., :placed])])
+                ours, theirs = ours[..., placed:], theirs[..., placed:]
         still = ours[..., dims:], theirs[..., dims:]
         if dims and checkpoint.architecture.qk_norm_behind_turn and family != "v_proj":
             gain = _on(theirs, checkpoint.head_gains(f"{family[0]}_norm", layer))

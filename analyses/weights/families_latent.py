@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from analyses.weights.families_llama import LLAMA
-from analyses.weights.families_parts import MLP, NO_QK_NORM, NORMS, at, dense_layers, experts
-from analyses.weights.schema import Place
+from analyses.weights.families_parts import HEADS, MLP, NO_QK_NORM, NORMS, W123, at, dense_layers, experts
+from analyses.weights.schema import Kind, Place
 
 _NOTE = (
     "attention is latent: W_q, W_k and W_v are products of their factors, with the gains of norms between them; "
@@ -66,4 +66,27 @@ AXK1 = replace(
     kinds=(replace(_DENSE, lacks=(*_DENSE.lacks, "ffn_out_ln")),),
 )
 
-RECORDS = (MINICPM3, YOUTU, DEEPSEEK, GLM4_LITE, DEEPSEEK32, AXK1)
+_CHOICE = "layers.{}.block_sparse_moe."
+KIMI_LINEAR = experts(
+    MINICPM3,
+    name="Kimi-Linear",
+    model_types=("kimi_linear",),
+    stem=_CHOICE,
+    names=W123,
+    shared="shared_experts",
+    size_keys={"kv_heads": "num_attention_heads", "feed_forward": "moe_intermediate_size"},
+    rotary=None,
+    unplaced=True,
+    unsummed=None,
+    kinds=(
+        *(dense_layers(stem) for stem in (_CHOICE, "layers.{}.mlp.")),
+        Kind(
+            name="linear attention",
+            shown_by="layers.{}.self_attn.A_log",
+            lacks=(*HEADS, *_FACTORS),
+            attention="self_attn",
+        ),
+    ),
+)
+
+RECORDS = (MINICPM3, YOUTU, DEEPSEEK, GLM4_LITE, DEEPSEEK32, AXK1, KIMI_LINEAR)

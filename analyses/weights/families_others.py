@@ -40,9 +40,10 @@ RECORDS = (
     _refused("XLNet", ("xlnet",), "it reads positions in two streams, relative to one another"),
     _refused("X-MOD", ("xmod",), "its layers pass adapters, one a language, and a text does not say which"),
     _refused(
-        "Kimi-Linear",
-        ("kimi_linear",),
-        "its layers of latent attention and of linear attention share names and are not told apart here yet",
+        "Zamba",
+        ("zamba", "zamba2"),
+        "its attention reads the stream and the embedding side by side, in one layer of weights for many depths, and "
+        "what it writes goes into a state space and not into the stream",
     ),
     _refused("Mamba", ("mamba", "mamba2", "falcon_mamba"), _RECURRENT),
     _refused("RWKV", ("rwkv", "xlstm"), _RECURRENT),

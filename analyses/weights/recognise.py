@@ -274,7 +274,8 @@ def _require_family(match: Match, family: str, place: Place, headers: Mapping[st
 def _latent_shape(match: Match, family: str, headers: Mapping[str, Header], *, bias: bool) -> tuple[int, ...]:
     """The shape of a stored factor: its rows by the config, its columns by the factor that it is multiplied with."""
     shape, inner = match.shape, match.places.get("q_down" if family == "q_proj" else "kv_down")
-    name = match.prefix + inner.at(0) if inner else None
+    first = next((n for n in range(match.stored) if not any(family in k.lacks for k in match.others.get(n, ()))), 0)
+    name = match.prefix + inner.at(first) if inner else None
     if inner and name not in headers:
         raise InputError(f"no tensor {name}, a factor of {family}; config and weights disagree")
     turned = match.turned

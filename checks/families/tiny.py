@@ -105,10 +105,13 @@ FURTHER: dict[str, dict[str, Any]] = {
         ("deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite", "glm_moe_dsa", "minicpm3", "youtu", "axk1"),
         _LATENT,
     ),
-    **dict.fromkeys(("axk2", "kimi_linear", "longcat_flash", "hy_v4", "dots3_note_text"), _LATENT),
+    **dict.fromkeys(("axk2", "longcat_flash", "hy_v4", "dots3_note_text"), _LATENT),
     **dict.fromkeys(("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text", "olmo_hybrid"), _DELTA),
     **dict.fromkeys(("cohere2", "cohere2_moe", "exaone4", "afmoe", "flint", "gemma3_text"), _WINDOWED),
     **dict.fromkeys(("lfm2", "lfm2_moe"), _CONVOLUTIONS),
+    "kimi_linear": _LATENT
+    | {"num_hidden_layers": MANY, "layer_types": _alternating("linear_attention", "full_attention")}
+    | {"mlp_layer_types": ["dense"] + ["sparse"] * (MANY - 1), "linear_num_heads": HEADS, "linear_head_dim": HEAD},
     "lfm3": {"num_hidden_layers": MANY, "layer_types": _alternating("conv", "conv", "full_attention")},
     "bamba": {"num_hidden_layers": MANY, "attn_layer_indices": [1, 3, 4, 7]},
     "granitemoehybrid": {

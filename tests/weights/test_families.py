@@ -11,6 +11,7 @@ Where no text is run through a stack (images, sound, a decoder behind its encode
 of its own kind, watched by the same hooks.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -319,4 +320,13 @@ def neurons_write(checkpoint, layer, read, activation, expert) -> torch.Tensor:
 def test_what_cannot_be_measured_is_refused_in_one_line(tmp_path: Path, name: str):
     with pytest.raises(InputError, match="model_type '.*' cannot be measured: ") as caught:
         open_checkpoint(str(save(name, tmp_path)))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["zamba", "zamba2"])
+def test_attention_that_stands_beside_the_stream_is_refused_in_one_line(tmp_path: Path, name: str):
+    config = json.loads((save("llama", tmp_path) / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": name}))
+    with pytest.raises(InputError, match="reads the stream and the embedding side by side") as caught:
+        open_checkpoint(str(tmp_path))
     assert "\n" not in str(caught.value)
