@@ -8,11 +8,13 @@ does the power of every test.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from analyses.numerics.pvalues import STOP, sequential_p
 from checks.claims.gate import POWER, Gate, Outcome
 from checks.controls.planted_streams import SINKS, STREAMS, planted_sinks, planted_stream
-from checks.controls.subject import Evidence, Run, Subject, run_of
+from checks.controls.steps import counts
+from checks.controls.subject import Evidence, Run, Subject, needs_forward, run_of
 from checks.controls.surrogates import DRAWS, TRACKS, planted_records
 from checks.own.statement import planted_for
 from checks.twins.planted import (
@@ -83,18 +85,24 @@ def controlled(subject: Subject) -> dict[str, Evidence]:
 
 
 def most_steps(subject: Subject) -> list[int]:
-    """Measurements of each stage of `controlled` at most."""
+    """Counts of each stage of `controlled` at most."""
     present, associated = subject.gates("presence", status="pass"), subject.gates("association", status="pass")
     untrained = [gate for gate in subject.gates("schedule", status="pass") if gate.id in UNTRAINED]
-    ladders = [ladder for gate in subject.gates("absence", status="pass") for ladder in plants_for(gate)]
-    positive = {POSITIVES[g.id] for g in subject.gates("presence", status="fail") if g.id in POSITIVES}
+    absent = [(plant, g) for g in subject.gates("absence", status="pass") for own in plants_for(g) for plant in own]
+    positive = [(POSITIVES[g.id], g) for g in subject.gates("presence", status="fail") if g.id in POSITIVES]
     asked = {gate.id for gate in subject.gates("schedule", status="fail")}
     return [
-        TWINS * (bool(present or associated) + bool(present or untrained)),
-        len({plant for ladder in ladders for plant in ladder}),
-        len(positive),
+        TWINS * sum(_counts([("", gate) for gate in gates]) for gates in (present + associated, present + untrained)),
+        _counts(absent),
+        _counts(positive),
         DRAWS * sum(not asked.isdisjoint(claims) for claims in TRACKS),
     ]
+
+
+def _counts(asked: Sequence[tuple[Any, Gate]]) -> int:
+    """Of one measurement of each twin, of which all these claims are asked."""
+    reading = {twin for twin, gate in asked if needs_forward(gate)}
+    return sum(counts(twin in reading) for twin in {twin for twin, _ in asked})
 
 
 def unplanted(subject: Subject) -> dict[str, Evidence]:

@@ -18,10 +18,11 @@ from checks.claims import CLAIMS
 from checks.claims.gate import evaluate
 from checks.controls.by_class import controlled, most_steps
 from checks.controls.stability import REPEATS, rounding
-from checks.controls.steps import Steps
+from checks.controls.steps import Steps, counts
 from checks.controls.subject import Evidence, Records, Subject
 from checks.maps.identities import CHANGES, invariance_identities, limits
-from checks.maps.orbit import GROUPS, MOVED, orbit
+from checks.maps.orbit import measurements, orbit
+from checks.maps.remeasured import needs_pass
 from checks.own.gates import PART, gates, with_own
 from checks.own.statement import Statement
 
@@ -62,7 +63,8 @@ def controls(
     outcomes = {claim: o for claim, o in outcomes.items() if o.status in ("pass", "fail", "inconclusive")}
     rows = {claim: o for claim, o in outcomes.items() if o.row == "model"}
     subject = Subject(checkpoint, text, settings, judged, rows, say, asked, own)
-    steps = Steps(_stages(subject, parts), tick)
+    paths = {row: _paths(outcomes[id] for id in outcomes if outcomes[id].row == row) for row in ("model", "stored")}
+    steps = Steps(_stages(subject, parts, paths), tick)
     subject = replace(subject, steps=steps)
     control, band, same, reached = {}, {}, {}, {}
     if "class" in parts:
@@ -71,7 +73,6 @@ def controls(
         with steps.stage():
             band = rounding(subject)
     if "coordinates" in parts:
-        paths = {row: _paths(outcomes[id] for id in outcomes if outcomes[id].row == row) for row in ("model", "stored")}
         told = dict(say=say, step=steps.step)
         with steps.stage():
             differences = invariance_identities(checkpoint, text, settings, found, paths["model"], **told)
@@ -87,11 +88,14 @@ def controls(
     }
 
 
-def _stages(subject: Subject, parts: Sequence[str]) -> list[int]:
-    """Measurements of each stage at most, in the order of `controls`."""
+def _stages(subject: Subject, parts: Sequence[str], paths: Mapping[str, Sequence[str]]) -> list[int]:
+    """Counts of each stage at most, in the order of `controls`."""
     stages = most_steps(subject) if "class" in parts else []
     stages += [REPEATS] if "noise" in parts else []
-    return stages + ([1 + len(CHANGES), GROUPS * (1 + MOVED)] if "coordinates" in parts else [])
+    if "coordinates" not in parts:
+        return stages
+    of_map = counts(any(map(needs_pass, paths["model"])))
+    return [*stages, of_map * (1 + len(CHANGES)), sum(map(counts, measurements(paths["stored"])))]
 
 
 def _by_map(checkpoint: Checkpoint, differences: Mapping[str, Mapping[str, float | None]]) -> dict[str, list[dict]]:

@@ -97,7 +97,7 @@ class Subject:
         if checkpoint is self.checkpoint:
             known = {name: self.found[name] for name in WEIGHTS if name in self.found}
         found = with_own(records_of(checkpoint, text, changed, only, known=known), self.own)
-        self.steps.step()
+        self.steps.step(any(map(needs_forward, gates)))
         return {gate.id: run_of(gate, found, name=name, seed=number) for gate in gates}
 
 

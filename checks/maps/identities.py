@@ -53,7 +53,7 @@ def invariance_identities(
     statistics: Sequence[str],
     *,
     say: Callable[[str], None] = lambda line: None,
-    step: Callable[[], None] = lambda: None,
+    step: Callable[[bool], None] = lambda reads_text: None,
 ) -> dict[str, dict[str, float | None]]:
     """Statistic → map → its relative difference from the model's own number.
 
@@ -65,6 +65,7 @@ def invariance_identities(
     found : the records of the model itself; numbers that need a forward pass are found again in float64,
         on every fourth prompt, since what stays does so on any text.
     statistics : paths like "head_grams.metrics.all_distance_similarity".
+    step : told of each measurement whether it read the text.
     """
     paths = [path for path in dict.fromkeys(statistics) if read(found, path) is not None]
     passing = [path for path in paths if needs_pass(path)]
@@ -73,7 +74,7 @@ def invariance_identities(
         again = exactly(checkpoint, text, settings, passing)
         base |= {path: read(again, path) for path in passing}
         paths = [path for path in paths if base[path] is not None]  # of so few prompts some have no number to move
-        step()
+        step(True)
     differences: dict[str, dict[str, float | None]] = {path: {} for path in paths}
     for name, change, number in CHANGES:
         source = untied(checkpoint) if change is ROTATE_STREAM else checkpoint
@@ -84,7 +85,7 @@ def invariance_identities(
         other = exactly(kept(change.apply(source, settings.seed + number)), text, settings, asked)
         for path in asked:
             differences[path][name] = difference(base[path], read(other, path))
-        step()
+        step(any(map(needs_pass, asked)))
     return differences
 
 

@@ -28,7 +28,6 @@ from checks.twins.twins import kept
 EXPONENT = 12  # of the channel's factor: 4096 outweighs the other channels of every model's gains together
 SCRAMBLES = 2
 MOVED = SCRAMBLES + 5  # changes tried at most
-GROUPS = 3  # of statistics, by what they need
 ATTENTION = frozenset({"attention_stats", "head_geometry", "schedule_fit"})
 """Analyses that read of a forward pass what each head does, and nothing of the stream's basis."""
 
@@ -59,7 +58,7 @@ def orbit(
     paths: Sequence[str],
     *,
     say: Callable[[str], None] = lambda line: None,
-    step: Callable[[], None] = lambda: None,
+    step: Callable[[bool], None] = lambda reads_text: None,
 ) -> dict[str, Orbit]:
     """Statistic → its orbit; without those that have no number, or that no map moves.
 
@@ -69,16 +68,30 @@ def orbit(
     Parameters
     ----------
     paths : like "head_geometry.metrics.within_r_signed".
+    step : told of each measurement whether it read the text.
     """
-    weights = [path for path in paths if not registry.reads_text(_analysis(path))]
-    heads = [path for path in paths if _analysis(path) in ATTENTION]
-    stream = [path for path in paths if path not in weights and path not in heads]
+    weights, heads, stream = _groups(paths)
     found: dict[str, Orbit] = {}
     told = dict(say=say, step=step)
     for asked, order, shared in ((weights, True, True), (heads, False, True), (stream, True, False)):
         if asked:
             found |= _orbit(checkpoint, text, lean(settings, asked), asked, order=order, shared=shared, **told)
     return found
+
+
+def _groups(paths: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """Statistics of weights, of what heads do, and of the stream."""
+    weights = [path for path in paths if not registry.reads_text(_analysis(path))]
+    heads = [path for path in paths if _analysis(path) in ATTENTION]
+    return weights, heads, [path for path in paths if path not in weights and path not in heads]
+
+
+def measurements(paths: Sequence[str]) -> list[bool]:
+    """Of each measurement of `orbit` at most, whether it reads the text."""
+    weights, heads, stream = _groups(paths)
+    found = [False] * (1 + MOVED) if weights else []
+    found += [True] + [False] * MOVED if heads else []
+    return found + ([True] * (1 + MOVED) if stream else [])
 
 
 def _orbit(
@@ -90,12 +103,13 @@ def _orbit(
     order: bool,  # whether heads may change places
     shared: bool,  # whether one pass serves all
     say: Callable[[str], None],
-    step: Callable[[], None],
+    step: Callable[[bool], None],
 ) -> dict[str, Orbit]:
     wanted = analyses_of(paths)
     passes = suite.forward_pass(checkpoint, text, settings, wanted)
     before = records(checkpoint, passes, settings, wanted)
-    step()
+    reads_text = bool(registry.FORWARD & set(wanted))
+    step(reads_text)
     reached: dict[str, dict[str, float]] = {path: {} for path in paths}
     for name, change, seed in _changes(checkpoint, settings.seed, order=order):
         source = untied(checkpoint) if change is ROTATE_STREAM else checkpoint
@@ -106,7 +120,7 @@ def _orbit(
         twin = kept(change.apply(source, seed))
         own = passes if shared else suite.forward_pass(twin, text, settings, wanted)
         after: Records = records(twin, own, settings, wanted)
-        step()
+        step(reads_text and not shared)
         for path in asked:
             if (value := read(after, path)) is not None:
                 reached[path][name] = value

@@ -19,7 +19,7 @@ from checks.controls.by_class import PLANTS, POSITIVES, _absence, _positive, _ra
 from checks.controls.planted_streams import STREAMS
 from checks.controls.run import controls
 from checks.controls.stability import _band
-from checks.controls.steps import Steps
+from checks.controls.steps import PASS, Steps
 from checks.controls.subject import Run, Subject, run_of
 from checks.twins.twins import SHUFFLED
 from tests.tiny import tiny_checkpoint
@@ -229,3 +229,24 @@ def test_all_controls_are_one_count_and_a_stage_that_ends_early_jumps_to_its_end
         steps.step()
         steps.step()
     assert told == [(1, 5), (3, 5), (4, 5), (5, 5)]
+
+
+def test_a_measurement_that_reads_the_text_counts_for_as_many_as_it_takes_the_time_of():
+    told = []
+    steps = Steps([1 + PASS, 1], lambda done, of: told.append((done, of)))
+    with steps.stage():
+        steps.step(True)
+        steps.step()
+    with steps.stage():
+        steps.step(True)  # no further than the stage
+    assert told == [(PASS, PASS + 2), (PASS + 1, PASS + 2), (PASS + 2, PASS + 2)]
+
+
+def test_the_counts_of_all_stages_are_those_of_the_measurements_that_they_make():
+    """Twins of a claim on weights count once, those of one on states PASS times; a twin of both as the dearer."""
+    status = {"NR5": "pass", "DS1": "pass", "HG1": "pass", "HG2": "fail"}
+    outcomes = {claim: SimpleNamespace(status=word) for claim, word in status.items()}
+    subject = Subject(None, None, Settings(), {}, outcomes, lambda line: None)
+    nulls, absences, positives, schedules = by_class.most_steps(subject)
+    assert nulls == 2 * by_class.TWINS * PASS and schedules == 0
+    assert absences == len(PLANTS["HG1"][0]) and positives == 1
