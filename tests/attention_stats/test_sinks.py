@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from analyses.attention_stats import sinks
 from analyses.attention_stats.attention_probe import early_queries, head_means
 from analyses.attention_stats.means import EARLY
-from tests.attention_stats.test_attention_stats import causal, everything_real, with_logits
+from tests.attention_stats.test_attention_stats import causal, everything_real, measured, with_logits
+from tests.tiny import byte_tokenizer, tiny_checkpoint
 
 HARMONIC = sum(1 / n for n in range(1, EARLY + 1))
 
@@ -57,3 +59,22 @@ def test_the_first_query_is_taken_off_by_what_it_must_give():
     found = sinks.metrics([Layer((1 + 0.3 * 62.9) / 64, 0.31)] * 3, prompts=1, seed=0)
     assert found["sink_heads"].value == 1.0  # 0.310 and 0.31, of which 1/64 is the first query's
     assert found["sink_heads_without_first"].value == 0.0
+
+
+FAMILIES = ("llama", "qwen3", "gpt2", "gpt_neox", "gemma2")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_share_of_sink_heads_is_that_of_the_models_own_attentions(name, tmp_path):
+    text = ("The quay was empty when the ferry came in, an hour late and without its lights. " * 2)[:100]
+    folder = tiny_checkpoint(tmp_path / name, name, layers=3)
+    record = measured(folder, text, text[:40])  # a byte is a token; the second is too short to count
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
+    with torch.no_grad():
+        ids = torch.tensor([byte_tokenizer()(text)["input_ids"]])
+        attentions = torch.stack(model(ids, output_attentions=True).attentions)[:, 0].double()  # (layer, head, …)
+    expected = attentions[:, :, :EARLY, 0].mean(-1)
+    found = torch.tensor([layer.sink_share_early_per_head for layer in record.dynamic], dtype=torch.float64)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)  # float32 probabilities
+    assert record.metrics["sink_heads"].value == float((expected > 0.3).double().mean())
+    assert record.metrics["sink_heads"].n["prompts"] == 1

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from analyses import weight_spectra
+from analyses.null_residual.grams import branches, layer_grams
 from analyses.records import plain, unexplained_nulls
 from analyses.weight_spectra.power_law import against_itself, fit
 from analyses.weights.checkpoint import open_checkpoint
@@ -123,3 +125,40 @@ def test_exponents_of_what_layers_read_stay_under_exact_maps_and_stored_ones_mov
         after = weight_spectra.measure(change.apply(base, 3), seed=0, device="cpu")
         assert after.metrics["folded_alpha"].value == pytest.approx(before.metrics["folded_alpha"].value, rel=1e-6)
     assert after.metrics["stored_alpha"].value != pytest.approx(before.metrics["stored_alpha"].value, rel=1e-3)
+
+
+# --- the class's own weights ----------------------------------------------------------------------------------------
+
+PARTS = {
+    "gpt2": {"o_proj": "attn.c_proj", "up_proj": "mlp.c_fc", "down_proj": "mlp.c_proj"},
+    "gpt_neox": {"o_proj": "attention.dense", "up_proj": "mlp.dense_h_to_4h", "down_proj": "mlp.dense_4h_to_h"},
+}
+GATED = {f"{x}_proj": f"self_attn.{x}_proj" for x in "qkvo"} | {f"{x}_proj": f"mlp.{x}_proj" for x in ("gate", "up")}
+
+
+def exponent(values: np.ndarray) -> float:
+    """The published fit in so many words: of every beginning of a tail the likeliest law, and of these the nearest."""
+    x, found = np.sort(values), []
+    for start in x[:-1]:
+        tail = x[x >= start]
+        alpha = 1 + len(tail) / np.log(tail / start).sum()
+        law = 1 - (tail / start) ** (1 - alpha)
+        found.append((np.abs(law - np.arange(len(tail)) / len(tail)).max(), alpha))
+    return min(found)[1]
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3", "gpt2", "gpt_neox", "gemma2"])
+def test_exponents_are_those_of_the_classes_own_matrices_and_of_the_grams_of_its_layers(tmp_path, name):
+    folder = tiny_checkpoint(tmp_path, name, tokenizer=False, layers=3)
+    checkpoint = open_checkpoint(str(folder))
+    found = weight_spectra.measure(checkpoint, seed=0, device="cpu", samples=False)
+    base = transformers.AutoModelForCausalLM.from_pretrained(folder).base_model
+    for layer, block in enumerate(getattr(base, "layers", None) or base.h):
+        for family, part in PARTS.get(name, GATED).items():
+            sigma = np.linalg.svd(block.get_submodule(part).weight.detach().double().numpy(), compute_uv=False)
+            assert found.stored[family][layer].alpha == pytest.approx(exponent(sigma**2), rel=1e-9), (family, layer)
+        for branch in branches(checkpoint):
+            for gram_of, gram in layer_grams(checkpoint, branch, layer, device="cpu").grams.items():
+                values = np.linalg.eigvalsh(gram.numpy())
+                values = values[values > 1e-12 * values[-1]]
+                assert found.folded[gram_of][layer].alpha == pytest.approx(exponent(values), rel=1e-6), gram_of
