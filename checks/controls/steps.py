@@ -2,7 +2,7 @@
 
 A step is one measurement of a twin, of the model with other settings, or of a planted track. How many there are at most
 is known beforehand; a stage that has seen enough jumps to its end. A measurement that runs the text through the model
-takes as long as many that do not, and counts for as many, so that what is left of the count tells the time that is left.
+takes as long as many that do not. It counts for as many, so that what is left of the count tells the time that is left.
 """
 
 from collections.abc import Iterator, Sequence
