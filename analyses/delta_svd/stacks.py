@@ -59,7 +59,9 @@ def power(values: Sequence[float | None], felt: np.ndarray, planted: float) -> f
 
 def common(runs: Sequence[range], others: Sequence[range]) -> np.ndarray:
     """(run, other) share of the other's layers that the run has."""
-    return np.array([[len(set(one) & set(other)) / len(other) for other in others] for one in runs])
+    (start, stop), (first, end) = (np.array([(run.start, run.stop) for run in some]).T for some in (runs, others))
+    shared = np.minimum(stop[:, None], end) - np.maximum(start[:, None], first)
+    return np.maximum(shared, 0) / (end - first)
 
 
 class Stacks:

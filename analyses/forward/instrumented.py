@@ -117,7 +117,7 @@ def walk(
         factor=multiplier(checkpoint),
         branches=[checkpoint.branches(layer) for layer in range(depth)],
         alike=[checkpoint.alike(layer, layer + 1) for layer in range(depth - 1)],
-        watch=watch if not checkpoint.altered and any(probe.witnesses for probe in probes) else None,
+        watch=watch if not checkpoint.altered and any(probe.wants_witness for probe in probes) else None,
     )
     collector.feed(lambda probe: probe.begin(real))
     start = base.get_input_embeddings().weight.device

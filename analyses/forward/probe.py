@@ -105,6 +105,11 @@ class Probe:
         """Whether any of these metrics is asked for."""
         return self.asked is None or not self.asked.isdisjoint(metrics)
 
+    @property
+    def wants_witness(self) -> bool:
+        """Whether it is to be shown: claims read none of it, so that it is no part of what some metrics need."""
+        return self.witnesses and self.asked is None
+
     def begin(self, real: torch.Tensor) -> None:
         """`real`: (sequence, token) bool, False on padding; sequences are padded on the right."""
 
@@ -127,7 +132,7 @@ class Window(Probe):
     def __init__(self, probe: Probe, layers: Sequence[int], *, depth: int):
         self.probe = probe
         self.layers = layers
-        self.next_branches, self.witnesses = probe.next_branches, probe.witnesses
+        self.next_branches, self.witnesses, self.asked = probe.next_branches, probe.witnesses, probe.asked
         self.sees_final = depth - 1 in layers
 
     @property

@@ -7,6 +7,7 @@ token out is leaving out a row and a column.
 The mean cosine of two tokens drawn at random is exact, over all pairs: with unit rows u, (‖Σu‖² − n)/(n(n − 1)).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -79,11 +80,11 @@ def reduce_state(
 
 
 def _entropy(products: torch.Tensor, mask: torch.Tensor, dimensions: int) -> torch.Tensor:
-    kept = products[mask][:, mask]
+    kept = products if bool(mask.all()) else products[mask][:, mask]
     most = min(len(kept), dimensions)
     if most < 2 or not float(kept.diagonal().sum()) > 0:
         return torch.tensor(torch.nan, dtype=torch.float64)
-    return energy_entropy(eigenvalues(kept)).to("cpu") / torch.tensor(float(most), dtype=torch.float64).log()
+    return energy_entropy(eigenvalues(kept)).to("cpu") / math.log(most)
 
 
 def mean_cosine(h: torch.Tensor, norms: torch.Tensor, mask: torch.Tensor, groups: Sequence[slice] = ()) -> torch.Tensor:
