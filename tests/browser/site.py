@@ -17,7 +17,7 @@ from tests.tiny import tiny_checkpoint
 
 HOSTILE = '<script>alert("1")</script>&<b>bold</b>' + "/very-long" * 26
 ANSWERS = ("informative", *WORTHLESS, "not defined")
-MODELS = ("measured", "plain", "hostile", "crashed", "skipped", "deep", "shallow", "broken")
+MODELS = ("measured", "plain", "hostile", "crashed", "skipped", "deep", "wide", "shallow", "broken")
 
 
 def build(out: Path) -> Path:
@@ -44,6 +44,7 @@ def build(out: Path) -> Path:
         "deep": dict(
             judged=gates(every, model="deep", stored=[stored("NR0.stored")]), record=dict(layers=126, heads=8)
         ),
+        "wide": dict(judged=gates(every, model="wide"), record=dict(layers=36, heads=32)),
         "shallow": dict(judged=gates(every, model="shallow"), record=dict(layers=2)),
         "broken": dict(judged=gates(every, [outcome("x", "does not hold")], model="broken"), record={}),
     }

@@ -29,6 +29,18 @@ def test_no_page_is_wider_than_its_window(visit, name):
         assert not page.evaluate(TOO_WIDE), width
 
 
+@pytest.mark.parametrize("zoom", [2, 4])
+@pytest.mark.parametrize("name", SHOWN)
+def test_at_two_and_four_times_the_size_the_page_flows_again_and_its_contents_leave_room_to_read(visit, name, zoom):
+    """A window of 1280 × 1024 that is zoomed has as many pixels less, each as many times as large (WCAG 1.4.10)."""
+    page = visit(name, width=1280 // zoom, height=1024 // zoom, device_scale_factor=zoom)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280 // zoom, page.evaluate(TOO_WIDE)[:3]
+    assert not page.evaluate(TOO_WIDE)
+    page.evaluate("scrollTo(0, 2000)")
+    over = page.evaluate("document.querySelector('nav.contents')?.getBoundingClientRect().height ?? 0")
+    assert over <= 1024 / zoom / 4
+
+
 CUT = """() => [...document.querySelectorAll('svg text, svg circle')].filter((at) => {
     const box = at.getBoundingClientRect();
     return box.width && (box.right > document.documentElement.clientWidth + 1 || box.left < -1);
