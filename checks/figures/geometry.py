@@ -46,13 +46,7 @@ class Marks:
     marks: tuple[Mark | None, ...]  # of a layer one for each head, None for one without a number
     layer: int | None = None  # that its heads belong to
     values: str = ""  # the numbers of each head, between bars
-
-    @property
-    def at_once(self) -> str:
-        """All dots as one path, where none has words of its own; "" otherwise."""
-        if self.shape != "dot" or self.layer is not None or any(m is None or m.tip for m in self.marks):
-            return ""
-        return "".join(f"M{m.x} {m.y}h0" for m in self.marks if m)
+    at_once: str = ""  # all of them as one path, for dots that nobody points at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

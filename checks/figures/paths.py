@@ -94,6 +94,22 @@ def spots(points: Iterable[Point]) -> str:
     return d
 
 
+def shapes(points: Sequence[Point], shape: str) -> str:
+    """Marks of one shape as one path: dots and circles as spots, squares and triangles as outlines.
+
+    >>> shapes([(10, 10), (12, 11)], "square")
+    'M7.8 7.8h4.4v4.4h-4.4zm2 1h4.4v4.4h-4.4z'
+    """
+    if shape not in OUTLINES:
+        return spots(points)
+    (left, up), outline_ = OUTLINES[shape]
+    return spots([(x + left, y + up) for x, y in points]).replace("h0", outline_)
+
+
+OUTLINES = {"square": ((-2.2, -2.2), "h4.4v4.4h-4.4z"), "triangle": ((0.0, -3.0), "l3 5.4h-6z")}
+"""Shape → where it begins from its middle, and the rest of it."""
+
+
 def _pair(x: float, y: float) -> str:
     """Two numbers with nothing between them that can be left out."""
     first, second = _short(x), _short(y)

@@ -24,7 +24,7 @@ from checks.figures.geometry import (
     Value,
 )
 from checks.figures.labels import extent, spread, thin
-from checks.figures.paths import outline, polyline, rectangle, tidy
+from checks.figures.paths import outline, polyline, rectangle, shapes, tidy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,8 @@ class Plot:
         placed = [(self.point(x, y), tip) for x, y, tip in zip(xs, ys, tips or [""] * len(xs), strict=True)]
         marks = tuple(Mark(x=at[0], y=at[1], tip=tip) for at, tip in placed if at)
         if marks:
-            self.marks.append(Marks(shape=shape, tone=tone, marks=marks))
+            at_once = shapes([(m.x, m.y) for m in marks], shape) if shape == "dot" and not tips else ""
+            self.marks.append(Marks(shape=shape, tone=tone, marks=marks, at_once=at_once))
 
     def heads(
         self,
@@ -98,18 +99,23 @@ class Plot:
         tone: str,
         *,
         shape: Shape,
-        values: Sequence[str],
+        values: Sequence[str] = (),
+        crowded: bool = False,
     ) -> None:
         """One mark a head of a layer, which a page can find by layer and head.
 
         Parameters
         ----------
         values : the numbers of each head, as a page writes them where the head is chosen.
+        crowded : so many heads that none is pointed at; those of a layer are one path.
         """
         placed = [self.point(x, y) for x, y in zip(xs, ys, strict=True)]
         marks = tuple(at and Mark(x=at[0], y=at[1]) for at in placed)
         if any(marks):
-            self.marks.append(Marks(shape=shape, tone=tone, marks=marks, layer=layer, values="|".join(values)))
+            at_once = shapes([at for at in placed if at], shape) if crowded else ""
+            self.marks.append(
+                Marks(shape=shape, tone=tone, marks=marks, layer=layer, values="|".join(values), at_once=at_once)
+            )
 
     def band(
         self, xs: Sequence[Value], lows: Sequence[Value], highs: Sequence[Value], tone: str, *, tip: str = ""

@@ -12,6 +12,8 @@ from checks.maps.names import MAPS
 
 Record = Mapping[str, Any]
 
+CROWDED = 600  # heads; of more, dots lie on each other and none can be pointed at
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:

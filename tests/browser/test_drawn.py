@@ -22,7 +22,8 @@ LABELS = """() => {
         words.forEach(([at, a], k) => {
             const said = `${drawing.closest('figure, article, table')?.id}: ${at.textContent}`;
             // A hanging pixel is no letter: boxes of text are as tall as its tallest glyph.
-            if (a.left < frame.left - 8 || a.right > frame.right + 8 || a.top < frame.top - 2 || a.bottom > frame.bottom + 2)
+            if (a.left < frame.left - 8 || a.right > frame.right + 8
+                || a.top < frame.top - 2 || a.bottom > frame.bottom + 2)
                 found.push(`${said} leaves its box`);
             for (const [other, b] of words.slice(k + 1))
                 if (Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
@@ -33,7 +34,8 @@ LABELS = """() => {
     return [found, boxes.length];
 }"""
 DRAWN_ONCE = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
-SMALLEST = """() => Math.min(...[...document.querySelectorAll('.panel svg text')].filter((at) => at.getClientRects().length)
+SMALLEST = """() => Math.min(...[...document.querySelectorAll('.panel svg text')]
+    .filter((at) => at.getClientRects().length)
     .map((at) => parseFloat(getComputedStyle(at).fontSize) * at.ownerSVGElement.getScreenCTM().a))"""
 
 
@@ -74,9 +76,12 @@ DRAWN = """([figure, k]) => {
     const ticks = (css, n) => [...svg.querySelectorAll(`${css} text`)].map((at) => [at.textContent, middle(at)[n]]);
     const pixels = (at, d) => {
         const to = at.getScreenCTM(), found = [];
-        for (const [, x, y, run] of d.matchAll(/M(-?[\\d.]+) (-?[\\d.]+)h([\\d.]+)/g))
+        let at = [0, 0];
+        for (const [, go, x, y, run] of d.matchAll(/([Mm])(-?[\\d.]+) ?(-?[\\d.]+)h([\\d.]+)/g)) {
+            at = go === 'M' ? [+x, +y] : [at[0] + +x, at[1] + +y];
             for (let n = 0; n < Math.max(1, +run); n++)
-                found.push([to.a * (+x + n + (+run ? 0.5 : 0)) + to.e, to.d * y + to.f]);
+                found.push([to.a * (at[0] + n + (+run ? 0.5 : 0)) + to.e, to.d * at[1] + to.f]);
+        }
         return found;
     };
     const tone = (at, name) => getComputedStyle(at)[name];
@@ -169,7 +174,8 @@ def test_dots_of_claims_and_strips_lie_at_the_number_beside_them(visit):
         const middle = (at) => { const box = at.getBoundingClientRect(); return box.left + box.width / 2; };
         return { dot: middle(svg.querySelector('.dot')), limit: middle(svg.querySelector('.limit-line')),
             seen: svg.querySelector('.seen').textContent, lim: svg.querySelector('.lim').textContent,
-            ticks: [...svg.querySelectorAll('text.middle:not(.seen, .lim)')].map((at) => [at.textContent, middle(at)]) };
+            ticks: [...svg.querySelectorAll('text.middle:not(.seen, .lim)')]
+                .map((at) => [at.textContent, middle(at)]) };
     })""")
     compared = 0
     for strip in strips:

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from checks.report.page import LIMIT
 from tests.browser.site import MODELS
 
 PAGES = ("index.html", "compare.html", "steps.html", *(f"{name}/report.html" for name in MODELS))
@@ -98,7 +99,21 @@ def test_on_paper_no_fold_is_closed_and_nothing_is_left_out(visit, name):
     closed = page.evaluate("[...document.querySelectorAll('details')].filter((fold) => !fold.open).length")
     assert closed > 1 or name == "index.html"  # they were closed, and were printed all the same
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert len(page.pdf(format="A4")) > 20_000
+    printed = page.pdf(format="A4")
+    assert len(printed) > 20_000
+    assert len(re.findall(rb"/Type\s*/Page\b", printed)) <= 20
+
+
+def test_a_page_with_its_folds_shut_is_read_in_ten_minutes(visit, site):
+    page = visit("measured/report.html", width=1200)
+    assert page.evaluate("document.documentElement.scrollHeight") <= 10_000
+    assert len(words(page.evaluate("document.body.innerText"))) <= 3_500
+    assert (site / "measured" / "report.html").stat().st_size <= LIMIT
+    # A line a claim.
+    heights = page.locator("table.matrix tr[data-verdict]").evaluate_all(
+        "(all) => all.map((at) => at.querySelector('.claim').getBoundingClientRect().height)"
+    )
+    assert max(heights) < 36 and len(heights) > 40
 
 
 def test_on_paper_a_link_says_where_it_leads(visit):

@@ -7,7 +7,7 @@ from checks.figures.geometry import Figure, Key, Panel, Value
 from checks.figures.heatmaps import Matrix, heatmap, sequential
 from checks.figures.numbers import number
 from checks.figures.plots import Plot
-from checks.sections.section import Comparison, Record, Section, layer_names, median, spread_by_layer, table
+from checks.sections.section import CROWDED, Comparison, Record, Section, layer_names, median, spread_by_layer, table
 
 WIDEST = 16  # heads in a table; of more, the least, the median and the greatest
 
@@ -98,7 +98,9 @@ def _spread_panel(spread: Sequence[Sequence[Value]], columns: dict[str, list[Val
     )
     plot = Plot(x=axes.layers(count), y=y)
     for layer, row in enumerate(spread):
-        plot.heads(layer, [layer] * len(row), row, "s5 faint", shape="dot", values=[number(v) for v in row])
+        at, crowded = [layer] * len(row), count * len(row) > CROWDED
+        values = () if crowded else [number(v) for v in row]
+        plot.heads(layer, at, row, "s5 faint", shape="dot", values=values, crowded=crowded)
     plot.line(range(count), columns["median, first key left out"], "s1", dash=True)
     plot.line(range(count), columns["median"], "s0")
     finding = (

@@ -9,7 +9,7 @@ from checks.figures.geometry import Figure, Key, Panel, Shape, Value
 from checks.figures.heatmaps import SEQUENTIAL
 from checks.figures.numbers import number
 from checks.figures.plots import Plot
-from checks.sections.section import Record, table
+from checks.sections.section import CROWDED, Record, table
 
 OUTCOME = "entropy"
 VERSIONS = {"gained": "gains folded in", "exact": "as stored"}  # tables of the record, the one that counts first
@@ -48,7 +48,9 @@ def scatter(record: Record, version: str) -> Figure:
         pairs = [f"{number(a)}, {number(b)}" for a, b in zip(xs[layer], ys[layer], strict=True)]
         if ends := _slope(xs[layer], ys[layer]):
             plot.line(*ends, f"{tone} thin")
-        plot.heads(layer, xs[layer], ys[layer], tone, shape=THIRDS[layer * 3 // layers], values=pairs)
+        crowded = layers * len(pairs) > CROWDED
+        shape = THIRDS[layer * 3 // layers]
+        plot.heads(layer, xs[layer], ys[layer], tone, shape=shape, values=pairs, crowded=crowded)
     if ends := _slope([v for row in xs for v in row], [v for row in ys for v in row]):
         plot.line(*ends, "s6", dash=True)
     r = association["descriptors"][best]["r"]

@@ -6,7 +6,7 @@ from checks.figures import axes
 from checks.figures.geometry import Figure, Key, Panel, Value
 from checks.figures.numbers import number, percent
 from checks.figures.plots import Plot, binned
-from checks.sections.section import Record, median, pair_names, table
+from checks.sections.section import CROWDED, Record, median, pair_names, table
 
 # analyses.head_grams.MIXED, written again because importing that module imports torch; a test holds them together.
 MIXED = (0.2, 0.8)
@@ -56,7 +56,9 @@ def _by_pair(title: str, label: str, rows: Sequence[Sequence[Value]], chance: fl
     plot = Plot(x=axes.layers(len(rows) + 1), y=axes.linear([*flat, chance], label=label, include=(0.0,)))
     for layer, row in enumerate(rows):
         at = [layer + 0.5] * len(row)
-        plot.heads(layer, at, row, "s5 faint", shape="dot", values=[number(v) for v in row])
+        crowded = len(flat) > CROWDED
+        values = () if crowded else [number(v) for v in row]
+        plot.heads(layer, at, row, "s5 faint", shape="dot", values=values, crowded=crowded)
     if chance is not None:
         plot.level(chance, "s7")
     medians = [median(row) for row in rows]
