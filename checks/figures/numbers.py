@@ -98,15 +98,15 @@ def _common_decimals(values: Sequence[float]) -> int | None:
 def typeset(text: str) -> str:
     """A program's numbers inside a sentence, as the page writes them.
 
-    >>> typeset("moves by 2.8e-17 at most, from -0.5")
-    'moves by 2.8 × 10⁻¹⁷ at most, from −0.5'
+    >>> typeset("moves by 2.8e-17 at most, from -0.5"), typeset("5% and 5 %")
+    ('moves by 2.8 × 10⁻¹⁷ at most, from −0.5', '5\\xa0% and 5\\xa0%')
     """
 
     def power(match: re.Match[str]) -> str:
         return f"{match[1]} × 10{str(int(match[2])).translate(_SUPERSCRIPT)}"
 
     minus = re.sub(r"(?<![\w.])-(?=\d)", "−", re.sub(r"(\d)e([+-]\d+)\b", power, text))
-    return minus.replace(" %", "\u00a0%")  # a number and its sign stay on one line
+    return re.sub(r"(?<=\d) ?%", "\u00a0%", minus)  # a number and its sign stay on one line
 
 
 def percent(fraction: float | None) -> str:

@@ -4,6 +4,7 @@ Plain outcomes in (the dicts of `gates.json`), English out. Counts and distances
 that a template never has to.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from checks.figures.numbers import number, percent, stated, typeset
 VERDICTS = ("error", "does not hold", "uninformative", "undecided", "holds", "not applicable", "coordinate-dependent")
 """In the order in which a reader should see them: what went wrong first."""
 
+PATH = re.compile(r" \([\w.]+\)$")  # of a number in its record, after the words for it
 SEVERAL = 5  # claims; a reason that so many share is told once above them
 CONTROLS = {"control": "Control", "noise": "Rounding"}
 NOT_RUN = "not\u00a0run"  # never broken over two lines
@@ -85,8 +87,8 @@ def multiplicity(claims: Sequence[Mapping[str, Any]]) -> str:
     if not asked:
         return ""
     turned = [claim["id"] for claim in asked if claim["verdict"] != claim["raw"]["verdict"]]
-    changed = f"it leaves {', '.join(turned)} undecided" if turned else "it changes none of them"
-    return f"{len(asked)} answers were corrected for being asked at once (Holm, 5 %); {changed}."
+    changed = f"that leaves {' and '.join(turned)} undecided" if turned else "that changes none of them"
+    return f"Because {len(asked)} answers are asked at once, each must be surer (Holm, 5 %); {changed}."
 
 
 def among(claim: Mapping[str, Any]) -> str:
@@ -185,7 +187,8 @@ def counted(findings: Sequence[Mapping[str, Any]], minimum: Mapping[str, float])
     parts = []
     for name in [*(m for m in minimum if m not in counts), *counts]:
         needed = f" (needs {stated(minimum[name])})" if name in minimum else ""
-        parts.append(f"{number(counts.get(name, 0))} {name.replace('_', ' ')}{needed}")
+        many, what = number(counts.get(name, 0)), name.replace("_", " ")
+        parts.append(f"{what} {many}{needed}" if name == "side" else f"{many} {what}{needed}")
     return "; ".join(parts)
 
 
@@ -213,7 +216,7 @@ def integrity(outcomes: Sequence[Mapping[str, Any]]) -> str:
         worst = max(ratios, key=lambda pair: pair[0])[1]
         sentence += (
             f"; the worst violation is {number(worst['observed'], 2)} of the {number(worst['threshold'], 2)} "
-            f"allowed ({worst['quantity']})"
+            f"allowed ({PATH.sub('', worst['quantity'])})"
         )
     if skipped := len(outcomes) - len(asked):
         sentence += f"; {skipped} {'was' if skipped == 1 else 'were'} not asked"

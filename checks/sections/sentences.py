@@ -48,9 +48,9 @@ SENTENCES: Mapping[str, Sentence] = {
         "The scales of a layer’s parts do not move as one over depth.",
     ),
     "NR5": _of(
-        "adjacent layers read the same directions most",
-        "Adjacent layers read the same directions of the stream most.",
-        "Adjacent layers do not read the same directions of the stream most.",
+        "adjacent layers favour the same directions",
+        "Adjacent layers favour the same directions of the stream.",
+        "Adjacent layers do not favour the same directions of the stream.",
     ),
     "SF1": _of(
         "scales follow a smooth schedule",

@@ -5,7 +5,7 @@ from typing import Any
 
 from checks.figures import axes
 from checks.figures.geometry import Figure, Key, Panel, Value
-from checks.figures.numbers import number
+from checks.figures.numbers import number, percent
 from checks.figures.plots import Plot
 from checks.sections.section import Comparison, Record, Section, layer_names, median, table
 
@@ -66,7 +66,7 @@ def facts(record: Record) -> dict[str, str]:
     return {
         "folded": number(metrics["folded_alpha"]["value"]),
         "stored": number(metrics["stored_alpha"]["value"]),
-        "plausible": number(metrics["folded_plausible"]["value"]),
+        "plausible": percent(metrics["folded_plausible"]["value"]),
     }
 
 
@@ -83,7 +83,7 @@ SECTION = Section(
             corrected=(
                 f"of what layers read and write, gains folded in: α "
                 f"{number(record['metrics']['folded_alpha']['value'])}; "
-                f"a power law is not ruled out for {number(record['metrics']['folded_plausible']['value'])} of them"
+                f"a power law is not ruled out for {percent(record['metrics']['folded_plausible']['value'])} of them"
             ),
         )
     ],

@@ -121,7 +121,7 @@ def test_a_margin_says_its_side_and_the_limit_at_which_the_answer_changes():
 
 def test_what_was_counted_stands_beside_what_is_needed():
     findings = [finding(n={"pairs": 23, "side": 64}), finding(n={"pairs": 20})]
-    assert words.counted(findings, {"pairs": 4}) == "20 pairs (needs 4); 64 side"
+    assert words.counted(findings, {"pairs": 4}) == "20 pairs (needs 4); side 64"
     assert words.counted([finding(n={})], {"layers": 12}) == "0 layers (needs 12)"
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from checks.figures import axes
 from checks.figures.geometry import Figure, Key, Value
 from checks.figures.heatmaps import Matrix, heatmap, sequential
-from checks.figures.numbers import number
+from checks.figures.numbers import number, percent
 from checks.figures.plots import Plot
 from checks.sections.section import Record, median, pair_names, random_cos, table
 
@@ -91,12 +91,7 @@ def phases(record: Record) -> Figure:
         if phase["first"]:
             plot.border(phase["first"] - 0.5, "border")
     test = record["phase_test_centred"]
-    finding = (
-        f"At equal distance, pairs inside a phase are more alike than pairs across by {number(test['difference'])}; "
-        f"{number(test['p'])} of {number(test['segmentations'])} other segmentations separate at least as well."
-        if test["p"] is not None
-        else "The phases cannot be tested at this depth."
-    )
+    finding = _separated(test) if test["p"] is not None else "The phases cannot be tested at this depth."
     return Figure(
         id="delta_svd-phases",
         caption=(
@@ -114,4 +109,14 @@ def phases(record: Record) -> Figure:
         tables=(
             table("Phases: mean |cos| inside and across (mean removed), and median capture", "phase", names, columns),
         ),
+    )
+
+
+def _separated(test: Record) -> str:
+    """Whether layers of one phase are more alike than layers of two, and how easily other phases would be so."""
+    more = "more" if test["difference"] > 0 else "less"
+    return (
+        f"At equal distance, two layers of one phase are {more} alike than two layers of different phases, by "
+        f"{number(abs(test['difference']))} in |cos|. Of {number(test['segmentations'])} other ways to cut the stack "
+        f"into phases, {percent(test['p'])} separate it at least as well."
     )
