@@ -76,11 +76,11 @@ DRAWN = """([figure, k]) => {
     const ticks = (css, n) => [...svg.querySelectorAll(`${css} text`)].map((at) => [at.textContent, middle(at)[n]]);
     const pixels = (at, d) => {
         const to = at.getScreenCTM(), found = [];
-        let at = [0, 0];
+        let last = [0, 0];
         for (const [, go, x, y, run] of d.matchAll(/([Mm])(-?[\\d.]+) ?(-?[\\d.]+)h([\\d.]+)/g)) {
-            at = go === 'M' ? [+x, +y] : [at[0] + +x, at[1] + +y];
+            last = go === 'M' ? [+x, +y] : [last[0] + +x, last[1] + +y];
             for (let n = 0; n < Math.max(1, +run); n++)
-                found.push([to.a * (at[0] + n + (+run ? 0.5 : 0)) + to.e, to.d * at[1] + to.f]);
+                found.push([to.a * (last[0] + n + (+run ? 0.5 : 0)) + to.e, to.d * last[1] + to.f]);
         }
         return found;
     };
