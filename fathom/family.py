@@ -54,5 +54,9 @@ def family(claim: str, results: Iterable[Result]) -> Family:
     Raises
     ------
     InputError : where no result has this claim, or they were judged by several sets.
+
+    >>> family("HE2", [])
+    Traceback (most recent call last):
+    analyses.errors.InputError: no claim 'HE2' in these results (there are: none)
     """
     return Family(claim, results)

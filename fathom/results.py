@@ -30,6 +30,10 @@ def load(source: str | Path) -> Result:
     Raises
     ------
     InputError : where there is no result, or one of another version or changed since it was written.
+
+    >>> load("nowhere")
+    Traceback (most recent call last):
+    analyses.errors.InputError: nowhere: no such folder or page; measure it first, with fathom.measure or `fathom run`
     """
     from checks.verify.compare import read_side
 
@@ -162,7 +166,15 @@ class Result:
 
 
 class Claims(Mapping[str, Mapping[str, Any]]):
-    """Claims by id, each as it stands in `gates.json`: verdict, findings, p, controls."""
+    """Claims by id, each as it stands in `gates.json`: verdict, findings, p, controls.
+
+    >>> claims = Claims([{"id": "HE2", "verdict": "holds", "claim": "Spectra predict entropy", "findings": []}])
+    >>> claims.verdicts(), "HE2" in claims
+    ({'HE2': 'holds'}, True)
+    >>> claims["HE9"]
+    Traceback (most recent call last):
+    KeyError: "no claim 'HE9' (there are: HE2)"
+    """
 
     def __init__(self, claims: list[Mapping[str, Any]]):
         self._claims = {claim["id"]: claim for claim in claims}

@@ -20,6 +20,13 @@ class Table:
     """A tidy table: a row is one head, rotary plane, layer, pair of layers, write or claim, a column one variable.
 
     A number that could not be measured is None, and null in every format.
+
+    >>> from checks.tables import tables
+    >>> table = Table(tables.Table(name="heads", columns=("layer", "entropy"), rows=[(0, 1.5), (1, None)]))
+    >>> len(table), table["entropy"], table.rows()[1]
+    (2, [1.5, None], {'layer': 1, 'entropy': None})
+    >>> table.to_arrow().column("entropy").null_count
+    1
     """
 
     def __init__(self, table: tables.Table):

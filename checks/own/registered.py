@@ -29,7 +29,12 @@ class Registered(TypedDict):
 
 def line(file: File, at: str) -> str:
     """What a preregistration needs: the hash, the number of claims and the time, in one line."""
-    return f"fathom claims sha256:{file.sha256} ({len(file.claims)} claims), {at}"
+    return f"fathom claims sha256:{file.sha256} ({counted(file)}), {at}"
+
+
+def counted(file: File) -> str:
+    """How many claims, in words."""
+    return f"{len(file.claims)} claim{'s' * (len(file.claims) != 1)}"
 
 
 def now() -> str:

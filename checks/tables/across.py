@@ -57,7 +57,7 @@ def _asked(claim: str, results: Sequence[Judged]) -> list[tuple[Mapping[str, Any
             found.append((manifest, judged["model"], asked[claim]))
             sets.setdefault(judged.get("claim_set"), judged["model"])
     if not found:
-        raise InputError(f"no claim '{claim}' in these results (there are: {', '.join(known)})")
+        raise InputError(f"no claim '{claim}' in these results (there are: {', '.join(known) or 'none'})")
     if len(sets) > 1:
         (a, first), (b, other), *_ = sets.items()
         raise InputError(

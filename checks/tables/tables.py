@@ -63,7 +63,7 @@ def _measured(name: str, model: str, found: Mapping[str, Mapping[str, Any]]) -> 
     if not cells:
         missing = sorted({quantity.analysis for quantity in TABLES[name]} - set(found))
         short = any("shortened" in found.get(quantity.analysis, {}) for quantity in TABLES[name])
-        why = "this copy leaves its arrays out; load the folder" if short else "the model has none, or it was skipped"
+        why = "this copy leaves its arrays out; load the folder" if short else "the record holds none"
         why = f"not measured: {', '.join(missing)}" if missing else why
         raise InputError(f"{model}: nothing for the table '{name}' ({why})")
     rows = [(model, *key, *(row.get(column) for column in columns)) for key, row in sorted(cells.items())]

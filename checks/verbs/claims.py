@@ -21,7 +21,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from checks.own.paths import readable
-    from checks.own.registered import line, now
+    from checks.own.registered import counted, line, now
     from checks.own.statement import problems_of, read, text_of
 
     if arguments.list:
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     for problem in problems:
         print(f"fathom: {arguments.file}: {problem}", file=sys.stderr)
     if not problems:
-        options.say(arguments)(f"{arguments.file}: {len(read(arguments.file).claims)} claims, all sound")
+        options.say(arguments)(f"{arguments.file}: {counted(read(arguments.file))}, sound")
     return options.ERROR if problems else options.OK
 
 

@@ -90,6 +90,9 @@ def read_side(path: Path) -> Side:
         raise InputError(f"{path}: not judged yet; run `fathom report` on it first")
     for name, tree in trees.items():
         written.checked(name, tree, f"{path}: {name}")
+    if any("findings" not in row for row in rows(trees["gates.json"])):
+        why = "its gates.json has no numbers beside the verdicts, as the recorded results, which are kept short"
+        raise InputError(f"{path}: {why}; `fathom verify recorded` measures them again")
     found = {name: trees[f"{name}.json"] for name in registry.NAMES if f"{name}.json" in trees}
     judged, manifest = trees["gates.json"], trees["manifest.json"]
     _require_whole(path, found, manifest)

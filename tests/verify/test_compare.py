@@ -240,3 +240,10 @@ def test_a_folder_over_models_and_one_that_is_not_judged_are_refused_in_one_line
     (folder / "gates.json").unlink()
     with pytest.raises(InputError, match="fathom report"):
         read_side(folder)
+
+
+def test_the_recorded_results_which_are_kept_short_are_refused_in_one_line():
+    from checks.reference import RECORDED
+
+    with pytest.raises(InputError, match="no numbers beside the verdicts.*`fathom verify recorded`"):
+        read_side(RECORDED)
