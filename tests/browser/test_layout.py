@@ -135,6 +135,17 @@ def test_a_reviewer_comes_from_the_index_to_the_number_that_decided(visit):
     assert "0.1" in strip.locator("text.lim").text_content()
 
 
+def test_nine_models_fit_beside_each_other(visit):
+    page = visit("index.html", width=1200)
+    table = page.locator("table.signs-of")
+    assert table.locator("th.model").count() == len(MODELS) == 9
+    assert table.evaluate("(at) => at.parentElement.scrollWidth <= at.parentElement.clientWidth")
+    # Scrolled on a telephone, a row still says which claim it is of.
+    page.set_viewport_size({"width": 360, "height": 900})
+    table.evaluate("(at) => { at.parentElement.scrollLeft = 400; }")
+    assert 0 <= table.locator("tbody th").first.bounding_box()["x"] < 40
+
+
 def test_a_hostile_name_is_shown_as_it_is_written(visit):
     page = visit("hostile/report.html")
     assert page.locator("h1").inner_text().startswith('<script>alert("1")</script>&<b>bold</b>')
