@@ -26,8 +26,11 @@ def measuring(parser: argparse.ArgumentParser) -> None:
     text(parser)
     chosen(parser)
     parser.add_argument("--seed", type=int, default=0)
-    spectra = "of the residuals between layers; sampled: estimated, with its error, from side 1,024 on"
-    parser.add_argument("--spectra", choices=("exact", "sampled", "none"), default="exact", help=spectra)
+    spectra = "of the residuals between layers; auto: exact below side 512, from there on sampled, with their error"
+    parser.add_argument("--spectra", choices=("auto", "exact", "sampled", "none"), default="auto", help=spectra)
+    parser.add_argument("--matching", choices=("auto", "none"), default="auto", help=argparse.SUPPRESS)
+    unmatched = "match no neurons and heads; with --spectra none: the published statistics of null_residual alone"
+    parser.add_argument("--no-matching", action="store_const", const="none", dest="matching", help=unmatched)
     controls = ("all", "class", "coordinates", "noise", "none")
     parser.add_argument("--controls", choices=controls, help="default: all for the reference model, else none")
     own = "claims of your own, stated in a .toml file before the measurement"

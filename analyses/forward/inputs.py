@@ -37,7 +37,8 @@ class Settings:
     stack: str | None = None  # of a model that has two, one of `schema.STACKS`
     layers: range | None = None  # of the weight analyses' and probes' statistics; None: all
     families: tuple[str, ...] | None = None  # that null_residual compares; None: all
-    spectra: str = "exact"  # exact | sampled | none, of the residuals between layers
+    spectra: str = "auto"  # auto | exact | sampled | none, of the residuals between layers
+    matching: str = "auto"  # auto: neurons and heads of adjacent layers are matched | none
     claimed: frozenset[str] | None = None  # paths of the metrics that are asked for, for twins; None: everything
     trust_remote_code: bool = False
 

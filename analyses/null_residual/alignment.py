@@ -22,7 +22,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from analyses.null_residual.grams import GRAMS, MADE_OF, branch_scales, branches, is_centred, layer_grams
+from analyses.null_residual.grams import (
+    GRAMS,
+    MADE_OF,
+    branch_scales,
+    branches,
+    is_centred,
+    layer_grams,
+    product_type,
+)
 from analyses.null_residual.pairs import HAAR_SIDE, SAMPLED_SIDE
 from analyses.numerics import lanczos, spectra
 from analyses.weights.checkpoint import Checkpoint
@@ -30,7 +38,7 @@ from analyses.weights.checkpoint import Checkpoint
 # ‖M̂ − M̂'‖/‖M̂‖ of layers equal up to a factor and the rounding of their storage: entries of bfloat16 are right to
 # 2^-8, rows A and A' to 2^-7 together, and ‖AᵀA − A'ᵀA'‖ ≤ 2‖A‖₂‖A − A'‖ makes 2^-6; twice that for a product of two.
 IDENTICAL = 2.0**-5
-ISOTROPIC = 64 * spectra.EPS  # ‖dev M‖/‖M‖ below this is rounding
+ISOTROPIC = 64  # × eps of a Gram's type: ‖dev M‖/‖M‖ below this is rounding
 STREAM = 17  # apart from the seeds of families
 
 
@@ -67,8 +75,8 @@ class Side:
     def __init__(self, gram: torch.Tensor, *, centred: bool):
         self.centred, self.dim = centred, len(gram) - centred
         self.trace = float(gram.trace())
-        self.gram = gram / self.trace if self.trace else gram  # (hidden, hidden) float64
-        self.norm = float(torch.linalg.matrix_norm(self.gram))
+        self.gram = gram / self.trace if self.trace else gram  # (hidden, hidden), in the type of its products
+        self.norm = _norm(self.gram)
         self._spectrum: torch.Tensor | None = None
 
     def deviation(self) -> torch.Tensor | None:
@@ -79,14 +87,19 @@ class Side:
         left.diagonal().sub_(1 / self.dim)
         if self.centred:  # the isotropic Gram is 1 − 11ᵀ/hidden there, over hidden − 1
             left += 1 / (self.dim * len(left))
-        norm = float(torch.linalg.matrix_norm(left))
-        return left.div_(norm) if norm > ISOTROPIC * self.norm else None
+        norm = _norm(left)
+        return left.div_(norm) if norm > self.rounding * self.norm else None
+
+    @property
+    def rounding(self) -> float:
+        """Relative to the whole, what is left of a Gram may not be told from nothing below this."""
+        return ISOTROPIC * torch.finfo(self.gram.dtype).eps
 
     @property
     def spectrum(self) -> torch.Tensor:
         """(mode,) eigenvalues in the m dimensions, descending; computed once."""
         if self._spectrum is None:
-            self._spectrum = spectra.eigenvalues(self.gram).flip(-1)[: self.dim].clamp_min(0)
+            self._spectrum = spectra.eigenvalues(self.gram.double()).flip(-1)[: self.dim].clamp_min(0)
         return self._spectrum
 
 
@@ -119,9 +132,10 @@ def compare(a: Side, b: Side, rotations: Rotations | None, *, vectors: torch.Gen
     if not a.trace or not b.trace:
         return GramPair()
     one, other = a.deviation(), b.deviation()
-    align = None if one is None or other is None else max(-1.0, min(1.0, float(one.mul_(other).sum())))
+    inner = None if one is None or other is None else float(one.mul_(other).sum(dtype=torch.float64))
+    align = None if inner is None else max(-1.0, min(1.0, inner))
     del one, other
-    distance = float(torch.linalg.matrix_norm(a.gram - b.gram)) / math.sqrt(a.norm * b.norm)
+    distance = _norm(a.gram - b.gram) / math.sqrt(a.norm * b.norm)
     pair = GramPair(align=align, channel_r=_channel_r(a, b), distance=distance)
     if rotations is None or pair.identical or min(a.dim, b.dim) < 2:
         return pair
@@ -137,12 +151,17 @@ def compare(a: Side, b: Side, rotations: Rotations | None, *, vectors: torch.Gen
     )
 
 
+def _norm(matrix: torch.Tensor) -> float:
+    """Frobenius, summed in float64 whatever the type of the entries."""
+    return float(torch.linalg.vector_norm(matrix, dtype=torch.float64))
+
+
 def _channel_r(a: Side, b: Side) -> float | None:
     """Pearson's r of the logarithms of the diagonals; None where one is not positive or does not vary."""
     if min(float(x.gram.diagonal().min()) for x in (a, b)) <= 0:
         return None
-    logs = [np.log(x.gram.diagonal().cpu().numpy()) for x in (a, b)]
-    if any(float(np.ptp(log)) <= ISOTROPIC * float(np.abs(log).max()) for log in logs):
+    logs = [np.log(x.gram.diagonal().double().cpu().numpy()) for x in (a, b)]
+    if any(float(np.ptp(log)) <= x.rounding * float(np.abs(log).max()) for x, log in zip((a, b), logs, strict=True)):
         return None
     return float(np.corrcoef(*logs)[0, 1])
 
@@ -162,7 +181,7 @@ def _entropies(a: Side, b: Side, rotations: Rotations, vectors: torch.Generator 
         ]
         if None not in found:
             return tuple((sample.entropy, sample.error) for sample in found)
-    own = spectra.energy_entropy(spectra.eigenvalues(a.gram + b.gram))
+    own = spectra.energy_entropy(spectra.eigenvalues((a.gram + b.gram).double()))
     turn = rotations[a.dim]  # (draw, mode, mode)
     turned = spectra.gram(turn * b.spectrum.sqrt())
     turned.diagonal(dim1=-2, dim2=-1).add_(a.spectrum)
@@ -183,20 +202,21 @@ def follow_grams(
     Parameters
     ----------
     seed : of the random eigenvectors, and of what samples a spectrum.
-    spectra : of the sums, one of pairs.SPECTRA.
+    spectra : of the sums: exact, sampled or none.
     each : passes a branch's layers through, to count them.
     """
     rotations = None if spectra == "none" else Rotations(seed, device=device)
+    dtype = product_type(checkpoint, exact=spectra == "exact")
     pairs: dict[str, list[GramPair]] = {}
     scales: dict[str, list[float]] = {}
     for number, (branch, names) in enumerate(branches(checkpoint).items()):
         before: dict[str, Side] = {}
         having = checkpoint.layers_with(*(family for name in names for family in MADE_OF[name]))
         for layer in each(having):
-            made = layer_grams(checkpoint, branch, layer, device=device)
+            made = layer_grams(checkpoint, branch, layer, device=device, dtype=dtype)
             for scale, value in made.scales.items():
                 scales.setdefault(scale, []).append(value)
-            after = {name: Side(made.grams[name], centred=is_centred(checkpoint, name)) for name in names}
+            after = {name: Side(made.grams.pop(name), centred=is_centred(checkpoint, name)) for name in names}
             del made
             vectors = _vectors(seed, number, checkpoint.number(layer)) if spectra == "sampled" else None
             for name in before:

@@ -13,12 +13,13 @@ Its keys are kept with their meaning, and the corrected numbers stand beside the
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from analyses.forward.inputs import Inputs
+from analyses.errors import LEFT_OUT
+from analyses.forward.inputs import Inputs, Settings
 from analyses.null_residual import grams, invariant, scales
 from analyses.null_residual import metrics as judged
 from analyses.null_residual.alignment import GramPair
@@ -31,8 +32,10 @@ from analyses.null_residual.family import (
     absent_summary,
     summarise,
 )
-from analyses.null_residual.matching import FLOAT32_HIDDEN, NEURONS, MatchedPair
-from analyses.null_residual.pairs import SAMPLED_SIDE, FamilyPair
+from analyses.null_residual.grams import NARROW_HIDDEN
+from analyses.null_residual.matching import FLOAT32_HIDDEN, NEURONS, SAMPLE, MatchedPair
+from analyses.null_residual.pairs import SAMPLED_SIDE, FamilyPair, settled
+from analyses.null_residual.probed_heads import PROBES
 from analyses.null_residual.shards import PARTS, Shard, ShardOf, join, layer_shards, measure_shard
 from analyses.progress import Count, Tick, silent
 from analyses.records import SCHEMA_VERSION, Metric
@@ -63,6 +66,8 @@ class LayerPair:
     families: dict[str, FamilyPair]  # families the model has
     matched: dict[str, float | None]  # gate, up, down, qk, vo → mean cosine of matched units, in [−1, 1]
     matched_null: dict[str, float | None]  # the same with one layer's coordinates scrambled
+    # Of matched, by role: standard error where a sample stands for all units. Written only where one does.
+    matched_error: dict[str, float | None] = field(default_factory=dict, metadata={"written": "if not empty"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,8 +117,9 @@ def measure(
     ----------
     checkpoint : weights by family and layer.
     seed : of the entry shuffles, Haar draws, null tracks and bootstraps.
-    spectra : of the residuals: exact; sampled, for large matrices; none.
+    spectra : of the residuals: exact; sampled, for large matrices; none; auto, see `pairs.settled`.
     parts : what is compared, of `shards.PARTS`; the metrics of the rest are without a value.
+        Unless spectra are exact, a sample stands for the matched neurons and heads of a wide stream.
     shard_of : gives the shards that were measured elsewhere; None to measure them all here.
     device : torch device of the arithmetic; random draws are made on the CPU, so do not depend on it.
     tick : told how many matrices and pairs of layers are done.
@@ -126,6 +132,7 @@ def measure(
     ----------
     Page, Phys. Rev. Lett. 71, 1291 (1993). Horn, Psychometrika 30, 179 (1965). Mezzadri, Notices AMS 54 (2007).
     """
+    spectra = settled(spectra, checkpoint.shape.hidden)
     options = dict(seed=seed, device=device, spectra=spectra, parts=parts)
     compared = _all_layers(checkpoint, options, shard_of=shard_of, tick=tick)
     singles = {f: combine(tracks) for f, tracks in compared.experts.items()}
@@ -136,12 +143,13 @@ def measure(
     standardised = scales.scale_pca(tracks, seed=seed, standardise=True)
     summary = {f: summarise(track.pairs) for f, track in families.items()}
     sides = {f: min(checkpoint.shape.of(f)) for f in families if f in MATRICES}
-    metrics = judged.metrics(families, compared.matched, sides, tracks, standardised, seed, compared.experts)
+    matched = compared.matched or [MatchedPair(cos={}, chance={})] * (checkpoint.shape.layers - 1)
+    metrics = judged.metrics(families, matched, sides, tracks, standardised, seed, compared.experts)
     free = invariant.Invariant.of(checkpoint, compared.grams, spectra=spectra, seed=seed)
     return NullResidual(
         model=checkpoint.name,
         spectra=spectra,
-        pair_results=_layer_pairs(families, compared.matched),
+        pair_results=_layer_pairs(families, matched),
         summary=summary,
         sides=sides,
         scales=norms,
@@ -151,7 +159,9 @@ def measure(
         grams=compared.grams.pairs,
         invariant_scales=free.scales,
         invariant_scale_pca=free.pca,
-        metrics=_without_spectra(_counted(metrics, checkpoint.shape.experts), spectra) | free.metrics,
+        metrics=_explained(
+            _without_spectra(_counted(metrics, checkpoint.shape.experts), spectra) | free.metrics, parts
+        ),
         identities=_identities(checkpoint, compared, spectra),
         absent={f"scales.{f}": why for f, why in checkpoint.absent.items()}
         | _absent_layers(checkpoint, compared)
@@ -159,6 +169,7 @@ def measure(
         | _absent_families(families, summary, spectra)
         | _absent_experts(compared.experts, spectra)
         | _absent_matched(compared.matched)
+        | ({} if "grams" in parts else {"invariant_scales.*": NOT_MEASURED["grams"]})
         | free.absent,
         notes=[STORED_NOTE, IMPROVE_NOTE, *_notes(checkpoint, tracks, no_track, spectra), *free.notes],
     )
@@ -187,6 +198,7 @@ def _layer_pairs(families: Mapping[str, FamilyTrack], matched: Sequence[MatchedP
             families={family: track.pairs[i] for family, track in families.items()},
             matched=pair.cos,
             matched_null=pair.chance,
+            matched_error=pair.error,
         )
         for i, pair in enumerate(matched)
     ]
@@ -216,6 +228,24 @@ def _without_spectra(metrics: dict[str, Metric], spectra: str) -> dict[str, Metr
         return metrics
     rank = replace(metrics["worst_eff_rank_ratio"], value=None, interval=None, reason=NO_SPECTRA)
     return metrics | {"worst_eff_rank_ratio": rank}
+
+
+NOT_MEASURED = {
+    "entries": f"the entries of matrices were {LEFT_OUT}",
+    "matching": f"the matching of neurons and heads was {LEFT_OUT} (--no-matching)",
+    "grams": f"what layers read and write was {LEFT_OUT} (--spectra none --no-matching)",
+}
+"""Part of the comparison → why the numbers that need it have no value, where it was not made."""
+
+
+def _explained(metrics: dict[str, Metric], parts: Collection[str]) -> dict[str, Metric]:
+    """The metrics, those of parts that were not compared with that as their reason."""
+    found = dict(metrics)
+    for part in set(PARTS) - set(parts):
+        for name in METRICS[part]:
+            if name in found and found[name].value is None:
+                found[name] = replace(found[name], reason=NOT_MEASURED[part])
+    return found
 
 
 def _identities(checkpoint: Checkpoint, compared: Shard, spectra: str) -> dict[str, Metric]:
@@ -291,8 +321,16 @@ def _notes(
         notes.append(
             f"left out of the standardised tracks, because the scale is the same in every layer: {', '.join(constant)}"
         )
-    if checkpoint.shape.hidden >= FLOAT32_HIDDEN:
+    wide = checkpoint.shape.hidden >= FLOAT32_HIDDEN
+    if wide:
         notes.append("matched neurons and heads are compared by products of float32 numbers, right to 1e-6")
+    if wide and spectra != "exact":
+        notes.append(
+            f"{SAMPLE} neurons and what heads make of {PROBES} directions stand for all in the matched comparison, "
+            "with the standard error of each mean beside it; --spectra exact compares all"
+        )
+    if checkpoint.shape.hidden >= NARROW_HIDDEN and spectra != "exact" and not checkpoint.shape.experts:
+        notes.append("what layers read and write is made of products of float32 numbers, right to 1e-6 of its norm")
     if checkpoint.has_qk_bias:
         notes.append("queries and keys carry biases, which the matched head metric g = W_kᵀW_q omits")
     if checkpoint.shape.experts:
@@ -325,10 +363,17 @@ METRICS = {
 RANKS = ("worst_eff_rank_ratio", "read_write_rank_ratio")  # metrics that need spectra
 
 
+def compared_parts(settings: Settings) -> tuple[str, ...]:
+    """Of PARTS, what the settings leave: without spectra and matching, the published statistics alone."""
+    if settings.matching != "none":
+        return PARTS
+    return PARTS[:1] if settings.spectra == "none" else tuple(part for part in PARTS if part != "matching")
+
+
 def analyse(inputs: Inputs) -> tuple[NullResidual, dict[str, Any]]:
     """`measure` as the suite calls it; no arrays. A twin is spared what none of its claims reads."""
-    parts = [part for part in PARTS if inputs.asks(*METRICS[part])]
-    checkpoint = inputs.checkpoint
+    settings, checkpoint = inputs.settings, inputs.checkpoint
+    parts = [part for part in compared_parts(settings) if inputs.asks(*METRICS[part])]
     if inputs.needs("invariant_scales") and "grams" not in parts:
         parts.append("grams")
     if inputs.needs("scales") and "entries" not in parts:
@@ -339,7 +384,7 @@ def analyse(inputs: Inputs) -> tuple[NullResidual, dict[str, Any]]:
         checkpoint,
         seed=inputs.seed,
         device=inputs.device,
-        spectra=inputs.settings.spectra if inputs.asks(*RANKS) else "none",
+        spectra=settings.spectra if inputs.asks(*RANKS) else "none",
         parts=parts,
         shard_of=inputs.shard_of,
         tick=inputs.tick,

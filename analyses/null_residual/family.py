@@ -58,7 +58,7 @@ def follow(
     ----------
     weights : one tensor per layer, of one shape, in any type that floats; matrices (out, in) or gains (hidden,).
     seed : integers that seed this family's shuffles and Haar draws.
-    spectra : of the residuals, one of SPECTRA.
+    spectra : of the residuals: exact, sampled or none.
     first : the model's layer that the first tensor is of; what is drawn for a pair alone depends on its layer.
     """
     generator = _generator(seed)
@@ -71,7 +71,7 @@ def follow(
         ranked = weight.ndim == 2 and spectra != "none"
         norms.append(after.norm)
         if ranked and chance is None:
-            chance = Chance(*weight.shape, generator, device=weight.device)
+            chance = Chance(*weight.shape, generator, device=weight.device, sampled=spectra == "sampled")
         if before is not None:
             pair = FamilyPair()
             if before.norm > 0 and after.norm > 0:

@@ -13,15 +13,20 @@ a neuron's own gate, up and down are alike, because a match found by luck on one
 the others; so the same is done once more with the coordinates of one layer permuted and their
 signs drawn at random, all its matrices alike: its inner structure stays, its relation to the
 other layer goes.
+
+Unless exact spectra are asked for, a fixed sample stands for the neurons and heads of a wide stream: SAMPLE neurons,
+evenly spread over those that would all be matched, in the order of their size, which no exact map changes; and of a
+head's map, what it makes of some directions (`probed_heads`). The standard error of each mean cosine stands beside it.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 
+from analyses.null_residual.probed_heads import draw_probes, held_out, probed, product_norms, score_probed
 from analyses.numerics.spectra import binary_size, factored_inner_products, full_float32, signed_permutation
 from analyses.weights.canonical import (
     ATTENTION,
@@ -42,6 +47,7 @@ NEURONS = 1024
 # From this many hidden dimensions on, cosines are products of float32 rows: right to 1e-6, while neurons as good
 # as one another to within that may be exchanged, which moves a mean cosine by less than 1e-4. Half the time and memory.
 FLOAT32_HIDDEN = 512
+SAMPLE = 256  # neurons of a layer that stand for its NEURONS: 1/√256 of one cosine's spread, 0.002 by chance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +59,7 @@ class MatchedPair:
 
     cos: dict[str, float | None]
     chance: dict[str, float | None]  # the same with one layer's coordinates scrambled
+    error: dict[str, float | None] = field(default_factory=dict)  # role → standard error of cos; empty where exact
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,34 +77,50 @@ class Scramble:
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         return rows[..., self.order] * self.signs.to(rows.dtype)
 
+    def undo(self, rows: torch.Tensor) -> torch.Tensor:
+        """⟨undo(x), y⟩ = ⟨x, scramble(y)⟩."""
+        undone = torch.empty_like(rows)
+        undone[..., self.order] = rows * self.signs.to(rows.dtype)
+        return undone
+
 
 @full_float32()
 def matched_cosines(
-    checkpoint: Checkpoint, *, seed: int, device: str, each: Callable[[Iterable], Iterable] = iter
+    checkpoint: Checkpoint,
+    *,
+    seed: int,
+    device: str,
+    exact: bool = True,
+    each: Callable[[Iterable], Iterable] = iter,
 ) -> list[MatchedPair]:
     """Mean cosine of matched units for each adjacent pair of layers, and its chance level.
 
     Parameters
     ----------
     checkpoint : weights by family and layer.
-    seed : of the scrambled coordinates.
+    seed : of the scrambled coordinates, and of the directions that heads are probed in.
+    exact : whether a sample may not stand for the neurons and heads of a wide stream.
     each : passes the pairs through, to count them.
     """
     scramble = Scramble.draw(checkpoint.shape.hidden, seed, device=device)
+    sampled = not exact and checkpoint.shape.hidden >= FLOAT32_HIDDEN
+    probes = draw_probes(checkpoint.shape.hidden, seed, device=device) if sampled else None
     roles = [role for role, family in FEED_FORWARD.items() if family in checkpoint.families]
     streams = []
     if {"up", "down"} <= set(roles) and not checkpoint.shape.experts:
         families = [FEED_FORWARD[role] for role in roles]
-        streams.append(_over_all(checkpoint, families, lambda view: _neuron_pairs(view, roles, scramble, device)))
+        walk = _sampled_neuron_pairs if sampled else _neuron_pairs
+        streams.append(_over_all(checkpoint, families, lambda view: walk(view, roles, scramble, device)))
     if ATTENTION.issubset(checkpoint.families):
         heads = sorted(ATTENTION)
-        streams.append(_over_all(checkpoint, heads, lambda view: _head_pairs(view, scramble, device)))
+        streams.append(_over_all(checkpoint, heads, lambda view: _head_pairs(view, scramble, device, probes)))
     if not streams:
         return list(each([MatchedPair(cos={}, chance={})] * (checkpoint.shape.layers - 1)))
     return [
         MatchedPair(
             cos={role: value for block in blocks for role, value in block.cos.items()},
             chance={role: value for block in blocks for role, value in block.chance.items()},
+            error={role: value for block in blocks for role, value in block.error.items()},
         )
         for blocks in each(zip(*streams, strict=True))
     ]
@@ -112,15 +135,21 @@ def _over_all(
         return pairs(checkpoint)
     found = list(pairs(checkpoint.view(layers))) if len(layers) > 1 else []
     nothing = {role: None for pair in found for role in pair.cos}
+    empty = MatchedPair(cos=nothing, chance=nothing, error={role: None for pair in found for role in pair.error})
     at = dict(zip(layers, found, strict=False))
-    return iter([at.get(layer, MatchedPair(cos=nothing, chance=nothing)) for layer in range(depth - 1)])
+    return iter([at.get(layer, empty) for layer in range(depth - 1)])
 
 
 # --- one pair of blocks -------------------------------------------------------------------------
 
 
 def score_neurons(cosines: Mapping[str, torch.Tensor]) -> dict[str, float | None]:
-    """Mean cosine of matched neurons, per matrix held out.
+    """Mean cosine of matched neurons, per matrix held out; `neuron_matches` has them one by one."""
+    return _means(neuron_matches(cosines))
+
+
+def neuron_matches(cosines: Mapping[str, torch.Tensor]) -> "Matches":
+    """(neuron,) cosines of matched neurons, per matrix held out.
 
     Parameters
     ----------
@@ -134,10 +163,10 @@ def score_neurons(cosines: Mapping[str, torch.Tensor]) -> dict[str, float | None
     gate, up, down = cosines.get("gate"), cosines["up"], cosines["down"]
     matched_on = gate if gate is not None else torch.zeros_like(up)
     result = {
-        "up": _held_out(matched_on + down.abs(), up * down.sign()),
-        "down": _held_out(matched_on + up.abs(), down * up.sign()),
+        "up": held_out(matched_on + down.abs(), up * down.sign()),
+        "down": held_out(matched_on + up.abs(), down * up.sign()),
     }
-    return result if gate is None else {"gate": _held_out(up * down, gate)} | result
+    return result if gate is None else {"gate": held_out(up * down, gate)} | result
 
 
 def score_heads(a: HeadFactors, b: HeadFactors) -> dict[str, float | None]:
@@ -151,17 +180,25 @@ def score_heads(a: HeadFactors, b: HeadFactors) -> dict[str, float | None]:
     vo, vo_a, vo_b = product_cosines(a[1], b[1])
     alive_a, alive_b = qk_a & vo_a, qk_b & vo_b
     qk, vo = qk[alive_a][:, alive_b], vo[alive_a][:, alive_b]
-    return {"qk": _held_out(vo, qk), "vo": _held_out(qk, vo)}
+    return _means({"qk": held_out(vo, qk), "vo": held_out(qk, vo)})
 
 
-def _held_out(matched_on: torch.Tensor, scored: torch.Tensor) -> float | None:
-    if not matched_on.numel():
-        return None
-    cost = matched_on.cpu().double().numpy()  # the solver's own type: it copies any other, and also to maximise
-    cost = np.negative(cost, out=cost if matched_on.dtype != torch.float64 else None)
-    del matched_on
-    rows, columns = linear_sum_assignment(cost)
-    return float(np.mean(scored.cpu().numpy()[rows, columns], dtype=np.float64))
+Matches = dict[str, np.ndarray | None]
+"""Role → the cosines of matched units; None where there are none."""
+
+
+def _means(found: Matches) -> dict[str, float | None]:
+    return {role: None if cos is None else float(np.mean(cos, dtype=np.float64)) for role, cos in found.items()}
+
+
+def _errors(found: Matches, count: int) -> dict[str, float | None]:
+    """Standard errors of means over a sample, drawn from `count` units without returning any."""
+    errors: dict[str, float | None] = {}
+    for role, cos in found.items():
+        size = 0 if cos is None else len(cos)
+        left = math.sqrt(max(0.0, 1 - size / count)) if count else 0.0
+        errors[role] = left * float(np.std(cos, ddof=1, dtype=np.float64)) / math.sqrt(size) if size > 1 else None
+    return errors
 
 
 def product_cosines(a: Factors, b: Factors) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -176,16 +213,10 @@ def product_cosines(a: Factors, b: Factors) -> tuple[torch.Tensor, torch.Tensor,
     -------
     (head, head') cosines, 0 for an all-zero head; (head,) and (head',) which heads are not zero.
     """
-    norm_a, norm_b = _product_norms(*a), _product_norms(*b)
+    norm_a, norm_b = product_norms(*a), product_norms(*b)
     inner = factored_inner_products(*a, *b)  # (head, head')
     scale = norm_a[:, None] * norm_b
     return torch.where(scale > 0, inner / scale.where(scale > 0, 1.0), 0.0), norm_a > 0, norm_b > 0
-
-
-def _product_norms(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """‖leftᵀ·right‖_F per query head, (head,)."""
-    gram_left = (left @ left.mT).repeat_interleave(right.shape[0] // left.shape[0], dim=0)  # (head, dim, dim)
-    return (gram_left * (right @ right.mT)).sum((-2, -1), dtype=torch.float64).clamp_min(0).sqrt()
 
 
 def _precision(checkpoint: Checkpoint) -> torch.dtype:
@@ -194,7 +225,7 @@ def _precision(checkpoint: Checkpoint) -> torch.dtype:
 
 def _sized(checkpoint: Checkpoint, heads: torch.Tensor) -> torch.Tensor:
     """Heads brought to a size that products of four of them bear in float32; cosines do not know it."""
-    return (heads / binary_size(heads)[:, None, None]).to(_precision(checkpoint))
+    return (heads / binary_size(heads)[:, None, None].to(heads.dtype)).to(_precision(checkpoint))
 
 
 # --- streaming over layers ----------------------------------------------------------------------
@@ -228,13 +259,53 @@ def _neuron_pairs(
         before = {role: rows[largest] for role, rows in after.items()}
 
 
-def _head_pairs(checkpoint: Checkpoint, scramble: Scramble, device: str) -> Iterator[MatchedPair]:
+def _sampled_neuron_pairs(
+    checkpoint: Checkpoint, roles: Sequence[str], scramble: Scramble, device: str
+) -> Iterator[MatchedPair]:
+    """Holds one role of one layer, SAMPLE neurons of the old and as many of the new; reads a layer twice."""
+
+    def rows_of(role: str, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Float32 rows of any size that weights may have, and their lengths in float64, (neuron, 1)."""
+        rows = neuron_rows(checkpoint, role, layer, device, dtype=torch.float32)
+        rows = rows / binary_size(rows).to(rows.dtype)
+        return rows, torch.linalg.vector_norm(rows, dim=-1, keepdim=True, dtype=torch.float64)
+
+    before: dict[str, torch.Tensor] = {}  # role → (neuron, hidden) unit rows of the layer before
+    stand_for = 0  # so many neurons
+    for layer in range(checkpoint.shape.layers):
+        size = torch.cat([rows_of(role, layer)[1] for role in roles], dim=1)  # (neuron, role)
+        alive, largest = (size > 0).all(1), size.prod(1).argsort(descending=True, stable=True)[:NEURONS]
+        chosen = largest[:: max(1, len(largest) // SAMPLE)]
+        chosen, count = chosen[alive[chosen]], int(alive[largest].sum())
+        after, cosines, scrambled = {}, {}, {}
+        for role in roles:
+            rows, length = rows_of(role, layer)
+            rows = rows / length.where(length > 0, 1.0).to(rows.dtype)
+            after[role] = rows[chosen]
+            if layer:  # the few rows are scrambled instead of the many
+                living = rows if alive.all() else rows[alive]
+                cosines[role] = before[role] @ living.mT
+                scrambled[role] = scramble.undo(before[role]) @ living.mT
+                del living
+            del rows
+        if layer:
+            cos, chance = neuron_matches(cosines), neuron_matches(scrambled)
+            yield MatchedPair(cos=_means(cos), chance=_means(chance), error=_errors(cos, stand_for))
+        before, stand_for = after, count
+
+
+def _head_pairs(
+    checkpoint: Checkpoint, scramble: Scramble, device: str, probes: torch.Tensor | None
+) -> Iterator[MatchedPair]:
     """Holds the attention matrices of two layers."""
 
     def factors(layer: int) -> HeadFactors:
-        blocks = head_factors(checkpoint, layer, device)
+        blocks = head_factors(checkpoint, layer, device, dtype=torch.float64 if probes is None else torch.float32)
         return tuple((_sized(checkpoint, left), _sized(checkpoint, right)) for left, right in blocks)
 
+    if probes is not None:
+        yield from _probed_pairs(map(factors, range(checkpoint.shape.layers)), scramble, probes)
+        return
     before = factors(0)
     for layer in range(1, checkpoint.shape.layers):
         after = factors(layer)
@@ -243,3 +314,19 @@ def _head_pairs(checkpoint: Checkpoint, scramble: Scramble, device: str) -> Iter
             chance=score_heads(before, tuple((scramble(left), scramble(right)) for left, right in after)),
         )
         before = after
+
+
+def _probed_pairs(layers: Iterable[HeadFactors], scramble: Scramble, probes: torch.Tensor) -> Iterator[MatchedPair]:
+    """Holds one layer's attention matrices, and what three make of the probes."""
+    # A scrambled map makes of the probes what the map makes of these, scrambled.
+    elsewhere = scramble.undo(probes.mT).mT
+    before = None
+    for factors in layers:
+        after = probed(factors, probes)
+        if before is not None:
+            cos, error = score_probed(before, after)
+            turned = (of._replace(images=scramble(of.images)) for of in probed(factors, elsewhere))
+            chance, _ = score_probed(before, tuple(turned))
+            yield MatchedPair(cos=cos, chance=chance, error=error)
+        before = after
+

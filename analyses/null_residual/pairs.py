@@ -11,7 +11,7 @@ each pair (`blockwise`). A spectrum is exact by default: the Gram matrix of the 
 (m²·n operations, as one triangle suffices) and its symmetric eigenvalues (4/3·m³, half of them bound by memory), in
 float64; faster than an SVD, and a spectral entropy does not see the lost digits of tiny σ. There are four of them a
 pair: the residual, its shuffled entries, the next layer's own, and the Haar null with one more product of side m. From
-side SAMPLED_SIDE on they may be sampled instead (`lanczos`).
+side SAMPLED_SIDE on they may be sampled instead (`lanczos`), and are so unless the exact ones are asked for.
 """
 
 import math
@@ -24,10 +24,23 @@ from analyses.numerics import blockwise, lanczos, spectra
 
 PAGE_SIDE = 32  # smallest side for Page's entropy; below, its 1/n corrections exceed 1 %
 HAAR_SIDE = 256  # one draw from this side on and 256/side below: the effective rank is then right to 0.5 %
-SAMPLED_SIDE = 1024  # spectra of a smaller side are exact also when sampling is asked for: that is as fast
-SPECTRA = ("exact", "sampled", "none")
+SAMPLED_SIDE = 512  # spectra of a smaller side are exact also when sampling is asked for: they cost no more there
+SPECTRA = ("auto", "exact", "sampled", "none")
+"""Of the residuals: exact; sampled from SAMPLED_SIDE on; none; auto, see `settled`."""
+
 COARSEST = 2.0**-6  # more than rounding to bfloat16, the coarsest type of weights, leaves of a copy (2^-7)
 IDENTICAL = 64 * spectra.EPS  # a residual below this is rounding of the two divisions by a norm
+
+
+def settled(asked: str, hidden: int) -> str:
+    """What was asked for, of SPECTRA, without an "auto": sampled where the stream is wide enough, else exact.
+
+    No matrix that reads or writes a narrower stream has a smaller side of SAMPLED_SIDE.
+
+    >>> settled("auto", 256), settled("auto", 1024), settled("exact", 1024)
+    ('exact', 'sampled', 'exact')
+    """
+    return asked if asked != "auto" else "sampled" if hidden >= SAMPLED_SIDE else "exact"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,17 +202,17 @@ def with_rank(
     The pair as it was where the matrices are identical up to a factor and the rounding of their storage: what is left
     of such layers is noise, whose spectrum is as full as can be and says nothing of them.
     """
-    delta = torch.empty(b.stored.shape, dtype=torch.float64, device=b.stored.device)
-    blockwise.write(delta, lambda x, y: y / b.norm - x / a.norm, a.stored, b.stored)
-    (energy,) = blockwise.sums(lambda d: (blockwise.dot(d, d),), delta)
     if pair.scalar_resid <= COARSEST and pair.scalar_resid <= rounding(a, b):
         return pair
-    side = min(delta.shape)
-    if vectors is not None and side >= SAMPLED_SIDE:
-        delta = delta.float()
+    sampled = vectors is not None and min(b.stored.shape) >= SAMPLED_SIDE
+    delta = torch.empty(b.stored.shape, dtype=torch.float32 if sampled else torch.float64, device=b.stored.device)
+    blockwise.write(delta, lambda x, y: y / b.norm - x / a.norm, a.stored, b.stored)
+    if sampled:
+        energy = pair.resid_norm**2
         resid, shuffled = (_sampled(x, energy, vectors) for x in (delta, chance.shuffled(delta)))
         haar = _sampled_rotated(a, b, vectors)
     else:
+        (energy,) = blockwise.sums(lambda d: (blockwise.dot(d, d),), delta)
         resid, shuffled, haar = _exact(delta, energy), _exact(chance.shuffled(delta), energy), None
     rank = math.exp(resid.entropy)
     haar_rank = math.exp(haar.entropy) if haar else chance.rotations.effective_rank(a.sigma, b.sigma)
@@ -207,7 +220,7 @@ def with_rank(
         pair,
         resid_eff_rank=rank,
         resid_spec_entropy=resid.entropy,
-        eff_rank_page=math.exp(spectra.page_entropy(*delta.shape)) if side >= PAGE_SIDE else None,
+        eff_rank_page=math.exp(spectra.page_entropy(*delta.shape)) if min(delta.shape) >= PAGE_SIDE else None,
         eff_rank_shuffled=math.exp(shuffled.entropy),
         eff_rank_haar=haar_rank,
         eff_rank_ratio=rank / haar_rank,
@@ -243,12 +256,25 @@ def _sampled_rotated(a: Side, b: Side, vectors: torch.Generator) -> lanczos.Samp
 
 
 class Chance:
-    """What is drawn at random for matrices of one shape. The draws do not depend on them, and serve every pair."""
+    """What is drawn at random for matrices of one shape. The draws do not depend on them, and serve every pair.
 
-    def __init__(self, rows: int, columns: int, generator: torch.Generator, *, device: torch.device | str):
+    Where spectra are sampled, the order of a large matrix is kept in half the memory.
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        columns: int,
+        generator: torch.Generator,
+        *,
+        device: torch.device | str,
+        sampled: bool = False,
+    ):
         self.generator = generator  # on the CPU
         self.shape, self.device = (rows, columns), torch.device(device)
-        self.order = torch.randperm(rows * columns, generator=generator).to(self.device)
+        half = sampled and min(rows, columns) >= SAMPLED_SIDE and rows * columns < 2**31
+        order = torch.randperm(rows * columns, generator=generator, dtype=torch.int32 if half else torch.int64)
+        self.order = order.to(self.device)
         self._rotations: Rotations | None = None
 
     def shuffled(self, delta: torch.Tensor) -> torch.Tensor:

@@ -89,7 +89,7 @@ def measure_shard(
     return Shard(
         tracks=tracks,
         experts=experts,
-        matched=matched_cosines(view, **options) if "matching" in parts else [],
+        matched=matched_cosines(view, **options, exact=spectra == "exact") if "matching" in parts else [],
         grams=follow_grams(view, **options, spectra=spectra) if "grams" in parts else NO_GRAMS,
     )
 

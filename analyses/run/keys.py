@@ -17,6 +17,7 @@ import torch
 from analyses import registry
 from analyses.forward.calibration import Calibration
 from analyses.forward.inputs import Settings
+from analyses.null_residual.pairs import settled
 from analyses.records import digest as digest
 from analyses.weights.checkpoint import Checkpoint
 
@@ -24,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 LIBRARIES = ("torch", "transformers", "numpy", "scipy")
 
 INPUTS = ("weights", "config", "tokenizer", "revision", "model", "calibration")
-SETTINGS = ("dtype", "attention", "seed", "stack", "layers", "families", "spectra", "trust_remote_code")
+SETTINGS = ("dtype", "attention", "seed", "stack", "layers", "families", "spectra", "matching", "trust_remote_code")
 ANALYSIS = ("analysis", "analysis_version", "code", "inputs")
 ENVIRONMENT = ("threads", "device_class", "libraries")
 PARTS = (*INPUTS, *SETTINGS, *ANALYSIS, *ENVIRONMENT)
@@ -74,7 +75,8 @@ def key_of(
         "seed": settings.seed,
         "layers": chosen(settings.layers),
         "families": chosen(settings.families),
-        "spectra": settings.spectra,
+        "spectra": settled(settings.spectra, checkpoint.shape.hidden),
+        "matching": settings.matching,
         "analysis": analysis,
         "analysis_version": registry.row(analysis).version,
         "code": code(f"analyses.{analysis}", *probes),
@@ -131,7 +133,8 @@ def _closure(module: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def _imports(module: str) -> set[str]:
+@functools.cache
+def _imports(module: str) -> frozenset[str]:
     """Modules of this project that this one imports, wherever in the file."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(_path(module).read_bytes())):
@@ -139,7 +142,8 @@ def _imports(module: str) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return {name for name in names if name.partition(".")[0] in ("analyses", "checks") and _path(name).exists()}
+    own = (name for name in names if name.partition(".")[0] in ("analyses", "checks"))
+    return frozenset(name for name in own if _path(name).exists())
 
 
 def _path(module: str) -> Path:

@@ -21,6 +21,7 @@ from analyses import records, registry
 from analyses.errors import InputError
 from analyses.forward.calibration import Calibration, load_calibration, tokens_for
 from analyses.forward.inputs import NotMeasured, Settings, Skipped
+from analyses.null_residual.pairs import settled
 from analyses.progress import Tick, silent
 from analyses.run import keys
 from analyses.run.suite import analyse, forward_pass
@@ -196,6 +197,7 @@ def resolve(settings: Settings, checkpoint: Checkpoint) -> Settings:
         dtype=checkpoint.stored_dtype() if settings.dtype == "auto" else settings.dtype,
         only=tuple(name for name in registry.NAMES if name in settings.only),
         tokens=wanted_tokens(settings, checkpoint),
+        spectra=settled(settings.spectra, checkpoint.shape.hidden),
     )
 
 

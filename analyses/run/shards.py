@@ -12,6 +12,8 @@ from analyses import head_grams
 from analyses.forward.inputs import Settings, Skipped, arithmetic_device
 from analyses.head_grams import shards as head_shards
 from analyses.null_residual import shards as layer_shards
+from analyses.null_residual.analysis import compared_parts
+from analyses.null_residual.pairs import settled
 from analyses.run.suite import restricted
 from analyses.weights.checkpoint import Checkpoint
 
@@ -37,7 +39,9 @@ def make(analysis: str, checkpoint: Checkpoint, layers: range, settings: Setting
     """Measure the shard of these layers."""
     view, device, seed = restricted(analysis, checkpoint, settings), arithmetic_device(settings), settings.seed
     if analysis == "null_residual":
-        shard = layer_shards.measure_shard(view, layers, seed=seed, device=device, spectra=settings.spectra)
+        spectra, parts = settled(settings.spectra, view.shape.hidden), compared_parts(settings)
+        options = dict(seed=seed, device=device, spectra=spectra, parts=parts)
+        shard = layer_shards.measure_shard(view, layers, **options)
         return layer_shards.to_plain(shard), {}
     read = head_grams.reader(view, device=device)
     return {}, head_shards.to_tensors(head_shards.measure_shard(read, layers, view.shape, seed=seed))

@@ -24,36 +24,48 @@ HeadFactors = tuple[Factors, Factors]
 
 
 def neuron_rows(
-    checkpoint: Checkpoint, role: str, layer: int, device: str, *, expert: int | None = None
+    checkpoint: Checkpoint,
+    role: str,
+    layer: int,
+    device: str,
+    *,
+    expert: int | None = None,
+    dtype: torch.dtype = torch.float64,
 ) -> torch.Tensor:
     """(neuron, hidden): rows of gate and up as they read the stream, columns of down; of one expert where there are."""
-    weight = checkpoint.weight(FEED_FORWARD[role], layer, expert=expert, device=device)
+    weight = checkpoint.stored(FEED_FORWARD[role], layer, expert=expert, device=device).to(dtype)
     if role == "down":
         return centred(checkpoint, weight.mT)
-    return centred(checkpoint, weight * _gain(checkpoint, checkpoint.architecture.feed_forward_norm, layer, device))
+    gain = _gain(checkpoint, checkpoint.architecture.feed_forward_norm, layer, device, dtype)
+    return centred(checkpoint, weight * gain)
 
 
-def head_factors(checkpoint: Checkpoint, layer: int, device: str) -> HeadFactors:
+def head_factors(
+    checkpoint: Checkpoint, layer: int, device: str, *, dtype: torch.dtype = torch.float64
+) -> HeadFactors:
     """((W_k, W_q), (W_v, W_oᵀ)) by head, (kv_head or head, head_dim, hidden), with all gains folded in."""
-    q, k, v = (read_by_heads(checkpoint, f, layer, device) for f in ("q_proj", "k_proj", "v_proj"))
+    q, k, v = (read_by_heads(checkpoint, f, layer, device, dtype=dtype) for f in ("q_proj", "k_proj", "v_proj"))
     if checkpoint.has_qk_norm:
-        q = q * qk_gain(checkpoint, "q_proj", layer, len(q), device)
-        k = k * qk_gain(checkpoint, "k_proj", layer, len(k), device)
-    o = checkpoint.weight("o_proj", layer, device=device).mT.unflatten(0, (-1, checkpoint.shape.value_dim))
-    return (k, q), (v, centred(checkpoint, o))
+        q = q * qk_gain(checkpoint, "q_proj", layer, len(q), device).to(dtype)
+        k = k * qk_gain(checkpoint, "k_proj", layer, len(k), device).to(dtype)
+    o = checkpoint.stored("o_proj", layer, device=device).to(dtype).mT
+    return (k, q), (v, centred(checkpoint, o.unflatten(0, (-1, checkpoint.shape.value_dim))))
 
 
-def read_by_heads(checkpoint: Checkpoint, family: str, layer: int, device: str) -> torch.Tensor:
+def read_by_heads(
+    checkpoint: Checkpoint, family: str, layer: int, device: str, *, dtype: torch.dtype = torch.float64
+) -> torch.Tensor:
     """Rows of q_proj, k_proj or v_proj by head, (head or kv_head, head_dim, hidden), as they read the stream.
 
     The input norm's gain is folded in, and what its centring, or that of a LayerNorm of queries or
     keys, never lets through is taken out.
     """
-    gain = _gain(checkpoint, "input_ln", layer, device)
     if checkpoint.architecture.latent:
         dim = checkpoint.shape.value_dim if family == "v_proj" else checkpoint.shape.head_dim
-        return latent.rows(checkpoint, family, layer, device, gain=gain).unflatten(0, (-1, dim))
-    rows = checkpoint.head_blocks(family, layer, device=device) * gain
+        gain = _gain(checkpoint, "input_ln", layer, device)
+        return latent.rows(checkpoint, family, layer, device, gain=gain).to(dtype).unflatten(0, (-1, dim))
+    rows = checkpoint.stored_heads(family, layer, device=device).to(dtype)
+    rows = rows * _gain(checkpoint, "input_ln", layer, device, dtype)
     if not checkpoint.architecture.post_norm:  # there the stream carries the gain of the norm that made it
         rows = centred(checkpoint, rows)
     if checkpoint.architecture.qk_layer_norm and checkpoint.has_qk_norm and family != "v_proj":
@@ -67,9 +79,13 @@ def qk_gain(checkpoint: Checkpoint, family: str, layer: int, heads: int, device:
     return gain.repeat_interleave(heads // len(gain) if len(gain) > 1 else 1, 0).unsqueeze(-1)
 
 
-def _gain(checkpoint: Checkpoint, family: str | None, layer: int, device: str) -> torch.Tensor | float:
+def _gain(
+    checkpoint: Checkpoint, family: str | None, layer: int, device: str, dtype: torch.dtype = torch.float64
+) -> torch.Tensor | float:
     """The gain that stands in front, also where its own comparison was left out."""
-    return checkpoint.weight(family, layer, device=device) if family and checkpoint.has(family, layer) else 1.0
+    if not family or not checkpoint.has(family, layer):
+        return 1.0
+    return checkpoint.weight(family, layer, device=device).to(dtype)
 
 
 def centred(checkpoint: Checkpoint, rows: torch.Tensor) -> torch.Tensor:

@@ -18,6 +18,7 @@ from analyses.records import write_bytes
 from checks.bench import ceilings, checkpoints, table
 from checks.bench.checkpoints import SIZES, Size
 from checks.bench.startup import start_up
+from checks.bench.whole_runs import whole_runs
 from checks.machine.environment import processor
 
 GROWING = ("null_residual, sampled", "head_grams")
@@ -69,6 +70,7 @@ def bench(name: str, out: Path, *, say: Callable[[str], None]) -> str:
             "rates": rates,
             "stages": stages,
             "growth": _growth(size, folder, workspace, stages, say),
+            "whole": whole_runs(folder, workspace, say=say),
         }
     text = table.render(result)
     write_bytes(out / "bench.json", (json.dumps(result, indent=1) + "\n").encode())

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from checks.bench import whole_runs
+
 HEADINGS = ("stage", "seconds", "× floor", "floor", "peak MB")
 
 
@@ -64,6 +66,9 @@ def render(result: Mapping[str, Any]) -> str:
         markdown(("ceiling", "10⁹/s", "of"), ceilings),
         markdown(HEADINGS, rows(result["stages"], rates)),
         markdown(("analysis", "layers", "hidden", "seconds", "peak MB"), growth_rows(result["growth"])),
+        markdown(whole_runs.HEADINGS, whole_runs.cells(result["whole"])),
+        "Whole runs, start-up included, beside scripts of the published arithmetic (`checks/bench/published.py`); × is "
+        "their ratio, in seconds of all processors and in memory.",
         "× floor: seconds over those of what must be done, measured in the same run. Peak: above the imports, of the "
         "forward pass above the loaded model. It goes through two layers; a plain pass has nothing looking on.",
     ]

@@ -196,6 +196,7 @@ class Set(TypedDict):
     attention: Literal["eager", "sdpa"]
     seed: int
     spectra: NotRequired[Literal["exact", "sampled", "none"]]
+    matching: NotRequired[Literal["auto", "none"]]
     analyses: NotRequired[list[str]]
     stack: NotRequired[Literal["encoder", "decoder", "text", "vision"]]
     layers: NotRequired[str]

@@ -68,6 +68,7 @@ def settings(given: Settings) -> dict[str, Any]:
         "attention": given.attention,
         "seed": given.seed,
         "spectra": given.spectra,
+        "matching": given.matching,
         "analyses": given.only,
         "layers": keys.chosen(given.layers),
         "families": keys.chosen(given.families),
@@ -106,8 +107,9 @@ def command_of(model: str, revision: str | None, given: Mapping[str, Any]) -> st
         words += [f"--{name}", str(given[name])]
     words += [word for name in given.get("calibration", ()) for word in ("--calibration", name)]
     words += ["--tokens", str(given["tokens"])] if given.get("tokens") else []
-    if given["spectra"] != "exact":
+    if given["spectra"] != "exact" or "matching" in given:  # pages from before there was an auto have it as default
         words += ["--spectra", given["spectra"]]
+    words += ["--no-matching"] if given.get("matching") == "none" else []
     if tuple(given["analyses"]) != registry.NAMES:
         words += ["--only", ",".join(given["analyses"])]
     words += ["--stack", given["stack"]] if given.get("stack") else []

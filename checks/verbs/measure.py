@@ -51,6 +51,7 @@ def measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:
         seed=arguments.seed,
         spectra=arguments.spectra,
         stack=arguments.stack,
+        matching=arguments.matching,
         layers=arguments.layers,
         families=arguments.families,
         only=arguments.only or registry.NAMES,

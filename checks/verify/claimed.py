@@ -141,6 +141,7 @@ def _key(name: str, record: Mapping[str, Any], manifest: Mapping[str, Any]) -> I
         "layers": given.get("layers", "all"),
         "families": given.get("families", "all"),
         "spectra": given.get("spectra", "exact"),
+        **({"matching": given["matching"]} if "matching" in given else {}),  # older pages have none
         "trust_remote_code": int(bool(given.get("trust_remote_code")) and reads),
         "threads": manifest["machine"]["threads"],
         "device_class": given["device"],

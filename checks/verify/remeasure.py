@@ -121,6 +121,7 @@ def settings_of(
         "families": None if families == "all" else tuple(families.split(",")),
         "spectra": recorded.get("spectra", "exact"),
         "stack": recorded.get("stack"),
+        "matching": recorded.get("matching", "auto"),
         "trust_remote_code": False,  # a received file is no reason to run anybody's code
         "calibration": text or text_of(read, recorded.get("tokens", 0)),
         "tokens": recorded.get("tokens", 0),

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from analyses import head_grams, null_residual
 from analyses.errors import InputError
 from analyses.weights.checkpoint import open_checkpoint
-from checks.bench import checkpoints, runner, stages, table
+from checks.bench import checkpoints, published, runner, stages, table, whole_runs
 from checks.bench.checkpoints import SIZES, require_space, write
 
 TINY = SIZES["tiny"]
@@ -49,6 +50,8 @@ def test_every_stage_of_the_table_can_run_and_none_is_left_out(folder):
 
 
 def test_the_bench_writes_its_table_with_a_row_for_each_stage_and_each_growth(monkeypatch, tmp_path):
+    run = {"run": "x", "processor": 1.0, "script_processor": 2.0, "aim_time": 1, "peak_mb": 1.0, "script_peak_mb": 4.0}
+    monkeypatch.setattr(runner, "whole_runs", lambda *of, **how: [run | {"aim_memory": 0.25}])
     monkeypatch.setattr(runner, "_stage", lambda name, folder, say, *options: stage(stage=name))
     said = []
     text = runner.bench("tiny", tmp_path, say=said.append)
@@ -85,3 +88,32 @@ def test_what_does_not_fit_is_refused_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10**9}))
     with pytest.raises(InputError, match="do not fit into 1.0 GB of free disk"):
         require_space(SIZES["4b"], tmp_path, available=10**12)
+
+
+# --- whole runs beside the published scripts ---------------------------------------------------------
+
+
+def test_the_published_scripts_have_the_statistics_that_are_kept_as_published(folder):
+    """Each is the library's own class in float32 against weights as stored, which bfloat16 makes the same numbers."""
+    checkpoint = open_checkpoint(str(folder))
+    script, ours = published.null_residual(folder), null_residual.measure(checkpoint, seed=0, device="cpu")
+    for row, pair in zip(script["pairs"], ours.pair_results, strict=True):
+        for family, found in row.items():
+            for name, value in found.items():
+                assert getattr(pair.families[family], name) == pytest.approx(value, abs=1e-12), (family, name)
+    for family, track in script["scales"].items():
+        assert ours.scales[family] == pytest.approx(track, rel=1e-6)  # kept in float32 there
+    script, (ours, _) = published.head_grams(folder), head_grams.measure(checkpoint, seed=0, device="cpu")
+    assert script["gram"] == pytest.approx(ours.gram, rel=1e-9, abs=1e-9)
+    assert script["fro_sq"] == pytest.approx(ours.fro_sq_published.ravel(), rel=1e-9)
+
+
+def test_whole_runs_are_held_against_their_scripts_with_start_up(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(whole_runs, "AIMS", whole_runs.AIMS[1:2])
+    (row,) = whole_runs.whole_runs(folder, tmp_path, say=lambda line: None)
+    assert row["processor"] > 0.5 < row["script_processor"]  # both import torch
+    ((name, *numbers),) = whole_runs.cells([row])
+    assert "--no-matching" in name
+    assert float(numbers[2]) == pytest.approx(row["processor"] / row["script_processor"], abs=0.01)
+    with pytest.raises(InputError, match="nowhere"):
+        whole_runs.whole_runs(tmp_path / "nowhere", tmp_path, say=lambda line: None)

@@ -7,6 +7,7 @@ from checks.sections.null_residual.grams import grams, invariant_scales
 from checks.sections.null_residual.scale_modes import modes, scales
 from checks.sections.section import Record, pair_names, table
 
+ERROR = ", standard error"  # of what was sampled
 BAND = 2  # standard deviations on either side of chance that are shaded
 
 
@@ -96,7 +97,11 @@ def _matched(record: Record) -> Figure | None:
         Track(name=ROLES[role], values=track, other=nulls[role], chance=0.0, paired=True)
         for role, track in tracks.items()
     ]
-    columns = {f"{ROLES[r]}{word}": t[r] for r in roles for word, t in (("", tracks), (", chance", nulls))}
+    errors = {role: [pair.get("matched_error", {}).get(role) for pair in pairs] for role in roles}
+    columns = {}
+    for role in roles:
+        columns |= {ROLES[role]: tracks[role], f"{ROLES[role]}, chance": nulls[role]}
+        columns |= {f"{ROLES[role]}{ERROR}": errors[role]} if any(errors[role]) else {}
     return Figure(
         id="null_residual-matched",
         caption=(
@@ -127,6 +132,8 @@ def _rank(record: Record) -> Figure:
     for family in families:
         columns[f"{family}, of {record['sides'][family]}"] = column(record, family, "resid_eff_rank")
         columns[f"{family}, chance"] = column(record, family, "eff_rank_haar")
+        if any(errors := column(record, family, "resid_eff_rank_error")):
+            columns[f"{family}{ERROR}"] = errors
     return Figure(
         id="null_residual-rank",
         caption=(

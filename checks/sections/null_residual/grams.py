@@ -21,7 +21,8 @@ def grams(record: Record) -> Figure | None:
     def each(key: str) -> dict[str, list[Value]]:
         return {_said(name): [pair[key] if pair else None for pair in pairs] for name, pairs in found.items()}
 
-    align, rank = each("align"), each("rank_ratio")
+    align, rank, errors = each("align"), each("rank_ratio"), each("rank_ratio_error")
+    sampled = {f"{name}, standard error": values for name, values in errors.items() if any(values)}
     count = max(map(len, align.values()))
     tracks = [
         Track(group=group, name=name, values=values, chance=chance, paired=True)
@@ -38,7 +39,7 @@ def grams(record: Record) -> Figure | None:
         rows=aligned(tracks, count + 1),
         tables=(
             table("Alignment of adjacent layers’ Grams", "layers", pair_names(count), align),
-            table("Effective rank of summed Grams ÷ chance", "layers", pair_names(count), rank),
+            table("Effective rank of summed Grams ÷ chance", "layers", pair_names(count), rank | sampled),
         ),
     )
 

@@ -1,0 +1,96 @@
+"""Cosines of heads' maps estimated from what the maps make of some directions.
+
+The inner product of two maps g = leftᵀ·right is ⟨g, g'⟩ = tr gᵀg', for which products of all heads with all heads are
+needed: 8((Hd)² + (Kd)²)D operations a pair of layers. For directions U with U Uᵀ the identity on average, ⟨gU, g'U⟩ is
+right on average too, at 8HdD operations a direction. U is PROBES orthonormal directions, Haar-random and the same for
+all heads and layers, so that a rotation of the stream changes a cosine by no more than its error; norms are exact.
+
+The error of a mean over matched heads is that of a sum over directions, each with its mean over heads: √p times their
+standard deviation, and less by √(1 − p/D), since no direction comes twice.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+
+from analyses.numerics.spectra import haar
+from analyses.weights.canonical import HeadFactors
+
+PROBES = 128  # a mean cosine of unrelated heads is then right to about 0.001 at hidden 1,024 and 16 heads
+
+
+class Probed(NamedTuple):
+    """What one layer's heads make of the directions, each map at norm 1."""
+
+    images: torch.Tensor  # (head, probe, hidden), the rows (g·U)ᵀ
+    alive: torch.Tensor  # (head,) whether the map is not zero
+
+
+def draw_probes(hidden: int, seed: int, *, device: str) -> torch.Tensor:
+    """(hidden, probe) directions U at right angles, of length √(hidden/probe), float32."""
+    count = min(PROBES, hidden)
+    generator = torch.Generator().manual_seed(int(np.random.SeedSequence((seed, hidden, count)).generate_state(1)[0]))
+    return (haar(hidden, count, generator) * math.sqrt(hidden / count)).float().to(device)
+
+
+def probed(factors: HeadFactors, probes: torch.Tensor) -> tuple[Probed, Probed]:
+    """Of one layer: its maps W_kᵀW_q and W_oW_v, from ((W_k, W_q), (W_v, W_oᵀ)), see `head_factors`."""
+    return tuple(_probed(left, right, probes) for left, right in factors)
+
+
+def _probed(left: torch.Tensor, right: torch.Tensor, probes: torch.Tensor) -> Probed:
+    size = product_norms(left, right)
+    inner = (right @ probes.to(right.dtype)).mT / size.where(size > 0, 1.0).to(right.dtype)[:, None, None]
+    groups = inner.unflatten(0, (len(left), -1))  # (kv_head, group, probe, head_dim)
+    return Probed((groups @ left[:, None]).flatten(0, 1), size > 0)
+
+
+def score_probed(
+    a: tuple[Probed, Probed], b: tuple[Probed, Probed]
+) -> tuple[dict[str, float | None], dict[str, float | None]]:
+    """Mean cosine of matched heads' maps in two layers, each map matched on the other, and its standard error.
+
+    Parameters
+    ----------
+    a, b : (qk, vo) of two layers, made with the same directions.
+    """
+    rows, columns = (x[0].alive & x[1].alive for x in (a, b))
+    images = [(one.images[rows], other.images[columns]) for one, other in zip(a, b, strict=True)]
+    cosines = [one.flatten(1) @ other.flatten(1).mT for one, other in images]  # (head, head')
+    means: dict[str, float | None] = {}
+    errors: dict[str, float | None] = {}
+    for role, on, (one, other), cos in zip(("qk", "vo"), reversed(cosines), images, cosines, strict=True):
+        if not cos.numel():
+            means[role] = errors[role] = None
+            continue
+        left, right = map(torch.from_numpy, assigned(on))
+        matched = (one[left.to(one.device)] * other[right.to(other.device)]).sum(-1, dtype=torch.float64)
+        by_probe = matched.mean(0)  # (probe,)
+        count, hidden = len(by_probe), one.shape[-1]
+        means[role] = max(-1.0, min(1.0, float(by_probe.sum())))
+        errors[role] = math.sqrt(count * (1 - count / hidden)) * float(by_probe.std()) if count > 1 else None
+    return means, errors
+
+
+def assigned(cosines: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the best matching, the one with the largest sum of cosines."""
+    cost = cosines.cpu().double().numpy()  # the solver's own type: it copies any other, and also to maximise
+    cost = np.negative(cost, out=cost if cosines.dtype != torch.float64 else None)
+    return linear_sum_assignment(cost)
+
+
+def held_out(matched_on: torch.Tensor, scored: torch.Tensor) -> np.ndarray | None:
+    """Cosines of units matched on another matrix; None where there are none."""
+    if not matched_on.numel():
+        return None
+    rows, columns = assigned(matched_on)
+    return scored.cpu().numpy()[rows, columns]
+
+
+def product_norms(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """‖leftᵀ·right‖_F per query head, (head,)."""
+    gram_left = (left @ left.mT).repeat_interleave(right.shape[0] // left.shape[0], dim=0)  # (head, dim, dim)
+    return (gram_left * (right @ right.mT)).sum((-2, -1), dtype=torch.float64).clamp_min(0).sqrt()
