@@ -21,7 +21,7 @@ OPTIONS := --seed $(SEED) $(if $(DEVICE),--device $(DEVICE)) $(if $(DTYPE),--dty
            $(if $(ATTENTION),--attention $(ATTENTION)) $(if $(CALIBRATION),--calibration "$(CALIBRATION)") $(ARGS)
 
 .DELETE_ON_ERROR:
-.PHONY: docs engines notebook help report sweep verify test fuzz browser bench calibrate families reference-model clean
+.PHONY: docs engines notebook help report sweep verify test fuzz browser bench gpu-check calibrate families reference-model clean
 
 help:
 	@echo 'make report                     measure the reference model, render $(OUT)/reference/report.html and $(OUT)/index.html'
@@ -35,7 +35,8 @@ help:
 	@echo 'make verify RESULT=… MODEL=…    the same for a received page or folder, and the model it is of'
 	@echo 'make test                       run the tests'
 	@echo 'make fuzz                       twenty thousand odd inputs: each is read or refused in one line'
-	@echo 'make bench                      time and memory of each stage against what this machine can do; SIZE=0.6b|4b|tiny'
+	@echo 'make bench                      time and memory of each stage against what this machine can do; SIZE=0.6b|4b|tiny DEVICE=cuda'
+	@echo 'make gpu-check                  on a machine with a GPU: its numbers against the processor'"'"'s, and every stage on it'
 	@echo 'make calibrate                  simulate the coverage of every interval, size and power of every test: docs/calibration.md'
 	@echo 'make families                   the tables of model families and of every causal type of the library: docs/families.md'
 	@echo 'make browser                    install what the tests in a browser need (54 MB; also a Chromium on the path)'
@@ -122,7 +123,11 @@ fuzz: $(READY)
 	$(VENV)/bin/python -m tests.fuzz.run --seed $(SEED) $(ARGS)
 
 bench: $(READY)
-	$(FATHOM) bench --size $(SIZE) --out "$(OUT)" $(ARGS)
+	$(FATHOM) bench --size $(SIZE) --out "$(OUT)" $(if $(DEVICE),--device $(DEVICE)) $(ARGS)
+
+# Installs nothing where the environment is there.
+gpu-check: $(READY)
+	$(VENV)/bin/python -m checks.bench.gpu_check --device $(or $(DEVICE),cuda) --out "$(OUT)" $(ARGS)
 
 calibrate: $(READY)
 	$(VENV)/bin/python -m checks.calibration.run --seed $(SEED) $(ARGS)

@@ -301,7 +301,11 @@ def misread(keys: torch.Tensor, group: int) -> torch.Tensor:
 
 
 def _symmetry(queries: torch.Tensor, keys: torch.Tensor) -> float:
-    """½(1 + tr M²/‖M‖²) of M = W_qᵀW_k, from products of side (head·head_dim)."""
+    """½(1 + tr M²/‖M‖²) of M = W_qᵀW_k, from products of side (head·head_dim), or of M where the stream is narrower."""
+    if len(queries) > queries.shape[1]:
+        whole = queries.mT @ keys
+        norm = float(whole.square().sum())
+        return 0.5 * (1 + float((whole * whole.mT).sum()) / norm) if norm > 0 else float("nan")
     crossed = keys @ queries.mT
     norm = float(((queries @ queries.mT) * (keys @ keys.mT)).sum())
     return 0.5 * (1 + float((crossed * crossed.mT).sum()) / norm) if norm > 0 else float("nan")

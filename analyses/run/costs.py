@@ -1,12 +1,14 @@
 """Costs of the analyses: bytes read, floating-point operations and peak memory, from shapes alone.
 
-Leading terms only, of what the modules do: a product of (a × b) with (b × c) counts 2abc operations, the
-eigenvalues of a symmetric matrix of side m 4m³/3, a thin QR of (n × m) 4nm². An assignment of neurons or
-heads, bootstraps and null tracks are not counted. Memory is what is held at the worst moment in float64,
-above what the libraries take when they are loaded. A test compares both with a measured run.
+Leading terms only, of what the modules do, as spectra are computed by default (`pairs.settled`) or as asked for: a
+product of (a × b) with (b × c) counts 2abc operations, the eigenvalues of a symmetric matrix of side m 4m³/3, a thin QR
+of (n × m) 4nm². An assignment of neurons or heads, bootstraps and null tracks are not counted. Memory is what is held
+at the worst moment, above what the libraries take when they are loaded. A test compares both with a measured run, and
+the hours (`hours`) with runs at two widths.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from analyses.delta_svd.shared_map import TOKENS_PER_DIRECTION
 from analyses.forward.calibration import STREAM_TOKENS, Calibration
@@ -14,8 +16,10 @@ from analyses.head_grams import folded_heads
 from analyses.head_grams.all_pairs import FLOAT32_HIDDEN, SLAB_BYTES, TILE_BYTES, operations, paired_operations
 from analyses.head_grams.shards import factor_work, matches_all
 from analyses.null_residual.grams import branches
-from analyses.null_residual.matching import NEURONS
-from analyses.null_residual.pairs import HAAR_SIDE
+from analyses.null_residual.matching import NEURONS, SAMPLE
+from analyses.null_residual.pairs import HAAR_SIDE, SAMPLED_SIDE
+from analyses.null_residual.probed_heads import PROBES
+from analyses.numerics.lanczos import PILOT
 from analyses.numerics.prompt_groups import FOLDS, GROUPS
 from analyses.residual_stream.states import PIECE
 from analyses.weights.checkpoint import Checkpoint
@@ -40,18 +44,22 @@ class Cost:
     operations: float  # floating-point
     peak: float  # bytes above those after the imports
     how: str  # the leading terms: L layers, D hidden, H heads, K key/value heads, d head_dim, F width
+    # Kind of work, of `hours.CORE` → how much of it; empty where no run was held against it.
+    work: Mapping[str, float] = field(default_factory=dict)
 
 
-def costs(checkpoint: Checkpoint, text: Calibration, *, dtype: str) -> dict[str, Cost]:
+def costs(checkpoint: Checkpoint, text: Calibration, *, dtype: str, spectra: str = "exact") -> dict[str, Cost]:
     """Analysis → its cost; for those that read weights, text or states. The others take seconds.
 
     Parameters
     ----------
     text : the calibration text; its tokens are estimated as a quarter of its characters.
     dtype : of the forward pass, one of BYTES.
+    spectra : of the residuals: exact, sampled or none.
     """
+    wide = spectra != "exact" and checkpoint.shape.hidden >= SAMPLED_SIDE and not checkpoint.shape.experts
     return {
-        "null_residual": _null_residual(checkpoint),
+        "null_residual": sampled_residual(checkpoint, spectra) if wide else _null_residual(checkpoint),
         "head_grams": _head_grams(checkpoint),
         "attention_stats": _attention_stats(checkpoint, text),
         "delta_svd": _delta_svd(checkpoint, text),
@@ -117,6 +125,49 @@ def _null_residual(checkpoint: Checkpoint) -> Cost:
     )
 
 
+STEPS = 5  # of Lanczos, of a spectrum that is sampled: 4 for the oblong, 7 for square matrices
+PASSES = 22  # over each entry of a pair for its spectra: residual, shuffle, upcasts; as measured, in passes of 1 ns
+ROWS = 34  # the same for neurons and heads, read twice in float32, scaled and matched
+LIKENESS = 4  # the same for cosines and residuals
+
+
+def sampled_residual(checkpoint: Checkpoint, spectra: str) -> Cost:
+    """`null_residual` where spectra, neurons and heads of a wide stream are sampled, or spectra left out."""
+    shape = checkpoint.shape
+    layers, pairs = shape.layers, shape.layers - 1
+    hidden, heads, dim = shape.hidden, shape.heads, shape.head_dim
+    matrices = [shape.of(f) for f in checkpoint.families if f in MATRICES]
+    entries = float(sum(rows * columns for rows, columns in matrices))
+    neurons = [f for f in FEED_FORWARD if f in checkpoint.families]
+    of = branches(checkpoint)
+    read_by = {"feed-forward": shape.feed_forward, "attention": heads * dim}
+    grams = sum(map(len, of.values()))
+    sampling = spectra != "none"
+    # One triangle of each Gram; a sample's neurons with all of the next layer's, and scrambled; heads with the probes.
+    products = layers * hidden**2 * sum(len(names) * read_by[branch] for branch, names in of.items())
+    products += pairs * len(neurons) * 4 * min(SAMPLE, shape.feed_forward) * shape.feed_forward * hidden
+    products += pairs * (16 * heads * dim * PROBES * hidden + 8 * (heads + shape.kv_heads) * dim**2 * hidden)
+    few = pairs * sampling * 2.0 * PILOT * STEPS * (8 * entries + 3 * grams * hidden**2)
+    factorisations = layers * 12.0 * heads * dim**2 * hidden
+    passes = layers * entries * (LIKENESS + ROWS) + pairs * sampling * entries * PASSES
+    small, large = sorted(max(matrices, key=lambda shape: shape[0] * shape[1]))
+    held = 2 * sum(map(len, of.values())) * hidden**2 + 8 * heads * dim * hidden
+    return Cost(
+        reads=5 * _bytes(checkpoint, MATRICES),
+        operations=products + few + factorisations,
+        peak=max(BYTES["float32"] * (7 * small * large), BYTES["float32"] * (held + 3 * shape.feed_forward * hidden)),
+        how="a layer's Grams D²(3F + 4Hd), 12·256·F·D for a sample of neurons, 16HdD·128 for heads by 128 directions, "
+        "32 operations an entry and each of 40 products of a sampled spectrum; memory 7 float32 matrices, or 14D² "
+        "numbers and a layer's heads or neurons",
+        work={
+            "float32 products": products,
+            "products of few vectors": few,
+            "factorisations": factorisations,
+            "entries": passes,
+        },
+    )
+
+
 def _grams(checkpoint: Checkpoint) -> tuple[float, float]:
     """Operations on what layers read and write (products, spectra, chance), and the bytes that one branch takes."""
     shape = checkpoint.shape
@@ -165,6 +216,13 @@ def _head_grams(checkpoint: Checkpoint) -> Cost:
         how="LH·D²(LH + 4d) for all pairs of heads, L²(H + K)d²D at equal index, LH(40d²D + 80d³) for each, "
         "LD²(Hd + 7D/3) for what layers read; memory 7 layers of q and k, or 5 and 5D² numbers, "
         "at most 160 MiB of all layers, 3(LH)² numbers",
+        work={
+            "float32 products" if hidden >= FLOAT32_HIDDEN else "float64 products": every,
+            "factorisations": layers * shape.heads * 70 * dim**2 * hidden,
+            "small spectra": layers * shape.heads * 90.0 * dim**3,
+            "eigenvalues": layers * 14.0 * hidden**3 / 3,
+            "entries": layers * 60.0 * rows * hidden,
+        },
     )
 
 

@@ -13,6 +13,7 @@ from analyses.forward.calibration import Calibration, load_calibration
 from analyses.forward.foreign import foreign
 from analyses.forward.inputs import Settings, Skipped
 from analyses.forward.tokens import Sequences, sequences
+from analyses.null_residual.pairs import settled
 from analyses.registry import NAMES
 from analyses.run.costs import Cost, costs, tokens
 from analyses.run.measure import require_filters, wanted_tokens
@@ -76,7 +77,7 @@ def plan(source: str, settings: Settings | None = None) -> Plan:
     read, unread = _read(checkpoint, text, described)
     whole, checkpoint = checkpoint, checkpoint.restricted(layers=settings.layers)
     compared = checkpoint.restricted(families=settings.families)
-    shape = checkpoint.shape
+    shape, spectra = checkpoint.shape, settled(settings.spectra, checkpoint.shape.hidden)
     stored = [header for header in checkpoint.headers.values() if header.shares is None]
     return Plan(
         model=checkpoint.name,
@@ -99,8 +100,8 @@ def plan(source: str, settings: Settings | None = None) -> Plan:
         absent={family: compared.absent[family] for family in FAMILIES if family in compared.absent},
         text=text.name,
         tokens=sum(map(len, read.ids)) if read else tokens(text),
-        costs=costs(checkpoint, text, dtype="float32")
-        | {"null_residual": costs(compared, text, dtype="float32")["null_residual"]},
+        costs=costs(checkpoint, text, dtype="float32", spectra=spectra)
+        | {"null_residual": costs(compared, text, dtype="float32", spectra=spectra)["null_residual"]},
         skipped=skipped | unread,
         notes=(*whole.architecture.notes, *whole.remarks),
     )

@@ -27,6 +27,7 @@ from analyses.weights.recognise import parts, recognise
 from analyses.weights.schema import STACKS, Header, Kind, Place, is_gain
 from analyses.weights.shape import Shape
 from analyses.weights.stacks import stack_of
+from analyses.weights.upload import upload
 
 FLOATING = ("float64", "float32", "float16", "bfloat16")
 QUANTISED = "the weights are quantised ({}); give the unquantised checkpoint"
@@ -244,7 +245,7 @@ class Checkpoint:
             else:
                 stored = self.places[role].layout.take(self.expert(name, expert)[None], role, self.shape)[0]
             require_finite(name, stored)
-            values.append(stored.to(device))
+            values.append(upload(name, stored, device))
         return values[0] if len(values) == 1 else torch.cat(values)
 
     def parameters(self) -> int:

@@ -15,6 +15,8 @@ import torch
 
 from analyses.errors import InputError
 from analyses.records import write_bytes
+from analyses.run.measure import resolve_device
+from analyses.weights.checkpoint import open_checkpoint
 from checks.bench import ceilings, checkpoints, table
 from checks.bench.checkpoints import SIZES, Size
 from checks.bench.startup import start_up
@@ -50,9 +52,14 @@ SHALLOW = 7  # layers of the models of other widths
 PASSED = 2  # layers that a forward pass goes through: each costs the same
 
 
-def bench(name: str, out: Path, *, say: Callable[[str], None]) -> str:
-    """Measure at one of SIZES; writes bench.json and bench.md, returns the table."""
+def bench(name: str, out: Path, *, device: str = "cpu", say: Callable[[str], None]) -> str:
+    """Measure at one of SIZES; writes bench.json and bench.md, returns the table.
+
+    On a device other than the processor: every stage there, beside its ceilings, and nothing of the processor's.
+    """
     size = SIZES[name]
+    if device != "cpu":
+        return _device_bench(name, out, resolve_device(device), say)
     with tempfile.TemporaryDirectory(prefix="fathom-bench-") as temporary:
         workspace = Path(temporary)
         checkpoints.require_space(size, workspace, available=available_memory())
@@ -73,6 +80,26 @@ def bench(name: str, out: Path, *, say: Callable[[str], None]) -> str:
             "whole": whole_runs(folder, workspace, say=say),
         }
     text = table.render(result)
+    write_bytes(out / "bench.json", (json.dumps(result, indent=1) + "\n").encode())
+    write_bytes(out / "bench.md", text.encode())
+    return text
+
+
+def _device_bench(name: str, out: Path, device: str, say: Callable[[str], None]) -> str:
+    from checks.bench import device as of_device
+    from checks.bench import gpu_check, on_device
+
+    of_device.require_torch(device)
+    size = SIZES[name]
+    with tempfile.TemporaryDirectory(prefix="fathom-bench-") as temporary:
+        checkpoints.require_space(size, Path(temporary), available=available_memory())
+        say(f"ceilings of {device}")
+        rates = of_device.ceilings(device)
+        say(f"writing a checkpoint of {size.entries * 2 / 1e9:.2f} GB")
+        folder = checkpoints.write(size, Path(temporary) / "model")
+        rows = on_device.measure(open_checkpoint(str(folder)), device, say=say)
+    result = {"size": name, "machine": gpu_check.machine(device), "rates": rates, "stages": rows}
+    text = f"{result['machine']}; {name}\n\n{on_device.render(rows, rates)}"
     write_bytes(out / "bench.json", (json.dumps(result, indent=1) + "\n").encode())
     write_bytes(out / "bench.md", text.encode())
     return text

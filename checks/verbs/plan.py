@@ -6,12 +6,14 @@ import argparse
 import json
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from checks import options
 
 if TYPE_CHECKING:
+    from analyses.run.hours import Machine
     from analyses.run.plan import Plan
 
 HELP = "what measuring a model would read, cost and leave out; reads headers, and downloads no weights"
@@ -22,6 +24,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     options.models(parser)
     options.chosen(parser)
     options.text(parser)
+    spectra = "as of fathom run: auto (default), exact, sampled or none"
+    parser.add_argument("--spectra", choices=("auto", "exact", "sampled", "none"), default="auto", help=spectra)
+    rates = "bench.json or gpu-check.json of a machine, to plan for it as well"
+    parser.add_argument("--rates", type=Path, metavar="FILE", help=rates)
     parser.add_argument("--json", action="store_true", help="the plans as JSON, one a line")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
 
@@ -29,6 +35,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from analyses.forward.inputs import Settings
     from analyses.records import plain
+    from analyses.run import hours
     from analyses.run.plan import plan
     from checks.claims.decidable import undecidable
     from checks.reference import read_in_its_language, source_of
@@ -39,7 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
         families=arguments.families,
         calibration=arguments.calibration,
         tokens=arguments.tokens,
+        spectra=arguments.spectra,
     )
+    machines = [*hours.PLANNED, *([read_rates(arguments.rates)] if arguments.rates else [])]
     code = options.OK
     for i, model in enumerate(arguments.models):
         try:
@@ -52,9 +61,12 @@ def run(arguments: argparse.Namespace) -> int:
             code = options.ERROR
             continue
         if arguments.json:
-            print(json.dumps(plain(found) | {"undecidable": undecidable(found)}, sort_keys=True))
+            times = {machine.name: hours.times(found, machine) for machine in machines}
+            further = {"undecidable": undecidable(found), "seconds": times}
+            print(json.dumps(plain(found) | further, sort_keys=True))
         else:
-            print("\n".join([*([""] if i else []), *lines(found), *claims(undecidable(found))]))
+            told = (*lines(found), *durations(found, machines), *claims(undecidable(found)))
+            print("\n".join([*([""] if i else []), *told]))
     return code
 
 
@@ -95,6 +107,43 @@ def lines(plan: Plan) -> Iterator[str]:
     if plan.skipped:
         yield ""
         yield from (f"  skipped: {name}: {why}" for name, why in plan.skipped.items())
+
+
+def durations(plan: Plan, machines: Sequence[Machine]) -> Iterator[str]:
+    """How long the analyses of weights take on some machines, start and checking included."""
+    from analyses.run import hours
+
+    yield ""
+    for machine in machines:
+        found = hours.times(plan, machine)
+        parts = ", ".join(f"{name} {_duration(seconds)}" for name, seconds in found.items())
+        yield f"  on {machine.name}: {parts}"
+    yield from textwrap.wrap(
+        f"(start and checking of files included; to 30 %, by the rates of two measured cores; {hours.UNMEASURED})",
+        116, initial_indent="  ", subsequent_indent="    ",
+    )  # fmt: skip
+
+
+def read_rates(path: Path) -> Machine:
+    """The machine whose bench a file is; raises InputError for one that is none."""
+    from analyses.errors import InputError
+    from analyses.records import read_json
+    from analyses.run import hours
+
+    tree = read_json(path)
+    try:
+        rates = {name: float(rate) for name, rate in tree["rates"].items()}
+        return hours.measured(rates, name=str(tree["machine"]))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise InputError(f"{path}: no rates of a machine; give the bench.json that `make bench` writes") from None
+
+
+def _duration(seconds: float) -> str:
+    """Two digits: 41 s, 3.2 min, 5.1 h."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.2g} {unit}" if seconds < 100 * size else f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.2g} s"
 
 
 def claims(undecidable: Mapping[str, str]) -> Iterator[str]:
