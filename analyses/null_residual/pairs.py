@@ -209,7 +209,10 @@ def with_rank(
     blockwise.write(delta, lambda x, y: y / b.norm - x / a.norm, a.stored, b.stored)
     if sampled:
         energy = pair.resid_norm**2
-        resid, shuffled = (_sampled(x, energy, vectors) for x in (delta, chance.shuffled(delta)))
+        resid = _sampled(delta, energy, vectors)
+        delta = chance.shuffled(delta)  # one such matrix is held at a time
+        shuffled = _sampled(delta, energy, vectors)
+        del delta
         haar = _sampled_rotated(a, b, vectors)
     else:
         (energy,) = blockwise.sums(lambda d: (blockwise.dot(d, d),), delta)
@@ -220,7 +223,7 @@ def with_rank(
         pair,
         resid_eff_rank=rank,
         resid_spec_entropy=resid.entropy,
-        eff_rank_page=math.exp(spectra.page_entropy(*delta.shape)) if min(delta.shape) >= PAGE_SIDE else None,
+        eff_rank_page=math.exp(spectra.page_entropy(*b.stored.shape)) if min(b.stored.shape) >= PAGE_SIDE else None,
         eff_rank_shuffled=math.exp(shuffled.entropy),
         eff_rank_haar=haar_rank,
         eff_rank_ratio=rank / haar_rank,

@@ -16,6 +16,7 @@ from analyses.null_residual.experts import follow_experts
 from analyses.null_residual.family import FamilyTrack, follow, spread
 from analyses.null_residual.matching import MatchedPair, matched_cosines
 from analyses.null_residual.pairs import FamilyPair
+from analyses.numerics.memory import release
 from analyses.records import plain
 from analyses.weights.architectures import FAMILIES
 from analyses.weights.checkpoint import Checkpoint
@@ -85,13 +86,12 @@ def measure_shard(
             experts[family] = [over_all(family, track) for track in follow_experts(of_expert, count, **options)]
         else:
             tracks[family] = over_all(family, follow(matrices(family), **options))
+        release()
     options = dict(seed=seed, device=device, each=each)
-    return Shard(
-        tracks=tracks,
-        experts=experts,
-        matched=matched_cosines(view, **options, exact=spectra == "exact") if "matching" in parts else [],
-        grams=follow_grams(view, **options, spectra=spectra) if "grams" in parts else NO_GRAMS,
-    )
+    matched = matched_cosines(view, **options, exact=spectra == "exact") if "matching" in parts else []
+    release()
+    found = follow_grams(view, **options, spectra=spectra) if "grams" in parts else NO_GRAMS
+    return Shard(tracks=tracks, experts=experts, matched=matched, grams=found)
 
 
 def join(shards: Sequence[Shard]) -> Shard:
