@@ -63,7 +63,8 @@ ABSENT = {
     "plane_rho": NO_PLANES,
     "plane_share": f"{NO_PLANES}, or fewer than another layer has, or the head is zero",
     "plane_frequency": f"{NO_PLANES}, or fewer than another layer has",
-    "symmetry_misread": "heads have keys of their own, or the hidden size is not that of all heads",
+    "symmetry_of_sum": "a layer whose product is zero has no symmetry",
+    "symmetry_misread": "a layer whose product is zero has none, heads have keys of their own, or the hidden size is not that of all heads",
 }
 """Key → why it may hold nulls."""
 
