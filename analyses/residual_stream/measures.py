@@ -15,6 +15,7 @@ from analyses.residual_stream.growth import growth_metrics, step_metrics, weight
 from analyses.residual_stream.linearity import TOKENS_PER_DIRECTION as TOKENS_PER_DIRECTION
 from analyses.residual_stream.sinks import sink_metrics
 from analyses.residual_stream.tracks import Tracks
+from analyses.residual_stream.ways import named
 
 PROMPTS = "90 % over prompts, by the jackknife of groups of them"
 BOTH = "90 %, over depth by the bootstrap and over prompts by the jackknife, joined"
@@ -32,11 +33,6 @@ def sink_shares(attention: Mapping[str, Any]) -> list[float | None] | None:
         return None
     rows = [layer["sink_share_per_head"] for layer in attention["dynamic"]]
     return [None if None in row else float(np.mean(row)) for row in rows]
-
-
-def named(name: str, way: str) -> str:
-    """The metric's name: with all tokens its own, else with the way behind it."""
-    return name if way == "all" else f"{name}_{way}"
 
 
 def metrics(

@@ -73,7 +73,8 @@ def reduce_state(
         if twin := next((w for w in entropy if torch.equal(kept[w], mask)), None):
             entropy[way], cosine[way], centred[way] = entropy[twin], cosine[twin], centred[twin]
             continue
-        entropy[way] = torch.stack([_entropy(products[run.start], mask[run], dimensions) for run in runs]).cpu()
+        found = [_entropy(products[run.start], mask[run], dimensions) for run in runs]
+        entropy[way] = torch.stack(found).cpu() if found else torch.empty(0, dtype=torch.float64)
         cosine[way] = mean_cosine(h, norms, mask, groups).cpu()
         centred[way] = float(_centred_cosine(h, mask))
     return State(norms=norms.cpu(), largest=largest, entropy=entropy, cosine=cosine, cosine_centred=centred)

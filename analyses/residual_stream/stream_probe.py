@@ -18,11 +18,13 @@ from analyses.forward.probe import LayerStates, Probe
 from analyses.numerics.prompt_groups import FOLDS, groups
 from analyses.residual_stream.linearity import Linearity, linearity
 from analyses.residual_stream.states import State, pieces, reduce_state
-from analyses.residual_stream.ways import massive
+from analyses.residual_stream.ways import massive, of_ways
 
 SAMPLE = 256  # tokens, evenly over the text, whose states are compared across layers
 DEPTH_SHARE = 10  # a tenth of the depth is compared across
 PERMUTED = (0.25, 0.5, 0.75)  # of the depth: layers whose rows are also permuted
+ENTROPIES, LINEAR = of_ways("valley_ratio"), of_ways("linear_r2")
+"""Metrics that need the entropies of prompts, and regressions."""
 
 
 class StreamProbe(Probe):
@@ -46,7 +48,7 @@ class StreamProbe(Probe):
         position = torch.arange(real.shape[1]).expand_as(real)[real]
         self.first = position == 0  # (token,)
         self.groups, self.folds = groups(lengths), groups(lengths, FOLDS)
-        self.runs = pieces(lengths)
+        self.runs = pieces(lengths) if self.asks(*ENTROPIES) else []
         number = min(SAMPLE, len(position))
         self.sample = torch.div(torch.arange(number) * len(position), number, rounding_mode="floor")
         ends = torch.tensor(lengths).cumsum(0) - 1
@@ -68,8 +70,9 @@ class StreamProbe(Probe):
         large = massive(torch.linalg.vector_norm(h, dim=1)) | massive(torch.linalg.vector_norm(after, dim=1))
         delta = after.sub_(h)
         self.steps[layer] = torch.linalg.vector_norm(delta, dim=1).cpu()
+        folds = self.folds.slices if self.asks(*LINEAR) else ()  # of no fold nothing is scored
         self.linearity[layer] = linearity(
-            h, delta, first=first, large=large, folds=self.folds.slices, permuted=layer in self.permuted
+            h, delta, first=first, large=large, folds=folds, permuted=layer in self.permuted
         )
         if self._last is not None:  # the final norm has run, so this layer is the last
             last, self._last = self._last.to(h.device), None

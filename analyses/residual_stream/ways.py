@@ -11,6 +11,16 @@ WAYS = ("all", "without_first", "without_massive")
 MASSIVE = 10.0  # times the layer's median norm
 
 
+def named(name: str, way: str) -> str:
+    """A metric's name: with all tokens its own, else with the way behind it."""
+    return name if way == "all" else f"{name}_{way}"
+
+
+def of_ways(name: str) -> tuple[str, ...]:
+    """A metric's names in every way."""
+    return tuple(named(name, way) for way in WAYS)
+
+
 def massive(norms: torch.Tensor) -> torch.Tensor:
     """(token,) bool: which of these (token,) norms are MASSIVE times the median; none where the median is zero.
 

@@ -14,7 +14,7 @@ from analyses.numerics.pvalues import STOP, sequential_p
 from checks.claims.gate import POWER, Gate, Outcome
 from checks.controls.planted_streams import SINKS, STREAMS, planted_sinks, planted_stream
 from checks.controls.steps import counts
-from checks.controls.subject import Evidence, Run, Subject, needs_forward, run_of
+from checks.controls.subject import Evidence, Run, Subject, claimed, needs_forward, run_of
 from checks.controls.surrogates import DRAWS, TRACKS, planted_records
 from checks.own.statement import planted_for
 from checks.twins.planted import (
@@ -288,7 +288,10 @@ def streams(subject: Subject) -> dict[str, Evidence]:
             evidence[gate.id] = _positive(SINKS, [run_of(gate, found, name="planted attention")])
         elif gate.id in STREAMS:
             subject.say(f"{subject.checkpoint.name}: control planted stream of {gate.id}")
-            found = planted_stream(gate.id, subject.checkpoint, subject.found, seed=subject.settings.seed)
+            asked = frozenset(path.rpartition(".")[2] for path in claimed([gate]))
+            found = planted_stream(
+                gate.id, subject.checkpoint, subject.found, seed=subject.settings.seed, asked=asked
+            )
             evidence[gate.id] = _positive(STREAMS[gate.id].law, [run_of(gate, found, name="planted stream")])
     return evidence
 

@@ -17,6 +17,7 @@ from analyses.attention_stats import sinks
 from analyses.attention_stats.attention_probe import head_means
 from analyses.attention_stats.means import EARLY
 from analyses.forward.probe import AttentionInputs, ForwardFacts, LayerStates
+from analyses.residual_stream import measures
 from analyses.weights.checkpoint import Checkpoint
 
 LONG = 100.0  # times the others' length, of a planted massive token
@@ -86,14 +87,23 @@ STREAMS: Mapping[str, PlantedStream] = {
 
 
 def planted_stream(
-    claim: str, checkpoint: Checkpoint, found: Mapping[str, Mapping[str, Any]], *, seed: int
+    claim: str,
+    checkpoint: Checkpoint,
+    found: Mapping[str, Mapping[str, Any]],
+    *,
+    seed: int,
+    asked: frozenset[str] | None = None,
 ) -> dict[str, Any]:
-    """The record of residual_stream on a planted stream of this model's own sizes, under its name."""
+    """The record of residual_stream on a planted stream of this model's own sizes, under its name.
+
+    asked : names of the metrics that are read, for which alone states are reduced; None for all.
+    """
     plant, own = STREAMS[claim], found["residual_stream"]
     depth, hidden, tokens, prompts = (own[key] for key in ("num_layers", "hidden", "tokens", "prompts"))
     lengths = torch.full((prompts,), tokens // prompts)
     lengths[: tokens % prompts] += 1
     fed = residual_stream.StreamProbe(layer_norm=False, depth=depth)
+    fed.asked = asked
     fed.begin(torch.arange(int(lengths.max())) < lengths[:, None])
     draw = torch.Generator().manual_seed(seed)
     h = torch.randn(tokens, hidden, generator=draw, dtype=torch.float64)
@@ -111,7 +121,9 @@ def planted_stream(
         fed.layer(layer, states)
         h = after
     facts = ForwardFacts(**{**own["calibration"], "devices": (), "remarks": ()})
-    record = residual_stream.measure(checkpoint, fed, facts, seed=seed, no_sinks="a planted stream has no attention")
+    tests = fed.asks(*(name for names in measures.TESTS.values() for name in names))
+    no_sinks = "a planted stream has no attention"
+    record = residual_stream.measure(checkpoint, fed, facts, seed=seed, no_sinks=no_sinks, tests=tests)
     return {"residual_stream": records.plain(record)}
 
 

@@ -56,6 +56,9 @@ def lean(settings: Settings, paths: Sequence[str]) -> Settings:
 
 READ: Mapping[str, tuple[str, ...]] = {
     "head_geometry.": ("attention_stats.dynamic",),
+    "residual_stream.": ("residual_stream.absent",),
+    "residual_stream.metrics.massive_sink": ("attention_stats.dynamic",),
+    "residual_stream.metrics.plateau_rho": ("attention_stats.dynamic",),
     "schedule_fit.": ("null_residual.absent",),
     "schedule_fit.metrics.input_gain": ("null_residual.scales",),
     "schedule_fit.metrics.published": ("null_residual.scales",),

@@ -207,7 +207,8 @@ def shuffled(tmp_path_factory):
 
 
 SPARED = ("NR1", "NR1m", "NR3", "NR4", "NR5", "SF1", "SF3", "SF4", "SF5", "HG1", "HE1", "HE2", "HE3", "DS3", "DS4")
-SPARED += ("SF1.stored", "SF2.stored", "HG1.stored", "HG4", "HG5", "HG6", "WS1", "WS1.stored", "RS1", "RS2", "RS4")
+SPARED += ("SF1.stored", "SF2.stored", "HG1.stored", "HG4", "HG5", "HG6", "WS1", "WS1.stored", "RS1", "RS2", "RS3")
+SPARED += ("RS4", "RS6", "RS7", "RS8")
 
 
 @pytest.mark.parametrize("claim", SPARED)

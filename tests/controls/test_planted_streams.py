@@ -11,6 +11,7 @@ from analyses.weights.checkpoint import open_checkpoint
 from checks.claims import CLAIMS
 from checks.claims.gate import evaluate
 from checks.controls.planted_streams import STREAMS, planted_sinks, planted_stream
+from checks.controls.subject import claimed
 from checks.twins.planted import query_key_mixture
 from checks.twins.planted_parts import heavy_tails, tapered_heads
 from tests.claims.planted import UNCHANGED
@@ -34,6 +35,8 @@ def model(tmp_path_factory):
 def test_a_claim_about_states_holds_on_the_stream_that_was_planted_for_it(model, claim):
     outcome = evaluate(GATES[claim], planted_stream(claim, *model, seed=0))
     assert outcome.status == "pass", [(f.quantity, f.observed, f.interval, f.status) for f in outcome.findings]
+    asked = frozenset(path.rpartition(".")[2] for path in claimed([GATES[claim]]))
+    assert evaluate(GATES[claim], planted_stream(claim, *model, seed=0, asked=asked)) == outcome  # and nothing else
 
 
 def test_twelve_layers_do_not_tell_an_unrelated_stack_to_a_fifth_and_its_number_is_right(model):

@@ -60,7 +60,8 @@ def text(*texts: str) -> Calibration:
 def measured(folder: Path, dtype: str = "float64"):
     """The record with sinks; surrogates are drawn for no claim of it."""
     checkpoint = open_checkpoint(str(folder))
-    claimed = frozenset({"residual_stream.metrics.massive_ratio", "attention_stats.metrics.*"})
+    named = ("massive_ratio", "valley_ratio", "linear_r2")  # between them, they need all that is reduced
+    claimed = frozenset({f"residual_stream.metrics.{name}" for name in named} | {"attention_stats.metrics.*"})
     settings = Settings(device="cpu", dtype=dtype, claimed=claimed)
     return records_of(checkpoint, text(), settings, ["residual_stream"])["residual_stream"]
 
