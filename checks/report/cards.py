@@ -19,13 +19,14 @@ def card(claim: Mapping[str, Any]) -> dict[str, Any]:
     controls = claim["controls"] or {}
     found = [_finding(finding, k, controls) for k, finding in enumerate(claim["findings"])]
     decided = found[deciding(claim)]
+    seen = decided["observed"]
     return {
         "id": claim["id"],
         "short": short(claim),
         "claim": words.sentence(claim["claim"]),
         "verdict": claim["verdict"],
         "rank": words.VERDICTS.index(claim["verdict"]),
-        "decided": f"{decided['observed']}, limit {decided['limit']}",
+        "decided": "no number" if seen == MISSING else f"{seen}, limit {decided['limit']}",
         "reason": words.closed(claim["verdict_reason"]),
         "answer": words.ANSWERS[claim["status"]],
         "tone": words.tone(words.ANSWERS[claim["status"]]),
