@@ -3,53 +3,50 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from checks.figures import axes
-from checks.figures.geometry import Figure, Key, Panel, Value
+from checks.figures.geometry import Figure, Value
 from checks.figures.numbers import number, percent
-from checks.figures.plots import Plot
-from checks.sections.section import Comparison, Record, Section, layer_names, median, table
+from checks.figures.rows import Track, aligned
+from checks.sections.section import Comparison, Record, Section, layer_names, table
 
-TONES = ("s0", "s1", "s2", "s3", "s4", "s5", "s7")
 TITLES = {"folded": "What layers read and write", "stored": "Stored matrices"}
+GROUPS = {"folded": "read, written", "stored": "as stored"}
+CLAIMED = (2.0, 4.0)  # exponents of a heavy tail, as the claim has them
 
 
 def figures(record: Record) -> dict[str, Figure]:
     tracks = {which: _alphas(record[which]) for which in TITLES if record[which]}
-    known = [v for rows in tracks.values() for row in rows.values() for v in row if v is not None]
-    if not known:
+    if not any(v is not None for rows in tracks.values() for row in rows.values() for v in row):
         return {}
-    y = axes.logarithmic([*known, 2.0, 4.0], label="exponent α (log axis)")
-    names = list(dict.fromkeys(name for rows in tracks.values() for name in rows))
-    tones = {name: TONES[i % len(TONES)] for i, name in enumerate(names)}
+    count = len(next(row for rows in tracks.values() for row in rows.values()))
+    low, high = ([end] * count for end in CLAIMED)
+    rows = [
+        Track(
+            name=name,
+            group=GROUPS[which],
+            family=name if which == "stored" else "",
+            values=row,
+            band=(low, high),
+            log=True,
+        )
+        for which, found in tracks.items()
+        for name, row in found.items()
+    ]
     return {
         "exponents": Figure(
             id="weight_spectra-exponents",
             caption=(
-                "The exponent of the density of the eigenvalues of WᵀW, by maximum likelihood, with the claimed "
-                "range from 2 to 4 between the rules: of what layers read and write, which no exact change of "
-                "parameters moves, and of the matrices as stored."
+                "The exponent of the density of the eigenvalues of WᵀW, by maximum likelihood, all on one logarithmic "
+                "scale; grey: the claimed range from 2 to 4. Exact changes of parameters move the exponents of stored "
+                "matrices, and not those of what layers read and write."
             ),
-            panels=tuple(_panel(which, rows, y, tones) for which, rows in tracks.items()),
-            keys=tuple(Key(name=name, tone=tone) for name, tone in tones.items()),
+            rows=aligned(rows, count, shared=True),
             tables=tuple(_table(which, record[which]) for which in tracks),
-            size="third",
         )
     }
 
 
 def _alphas(tails: Mapping[str, Sequence[Mapping[str, Any] | None]]) -> dict[str, list[Value]]:
     return {name: [tail and tail["alpha"] for tail in row] for name, row in tails.items()}
-
-
-def _panel(which: str, rows: Mapping[str, Sequence[Value]], y: axes.Axis, tones: Mapping[str, str]) -> Panel:
-    count = len(next(iter(rows.values())))
-    plot = Plot(x=axes.layers(count), y=y)
-    for limit in (2.0, 4.0):
-        plot.level(limit, "s6")
-    for name, row in rows.items():
-        plot.line(range(count), row, tones[name])
-    middle = median([v for row in rows.values() for v in row])
-    return plot.panel(TITLES[which], f"{TITLES[which]}: the median exponent is {number(middle)}.")
 
 
 def _table(which: str, tails: Mapping[str, Sequence[Mapping[str, Any] | None]]):
