@@ -79,6 +79,7 @@ class TwinRun(TypedDict):
     status: NotRequired[Status]
     observed: list[float | None]
     where: NotRequired[str | None]
+    findings: NotRequired[list[Status]]
 
 
 class Evidenced(TypedDict):

@@ -62,7 +62,8 @@ and it is their alignment that must fail.
 POSITIVES: Mapping[str, Twin] = {
     "NR5": adjacent_mixture(cos=0.8),
     "HG2": adjacent_mixture(cos=0.9),
-    **dict.fromkeys(("DS1", "DS2", "AN2"), _OWN),
+    **dict.fromkeys(("DS1", "DS2"), _OWN),
+    "AN2": own_direction(size=5.0),  # 25/26 of the energy: its median is one of eight layers, with a wide interval
     **dict.fromkeys(("AN1", "AN3"), _PHASE_C),
     "HG4e": query_key_mixture(cos=0.9),
     "HG5": tapered_heads(size=1.5),
@@ -257,7 +258,7 @@ def positives(subject: Subject) -> dict[str, Evidence]:
         twin = plant.apply(subject.checkpoint, subject.settings.seed)
         found = subject.judge(_title(plant), asked, checkpoint=twin)
         planted = f"a planted {plant.name} of size {plant.size:g}"
-        evidence |= {claim: _positive(planted, [run]) for claim, run in found.items()}
+        evidence |= {claim: _positive(planted, [run], subject.outcomes[claim]) for claim, run in found.items()}
     return evidence
 
 
@@ -275,7 +276,7 @@ def schedules(subject: Subject) -> dict[str, Evidence]:
             for gate in gates:
                 runs[gate.id].append(run_of(gate, found, name="planted schedule", seed=number))
             subject.steps.step()
-        evidence |= {claim: _positive(track.law, own) for claim, own in runs.items()}
+        evidence |= {claim: _positive(track.law, own, subject.outcomes[claim]) for claim, own in runs.items()}
     return evidence
 
 
@@ -285,21 +286,29 @@ def streams(subject: Subject) -> dict[str, Evidence]:
     for gate in subject.gates("presence", "schedule", status="fail"):
         if gate.id == "AT1":
             found = planted_sinks(subject.found, seed=subject.settings.seed)
-            evidence[gate.id] = _positive(SINKS, [run_of(gate, found, name="planted attention")])
+            run = run_of(gate, found, name="planted attention")
+            evidence[gate.id] = _positive(SINKS, [run], subject.outcomes[gate.id])
         elif gate.id in STREAMS:
             subject.say(f"{subject.checkpoint.name}: control planted stream of {gate.id}")
             asked = frozenset(path.rpartition(".")[2] for path in claimed([gate]))
             found = planted_stream(
                 gate.id, subject.checkpoint, subject.found, seed=subject.settings.seed, asked=asked
             )
-            evidence[gate.id] = _positive(STREAMS[gate.id].law, [run_of(gate, found, name="planted stream")])
+            run = run_of(gate, found, name="planted stream")
+            evidence[gate.id] = _positive(STREAMS[gate.id].law, [run], subject.outcomes[gate.id])
     return evidence
 
 
-def _positive(planted: str, runs: Sequence[Run]) -> Evidence:
-    """Seen in at least POWER of the draws, or insensitive."""
-    seen = sum(run.status == "pass" for run in runs)
+def _positive(planted: str, runs: Sequence[Run], outcome: Outcome) -> Evidence:
+    """Whether the plant is seen in at least POWER of the draws, by each condition by which the model fails.
+
+    A model that fails by one number of two is told from the plant by that number, whatever the other says of the plant.
+    """
+    failed = [finding.status == "fail" for finding in outcome.findings]
+    seen = sum(all(s == "pass" for s, f in zip(run.findings, failed, strict=True) if f) for run in runs)
     share = f"in {seen} of {len(runs)} draws" if len(runs) > 1 else f"({runs[0].status})"
-    if seen >= POWER * len(runs):
-        return Evidence(answer="informative", detail=f"it holds on {planted} {share}", runs=tuple(runs))
-    return Evidence(answer="insensitive", detail=f"it does not hold on {planted} either {share}", runs=tuple(runs))
+    if seen < POWER * len(runs):
+        return Evidence(answer="insensitive", detail=f"it does not hold on {planted} either {share}", runs=tuple(runs))
+    whole = sum(run.status == "pass" for run in runs) >= POWER * len(runs)
+    told = f"it holds on {planted} {share}" if whole else f"what it fails by is within its limit on {planted}"
+    return Evidence(answer="informative", detail=told, runs=tuple(runs))

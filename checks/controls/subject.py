@@ -35,6 +35,7 @@ class Run:
     status: Status
     observed: tuple[float | None, ...]  # per condition of the gate
     where: str | None  # the family, form or descriptor that decided
+    findings: tuple[Status, ...] = ()  # per condition of the gate, whatever the sample's size says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,4 +125,5 @@ def run_of(gate: Gate, found: Records, *, name: str, seed: int = 0) -> Run:
         status=outcome.status,
         observed=tuple(finding.observed for finding in outcome.findings),
         where=outcome.findings[0].where,
+        findings=tuple(finding.status for finding in outcome.findings),
     )

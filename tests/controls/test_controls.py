@@ -28,7 +28,7 @@ GATES = {gate.id: gate for gate in CLAIMS}
 
 
 def run(name: str, status: str, *observed: float | None) -> Run:
-    return Run(name=name, seed=0, status=status, observed=observed or (0.0,), where=None)
+    return Run(name=name, seed=0, status=status, observed=observed or (0.0,), where=None, findings=(status,))
 
 
 def outcome(status: str, *numbers: tuple[float | None, str, bool], margin: float | None = 0.1) -> SimpleNamespace:
@@ -107,10 +107,20 @@ def test_the_detection_limit_is_the_weakest_plant_that_is_still_seen():
 
 
 def test_what_is_planted_must_be_seen_in_four_draws_of_five():
-    passed, failed = [run("planted", "pass")], [run("planted", "fail")]
-    assert _positive("a planted law", passed * 16 + failed * 4).answer == "informative"
-    assert _positive("a planted law", passed * 15 + failed * 5).answer == "insensitive"
-    assert "either (undecided)" not in _positive("a plant", [run("plant", "pass")]).detail
+    passed, failed, model = [run("planted", "pass")], [run("planted", "fail")], outcome("fail", (0.1, "<=", False))
+    assert _positive("a planted law", passed * 16 + failed * 4, model).answer == "informative"
+    assert _positive("a planted law", passed * 15 + failed * 5, model).answer == "insensitive"
+    assert "either (undecided)" not in _positive("a plant", [run("plant", "pass")], model).detail
+
+
+def test_a_plant_is_seen_by_the_number_by_which_the_model_fails_whatever_the_other_says_of_it():
+    model = SimpleNamespace(findings=[SimpleNamespace(status="fail"), SimpleNamespace(status="inconclusive")])
+    plant = run("plant", "inconclusive", 0.9, 0.06)
+    seen = replace(plant, findings=("pass", "inconclusive"))
+    assert _positive("a plant", [seen], model).answer == "informative"
+    assert _positive("a plant", [replace(plant, findings=("inconclusive", "pass"))], model).answer == (
+        "insensitive"
+    )
 
 
 def test_every_claim_of_absence_has_its_plant_and_every_schedule_its_planted_track():
