@@ -139,10 +139,12 @@ def control(measured: Measured, wanted: str, arguments: argparse.Namespace) -> s
     from checks.own.registered import registered
 
     path, own = measured.folder / "controls.json", registered(measured.folder)
+    parts = {"all": PARTS, "none": ()}.get(wanted, (wanted,))
+    if not parts and not path.exists():
+        return None
     found = {name: read_record(measured.folder / f"{name}.json", arrays=False) for name in measured.settings.only}
     rests_on = {"records": checksums(found), "code": keys.code("checks.controls.run")}
     rests_on |= {"own": own[0].sha256} if own else {}
-    parts = {"all": PARTS, "none": ()}.get(wanted, (wanted,))
     say, tick = options.say(arguments), bars(sys.stderr, quiet=arguments.quiet)(f"{measured.checkpoint.name}: controls")
     known = _known(path)
     if known and {name: known.get(name) for name in rests_on} == rests_on and set(parts) <= set(known.get("parts", ())):
