@@ -210,4 +210,5 @@ def _unlike(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     clear = (size > FAINT * size.max()) & (other > FAINT * other.max())
     if not clear.any():
         return 0.0
-    return float((ours[clear] / size[clear, None] - theirs[clear] / other[clear, None]).norm(dim=-1).max())
+    ours, theirs = ours[clear] / size[clear].unsqueeze(-1), theirs[clear] / other[clear].unsqueeze(-1)
+    return float((ours - theirs).norm(dim=-1).max())
