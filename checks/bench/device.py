@@ -50,8 +50,11 @@ def seconds(work: Callable[[], object], device: str, repeats: int = REPEATS) -> 
     return min(found)
 
 
-def ceilings(device: str, *, side: int = SIDE, read_bytes: int = 1 << 30, batch: tuple[int, int] = BATCH) -> dict:
+def ceilings(
+    device: str, *, side: int | None = None, read_bytes: int = 1 << 30, batch: tuple[int, int] = BATCH
+) -> dict[str, float]:
     """Name → rate, in operations or bytes a second, as `ceilings.measure` names those of the processor."""
+    side = side or (SIDE if device != "cpu" else SIDE // 4)  # the largest would take a processor minutes
     with out_of_memory("the square products of the ceilings", "--size"), full_float32():
         rates = {}
         for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16), ("float64", torch.float64)):
