@@ -57,8 +57,9 @@ def bases(tmp_path_factory) -> dict:
 
 
 def ours() -> list[tuple[str, str]]:
-    """(analysis, path) of the statistics that no map moves."""
-    return [(a, path) for a in ANALYSES for path, moved in invariance.STATISTICS[a].items() if moved.invariant]
+    """(analysis, path) of the statistics that no map moves; a plateau is one of massive tokens, which these lack."""
+    found = [(a, path) for a in ANALYSES for path, moved in invariance.STATISTICS[a].items() if moved.invariant]
+    return [(analysis, path) for analysis, path in found if "plateau_rho" not in path]
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -59,7 +59,7 @@ def test_two_looks_at_the_same_thing_give_the_same_key_and_every_part_is_there(t
     found = keys_of(tiny)
     assert found == keys_of(tiny)
     for key in found.values():
-        assert set(key) == set(keys.PARTS)
+        assert set(key) == set(keys.PARTS) - {"stack"}  # which one has where a part of a model is asked for
         assert all(isinstance(part, str | int) for part in key.values())
         assert str(tiny.parent) not in json.dumps(key)
 
