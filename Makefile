@@ -21,7 +21,7 @@ OPTIONS := --seed $(SEED) $(if $(DEVICE),--device $(DEVICE)) $(if $(DTYPE),--dty
            $(if $(ATTENTION),--attention $(ATTENTION)) $(if $(CALIBRATION),--calibration "$(CALIBRATION)") $(ARGS)
 
 .DELETE_ON_ERROR:
-.PHONY: docs engines notebook help report sweep verify test fuzz browser bench gpu-check calibrate families reference-model clean
+.PHONY: docs engines notebook help report sweep verify test quick fuzz browser bench gpu-check calibrate families reference-model clean
 
 help:
 	@echo 'make report                     measure the reference model, render $(OUT)/reference/report.html and $(OUT)/index.html'
@@ -34,6 +34,7 @@ help:
 	@echo 'make verify                     measure the reference model again, compare with what is recorded'
 	@echo 'make verify RESULT=… MODEL=…    the same for a received page or folder, and the model it is of'
 	@echo 'make test                       run the tests'
+	@echo 'make quick                      those of them that need no whole run, in a minute'
 	@echo 'make fuzz                       twenty thousand odd inputs: each is read or refused in one line'
 	@echo 'make bench                      time and memory of each stage against what this machine can do; SIZE=0.6b|4b|tiny DEVICE=cuda'
 	@echo 'make gpu-check                  on a machine with a GPU: its numbers against the processor'"'"'s, and every stage on it'
@@ -118,6 +119,10 @@ $(VENV)/.engines: requirements-sweep.lock $(READY)
 # A file stays with one worker, so what a module shares is made once.
 test: $(READY)
 	$(VENV)/bin/python -m pytest --numprocesses=auto --dist=loadfile $(ARGS)
+
+# What is quick is told by tests/conftest.py; whole runs, browsers and twins are left to `make test`.
+quick: $(READY)
+	$(VENV)/bin/python -m pytest -m quick --numprocesses=auto --dist=loadfile $(ARGS)
 
 fuzz: $(READY)
 	$(VENV)/bin/python -m tests.fuzz.run --seed $(SEED) $(ARGS)

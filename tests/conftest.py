@@ -15,10 +15,25 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 os.environ["HF_HUB_OFFLINE"] = "1"
 ORIGINAL_CONNECT = socket.socket.connect
 
+QUICK = ("analyses", "checks", "fathom")  # doctests
+QUICK += tuple(f"tests/{name}" for name in ("test_floors", "test_records", "test_shapes", "figures", "tables"))
+QUICK += tuple(f"tests/claims/test_{name}" for name in ("gate", "judge", "verdicts", "decidable", "published"))
+QUICK += tuple(f"tests/numerics/test_{name}" for name in ("entries", "intervals", "pvalues", "quadrature", "spectra"))
+QUICK += ("tests/delta_svd", "tests/head_geometry", "tests/weight_spectra", "tests/schedule_fit/test_schedule_fit")
+QUICK += ("tests/schedule_fit/test_nist", "tests/null_residual/test_scales", "tests/null_residual/test_alignment")
+QUICK += tuple(f"tests/weights/test_{name}" for name in ("planes", "recognise", "layouts"))
+"""What takes a minute together on two cores: the mathematics, the judging and the drawing, without whole runs."""
+
 
 def pytest_addoption(parser):
     parser.addoption("--need-browser", action="store_true", help="fail, rather than skip, where there is no browser")
     parser.addoption("--screenshots", type=Path, metavar="FOLDER", help="keep pictures of the pages here")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.nodeid.startswith(QUICK):
+            item.add_marker("quick")
 
 
 @pytest.fixture(autouse=True)
