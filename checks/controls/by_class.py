@@ -62,8 +62,7 @@ and it is their alignment that must fail.
 POSITIVES: Mapping[str, Twin] = {
     "NR5": adjacent_mixture(cos=0.8),
     "HG2": adjacent_mixture(cos=0.9),
-    **dict.fromkeys(("DS1", "DS2"), _OWN),
-    "AN2": own_direction(size=5.0),  # 25/26 of the energy: its median is one of eight layers, with a wide interval
+    **dict.fromkeys(("DS1", "DS2", "AN2"), _OWN),
     **dict.fromkeys(("AN1", "AN3"), _PHASE_C),
     "HG4e": query_key_mixture(cos=0.9),
     "HG5": tapered_heads(size=1.5),
