@@ -17,7 +17,6 @@ import torch
 from analyses import registry
 from analyses.forward.calibration import Calibration
 from analyses.forward.inputs import Settings
-from analyses.null_residual.pairs import settled
 from analyses.records import digest as digest
 from analyses.weights.checkpoint import Checkpoint
 
@@ -75,7 +74,7 @@ def key_of(
         "seed": settings.seed,
         "layers": chosen(settings.layers),
         "families": chosen(settings.families),
-        "spectra": settled(settings.spectra, checkpoint.shape.hidden),
+        "spectra": settings.spectra,
         "matching": settings.matching,
         "analysis": analysis,
         "analysis_version": registry.row(analysis).version,

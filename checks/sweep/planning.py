@@ -93,6 +93,7 @@ def _element(source: Source, options: Mapping[str, Any], threads: int, hashes: H
     import torch
 
     from analyses.forward.inputs import Settings
+    from analyses.null_residual.pairs import settled
     from analyses.run.measure import resolve_device
     from analyses.weights.checkpoint import open_checkpoint
     from analyses.weights.files import described_files
@@ -105,15 +106,16 @@ def _element(source: Source, options: Mapping[str, Any], threads: int, hashes: H
     if settings.device == "auto" and not local:
         raise InputError("--device auto: this machine cannot say what the workers' machines have; give cpu or cuda")
     device = resolve_device(settings.device) if local else settings.device
-    dtype, files, size = settings.dtype, {}, None
+    dtype, spectra, files, size = settings.dtype, settings.spectra, {}, None
     if source.commit is None:
         checkpoint = open_checkpoint(source.exact, stack=settings.stack)
         described = described_files(checkpoint.files, checkpoint.folder)
         files = hashes.of(described)
         size = sum(path.stat().st_size for path in described)
         dtype = checkpoint.stored_dtype() if dtype == "auto" else dtype
+        spectra = settled(spectra, checkpoint.shape.hidden)
     settings = dataclasses.replace(settings, device=device)
-    tasks = _tasks(source, dataclasses.replace(settings, dtype=dtype), files)
+    tasks = _tasks(source, dataclasses.replace(settings, dtype=dtype, spectra=spectra), files)
     return Element(
         id=f"{source.slug}-{records.digest({name: task.id for name, task in tasks.items()})[:8]}",
         source=source,
@@ -138,8 +140,8 @@ def _tasks(source: Source, settings: Any, files: Mapping[str, str]) -> dict[str,
         key = dict(keys.key_of(named, name, settings, text, files))
         if source.commit is not None:
             key = {part: value for part, value in key.items() if part not in OF_FILES}
-            if key["dtype"] == "auto":
-                del key["dtype"]  # as stored, which only its headers tell
+            # As stored, and as its width asks for: which only its headers tell.
+            key = {part: value for part, value in key.items() if part not in ("dtype", "spectra") or value != "auto"}
         tasks[name] = Task(id=records.digest(key), key=key, reads=registry.reads(name))
     return tasks
 
