@@ -189,7 +189,10 @@ print(json.dumps(found))
     assert ran.returncode == 0, ran.stderr
     expected = costs(open_checkpoint(str(folder)), load_calibration(None), dtype="float32")
     for name, measured in json.loads(ran.stdout).items():
-        assert 1 / FACTOR < expected[name].peak / measured < FACTOR, (name, expected[name].peak, measured)
+        planned = expected[name].peak
+        assert measured < FACTOR * planned, (name, planned, measured)
+        # Less than a megabyte may fit in what the library kept of the run before; more does not.
+        assert planned < FACTOR * measured or planned < 1 << 20, (name, planned, measured)
 
 
 def test_tokens_are_estimated_within_the_factor_for_english():
