@@ -72,7 +72,7 @@ def _best(association: Record) -> str:
 SECTION = Section(
     name="head_geometry",
     question="Does a head’s spectrum predict its attention entropy?",
-    short="Spectrum and entropy",
+    short="Entropy",
     figures=figures,
     facts=facts,
     published=published,

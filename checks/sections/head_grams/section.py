@@ -217,7 +217,7 @@ def _of_metrics(old: Mapping[str, Value]) -> list[Comparison]:
 SECTION = Section(
     name="head_grams",
     question="Do heads of different layers share a metric?",
-    short="Head metrics",
+    short="Heads",
     figures=figures,
     facts=facts,
     published=published,

@@ -59,7 +59,7 @@ def published(record: Record) -> list[Comparison]:
 SECTION = Section(
     name="null_residual",
     question="How alike are adjacent layers?",
-    short="Adjacent layers",
+    short="Layers",
     figures=figures,
     facts=facts,
     published=published,
