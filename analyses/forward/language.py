@@ -13,7 +13,8 @@ import torch
 from analyses.weights.checkpoint import Checkpoint
 from analyses.weights.schema import Place
 
-TOKENS = 256  # of the text, evenly spread: the standard error of a mean of them is some 0.2 nats
+TOKENS = 256  # of the text at least, evenly spread: the standard error of a mean of them is some 0.2 nats
+PRODUCTS = 1 << 35  # of a logit with a number of the state; as many tokens as these allow, in a small model all of them
 ROWS = 8192  # of the head at a time
 FACTORS = {"logit_scale": 1.0, "lm_head_multiplier": 1.0, "logits_scaling": -1.0}  # config key → power of its factor
 
@@ -34,7 +35,8 @@ def text_loss(
     places = (real[:, 1:] & real[:, :-1]).nonzero()  # of tokens that have a next one
     if blocks is None or not len(places):
         return {}
-    chosen = places[torch.linspace(0, len(places) - 1, min(TOKENS, len(places))).round().long()]
+    count = min(max(TOKENS, PRODUCTS // embedding.numel()), len(places))
+    chosen = places[torch.linspace(0, len(places) - 1, count).round().long()]
     row, at = chosen.unbind(1)
     known = states[row.to(states.device), at.to(states.device)].float()  # (token, hidden)
     targets = ids[row, at + 1].to(known.device)

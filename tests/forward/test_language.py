@@ -1,5 +1,6 @@
 """A text is read until there is enough of it, and what is not in a model's language decides nothing."""
 
+import dataclasses
 import json
 import math
 import re
@@ -12,6 +13,7 @@ import transformers
 
 from analyses import records, registry
 from analyses.errors import InputError
+from analyses.forward import language as language_of
 from analyses.forward.calibration import (
     DOCUMENTS,
     PER_DIMENSION,
@@ -189,6 +191,20 @@ def test_the_loss_is_that_of_the_class(name, tmp_path):
     language = run(checkpoint, TEXT, []).language
     assert language["loss"] == pytest.approx(lost / count, rel=1e-4)
     assert language["chance"] == pytest.approx(math.log(257))
+
+
+def test_a_small_model_is_asked_for_every_token_and_a_large_head_for_some(tmp_path, monkeypatch):
+    """Some are evenly spread, so that their mean is that of all within a few of its standard errors."""
+    checkpoint = open_checkpoint(str(tiny_checkpoint(tmp_path)))
+    text = dataclasses.replace(TEXT, texts=tuple(f"{number} bottles of beer on the wall. " * 9 for number in range(9)))
+    counts = []
+    logaddexp = torch.logaddexp
+    monkeypatch.setattr(torch, "logaddexp", lambda a, b: counts.append(len(b)) or logaddexp(a, b))
+    whole = run(checkpoint, text, []).language["loss"]
+    monkeypatch.setattr(language_of, "PRODUCTS", 1)
+    some = run(checkpoint, text, []).language["loss"]
+    assert counts == [sum(len(one.encode()) - 1 for one in text.texts), language_of.TOKENS]
+    assert some == pytest.approx(whole, rel=0.05)  # −ln p of a random model is near ln V everywhere
 
 
 def test_an_encoder_has_no_loss_and_a_byte_tokenizer_no_unknown_token(tmp_path):
