@@ -4,11 +4,12 @@ Whatever reads one of them reads it here, so that a file which was received, dam
 one line. Keys that an earlier version did not write may be missing.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
 from analyses import records, shapes
-from checks.claims.gate import Comparator, Status
+from checks.claims.gate import DECISIVE, Comparator, Status
 
 Word = Literal[
     "holds", "does not hold", "uninformative", "undecided", "not applicable", "coordinate-dependent", "error"
@@ -264,3 +265,13 @@ def checked(name: str, tree: dict[str, Any], where: str) -> dict[str, Any]:
     else:
         records.require_record(tree, where)
     return tree
+
+
+def deciding(claim: Mapping[str, Any]) -> int:
+    """Which of a written claim's conditions gives its answer: of those of the worst status, the first.
+
+    >>> deciding({"findings": [{"status": "pass"}, {"status": "fail"}, {"status": "inconclusive"}]})
+    1
+    """
+    statuses = [DECISIVE.index(finding["status"]) for finding in claim["findings"]]
+    return statuses.index(min(statuses))

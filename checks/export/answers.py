@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from analyses import registry
 from analyses.errors import InputError
-from checks.report.axis import deciding
+from checks.claims.written import deciding
 from checks.verify.compare import Side
 
 NEEDED = ("date", "tensors", "versions", "settings")  # of the manifest

@@ -296,7 +296,8 @@ STATISTICS: Mapping[str, Mapping[str, Moved]] = {
         **{f"ways.*.{name}": STATES for name in ("massive_ratio", "entropy", "cosine", "step", "distance")},
         "ways.*.norm": and_by(STATES, "but this one is a length as it stands", STREAM),
         "published.largest": moved(
-            "an activation is a coordinate of the stream, in its own scale, and has what every write adds to all of them",
+            "an activation is a coordinate of the stream, in its own scale, and has what every write adds to all of "
+            "them",
             ROTATION,
             STREAM,
             CONSTANT,

@@ -8,7 +8,8 @@ coordinates, on the scale of its own limit, with the range that exact changes of
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from checks.claims.gate import DECISIVE, STORED
+from checks.claims.gate import STORED
+from checks.claims.written import deciding
 from checks.figures.numbers import apart
 from checks.figures.paths import tidy
 from checks.figures.strips import SYMBOLS, drawn
@@ -37,12 +38,6 @@ def place(value: float, finding: Claim) -> float:
 
 def ticks() -> list[dict[str, Any]]:
     return [{"at": round(50 + 50 * at / REACH, 2), "text": text} for at, text in TICKS]
-
-
-def deciding(claim: Claim) -> int:
-    """Which of a claim's conditions gives its answer: of those of the worst status, the first."""
-    statuses = [DECISIVE.index(finding["status"]) for finding in claim["findings"]]
-    return statuses.index(min(statuses))
 
 
 def lines(claims: Sequence[Claim], stored: Sequence[Claim]) -> list[dict[str, Any]]:

@@ -5,10 +5,10 @@ from typing import Any
 
 from checks.claims import published
 from checks.claims.verdicts import FROM_STATUS
+from checks.claims.written import deciding
 from checks.figures.numbers import MISSING, apart, number, typeset
 from checks.figures.strips import SYMBOLS, strip
 from checks.report import words
-from checks.report.axis import deciding
 from checks.sections.sentences import short
 
 BROKEN = ("failed", "undecided", "could not be checked")

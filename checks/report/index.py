@@ -17,10 +17,10 @@ from analyses import registry
 from analyses.errors import InputError
 from checks.claims import written
 from checks.claims.verdicts import across
+from checks.claims.written import deciding
 from checks.figures.numbers import apart, number
 from checks.figures.strips import SYMBOLS
 from checks.report import provenance, same, words
-from checks.report.axis import deciding
 from checks.report.rendering import render
 from checks.sections.sentences import short
 

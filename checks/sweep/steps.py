@@ -11,9 +11,9 @@ from typing import Any
 from analyses import records, registry
 from analyses.errors import InputError
 from checks.claims import written
+from checks.claims.written import deciding
 from checks.figures.numbers import number
 from checks.report import same, words
-from checks.report.axis import deciding
 from checks.report.index import link
 from checks.report.rendering import render
 from checks.sections.sentences import short

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from checks.claims.written import deciding
 from checks.figures import axes
 from checks.figures.axes import Axis
 from checks.figures.family import SHAPES, axis_of, place
@@ -13,7 +14,6 @@ from checks.figures.paths import polyline
 from checks.figures.plots import Plot
 from checks.figures.rows import HEIGHT, WIDTH
 from checks.figures.strips import SYMBOLS
-from checks.report.axis import deciding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analyses.errors import InputError
-from checks.claims.gate import DECISIVE
+from checks.claims.written import deciding
 from checks.tables.tables import Table
 
 COLUMNS = (
     "model", "revision", "step", "parameters", "id", "verdict", "quantity", "observed", "low", "high",
     "comparator", "threshold", "unit", "p", "p_adjusted",
 )  # fmt: skip
-STEP = re.compile(r"step[-_]?(\d+)|checkpoint-(\d+)")
-
+STEP = re.compile(r"(?:global_)?(?:step|checkpoint|ckpt|iter(?:ation)?)[_-]?(\d+)", re.IGNORECASE)
+"""What of a folder's or a revision's name tells a training step."""
 
 Judged = tuple[Mapping[str, Any], Mapping[str, Any]]
 
@@ -32,7 +32,7 @@ def across(claim: str, results: Sequence[Judged]) -> Table:
     InputError : where no result has this claim, or they were judged by several sets of claims.
     """
     asked = _asked(claim, results)
-    rows = [_row(manifest, model, row, row["findings"][_deciding(row)]) for manifest, model, row in asked]
+    rows = [_row(manifest, model, row, row["findings"][deciding(row)]) for manifest, model, row in asked]
     return Table(name=claim, columns=COLUMNS, rows=rows)
 
 
@@ -42,7 +42,7 @@ def family(claim: str, results: Sequence[Judged]) -> Table:
     It is the one that decides in most of them; of equally many, the first.
     """
     asked = _asked(claim, results)
-    votes = Counter(_deciding(row) for *_, row in asked)
+    votes = Counter(deciding(row) for *_, row in asked)
     at = min(votes, key=lambda k: (-votes[k], k))
     rows = [_row(manifest, model, row, row["findings"][at]) for manifest, model, row in asked]
     return Table(name=claim, columns=COLUMNS, rows=rows)
@@ -64,11 +64,6 @@ def _asked(claim: str, results: Sequence[Judged]) -> list[tuple[Mapping[str, Any
             f"{first} was judged by claim set {a}, {other} by {b}; judge all by one: `fathom report DIR --claim-set N`"
         )
     return found
-
-
-def _deciding(claim: Mapping[str, Any]) -> int:
-    statuses = [DECISIVE.index(finding["status"]) for finding in claim["findings"]]
-    return statuses.index(min(statuses))
 
 
 def _row(
@@ -95,4 +90,4 @@ def step_of(name: str) -> int | None:
     (1000, 200, None)
     """
     found = STEP.search(name)
-    return int(next(filter(None, found.groups()))) if found else None
+    return int(found[1]) if found else None

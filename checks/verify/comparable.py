@@ -4,12 +4,10 @@ Other weights, another text or another precision make another question. Another 
 leaves it as it is.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-STEP = re.compile(r"(?:global_)?(?:step|checkpoint|ckpt|iter(?:ation)?)[_-]?(\d+)", re.IGNORECASE)
-"""What of a folder's or a revision's name tells a training step."""
+from checks.tables.across import STEP
 
 OTHER = {
     "weights": "other weights",

@@ -156,7 +156,7 @@ def test_the_share_of_orders_is_that_of_each_order_taken_by_itself():
 
 
 def test_the_published_slicing_of_grouped_keys_pairs_heads_that_do_not_belong_together():
-    """The repository's own steps (utils/funs.py, "grouped-attention") on W_kᵀ, and what they make of symmetric heads."""
+    """The repository's own steps (utils/funs.py, "grouped-attention") on W_kᵀ, and what they do to symmetric heads."""
     keys = gaussian(10, 4, 16, 128)
     literal = keys.flatten(0, 1).T.contiguous()
     literal = literal.view(128, 16, 4).repeat_interleave(2, dim=0).view(128, 128)

@@ -52,7 +52,7 @@ DEEPER += ("metrics.invariant_scale_r2", "metrics.norm_")
 DEEPER += ("ranks.plane_share",)
 DEEPER += ("metrics.plane_rho", "metrics.encoder_symmetry", "stored.*.*.alpha", "folded.*.*.alpha")
 DEEPER += ("metrics.stored_alpha", "metrics.folded_alpha", "metrics.plateau_rho")
-"""And what has no value on models so small: two planes, a decoder, spectra of 36. Held on a model's own numbers alone."""
+"""And what has no value on models so small: two planes, a decoder, spectra of 36; held on models' own numbers alone."""
 
 LEAN = {3: 0.12, 1: 0.03}  # of keys towards queries, a layer: more than half of the heads are then of mixed sign
 """Query heads per key/value head → the share that a layer more adds."""
