@@ -275,6 +275,8 @@ def schedules(subject: Subject) -> dict[str, Evidence]:
             for gate in gates:
                 runs[gate.id].append(run_of(gate, found, name="planted schedule", seed=number))
             subject.steps.step()
+            if all(_settled(runs[gate.id], subject.outcomes[gate.id]) for gate in gates):
+                break
         evidence |= {claim: _positive(track.law, own, subject.outcomes[claim]) for claim, own in runs.items()}
     return evidence
 
@@ -298,13 +300,24 @@ def streams(subject: Subject) -> dict[str, Evidence]:
     return evidence
 
 
-def _positive(planted: str, runs: Sequence[Run], outcome: Outcome) -> Evidence:
-    """Whether the plant is seen in at least POWER of the draws, by each condition by which the model fails.
+def _seen(runs: Sequence[Run], outcome: Outcome) -> int:
+    """Draws in which the plant is seen by each condition by which the model fails.
 
     A model that fails by one number of two is told from the plant by that number, whatever the other says of the plant.
     """
     failed = [finding.status == "fail" for finding in outcome.findings]
-    seen = sum(all(s == "pass" for s, f in zip(run.findings, failed, strict=True) if f) for run in runs)
+    return sum(all(s == "pass" for s, f in zip(run.findings, failed, strict=True) if f) for run in runs)
+
+
+def _settled(runs: Sequence[Run], outcome: Outcome) -> bool:
+    """Whether the answer is that of all DRAWS, whatever the draws that are left would show."""
+    seen = _seen(runs, outcome)
+    return seen >= POWER * DRAWS or seen + DRAWS - len(runs) < POWER * DRAWS
+
+
+def _positive(planted: str, runs: Sequence[Run], outcome: Outcome) -> Evidence:
+    """Whether the plant is seen in at least POWER of the draws."""
+    seen = _seen(runs, outcome)
     share = f"in {seen} of {len(runs)} draws" if len(runs) > 1 else f"({runs[0].status})"
     if seen < POWER * len(runs):
         return Evidence(answer="insensitive", detail=f"it does not hold on {planted} either {share}", runs=tuple(runs))

@@ -4,11 +4,13 @@ Precision, attention implementation, number of threads, and the weights rounded 
 heads and prompts is another matter: it is in the intervals.
 """
 
-from collections.abc import Sequence
+from collections import ChainMap
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
-from checks.claims.gate import Outcome
+from checks.claims.gate import Gate, Outcome
 from checks.claims.verdicts import WITHIN_ROUNDING
 from checks.controls.steps import PASS
 from checks.controls.subject import Evidence, Run, Subject, needs_forward
@@ -16,7 +18,7 @@ from checks.machine.threads import threads
 from checks.twins.roles import Role
 from checks.twins.twins import Twin, TwinCheckpoint
 
-REPEATS = 1 + 3 * PASS  # counts at most
+REPEATS = 1 + 4 * PASS  # counts at most
 HALF_UNIT = 2.0**-9  # relative half unit in the last place of bfloat16
 
 REROUNDED = Twin(
@@ -34,26 +36,48 @@ def _uniform(twin: TwinCheckpoint, role: Role, value: torch.Tensor) -> torch.Ten
 
 
 def rounding(subject: Subject) -> dict[str, Evidence]:
-    """How far rounding moves each claim's numbers."""
+    """How far rounding moves each claim's numbers.
+
+    What a pass could round otherwise is changed all at once. Of the claims that this leaves unclear each change is made
+    by itself too, so that the page can name the one that matters.
+    """
     gates = subject.gates()
     reading = [gate for gate in gates if needs_forward(gate)]
     weighing = [gate for gate in gates if not needs_forward(gate)]
-    settings = subject.settings
-    perturbed = []
+    runs: dict[str, list[Run]] = {gate.id: [] for gate in gates}
     if not REROUNDED.undefined(subject.checkpoint):
-        twin = REROUNDED.apply(subject.checkpoint, settings.seed)
-        perturbed.append(subject.judge(REROUNDED.name, weighing, checkpoint=twin))
-    if reading:
-        other = "float32" if settings.dtype == "bfloat16" else "bfloat16"
-        perturbed.append(subject.judge(other, reading, dtype=other))
-        other = "eager" if settings.attention == "sdpa" else "sdpa"
-        perturbed.append(subject.judge(f"{other} attention", reading, attention=other))
-        with threads(1 if torch.get_num_threads() > 1 else 2) as count:
-            perturbed.append(subject.judge(f"threads: {count}", reading))
+        twin = REROUNDED.apply(subject.checkpoint, subject.settings.seed)
+        _join(runs, subject.judge(REROUNDED.name, weighing, checkpoint=twin))
+    changes = _changes(subject)
+    _join(runs, _passed(subject, reading, changes))
+    unclear = [gate for gate in reading if _band(subject.outcomes[gate.id], runs[gate.id]).answer == WITHIN_ROUNDING]
+    for name, differing in changes.items():
+        _join(runs, _passed(subject, unclear, {name: differing}))
+    return {gate.id: _band(subject.outcomes[gate.id], runs[gate.id]) for gate in gates}
+
+
+def _changes(subject: Subject) -> dict[str, dict[str, Any]]:
+    """What a pass could round otherwise: name → the setting, or the number of threads, that differs."""
+    dtype = "float32" if subject.settings.dtype == "bfloat16" else "bfloat16"
+    attention = "eager" if subject.settings.attention == "sdpa" else "sdpa"
+    count = 1 if torch.get_num_threads() > 1 else 2
     return {
-        gate.id: _band(subject.outcomes[gate.id], [runs[gate.id] for runs in perturbed if gate.id in runs])
-        for gate in gates
+        dtype: {"dtype": dtype},
+        f"{attention} attention": {"attention": attention},
+        "one thread" if count == 1 else f"{count} threads": {"threads": count},
     }
+
+
+def _passed(subject: Subject, gates: Sequence[Gate], changes: Mapping[str, Mapping[str, Any]]) -> dict[str, Run]:
+    """These gates on a pass with all of these changes; claim id → run."""
+    settings = dict(ChainMap(*changes.values()))
+    with threads(settings.pop("threads", torch.get_num_threads())):
+        return subject.judge(", ".join(changes), gates, **settings)
+
+
+def _join(runs: dict[str, list[Run]], more: Mapping[str, Run]) -> None:
+    for claim, run in more.items():
+        runs[claim].append(run)
 
 
 def _band(outcome: Outcome, runs: Sequence[Run]) -> Evidence:
@@ -67,8 +91,10 @@ def _band(outcome: Outcome, runs: Sequence[Run]) -> Evidence:
     bands = tuple(max(by.values(), default=None) for by in moved)
     if bands[0] is None:
         return Evidence(answer="not defined", detail="the number could not be had again", runs=tuple(runs), bands=bands)
-    worst = max(moved[0], key=moved[0].__getitem__)
-    told = f"rounding moves it by {bands[0]:.2g} at most ({worst}); its margin is {abs(outcome.findings[0].margin):.2g}"
+    worst, *less = sorted(moved[0], key=moved[0].__getitem__, reverse=True)
+    told = f"rounding moves it by {bands[0]:.2g} at most ({worst}"
+    told += f"; {less[0]} alone by {moved[0][less[0]]:.2g})" if less else ")"
+    told += f"; its margin is {abs(outcome.findings[0].margin):.2g}"
     # The margins that the answer rests on: all of a pass, those outside the limit of a failure.
     decisive = [
         (abs(finding.margin), band or 0.0)

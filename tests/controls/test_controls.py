@@ -4,6 +4,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from analyses import records, registry
 from analyses.forward.calibration import load_calibration
@@ -14,13 +15,14 @@ from analyses.weights.checkpoint import open_checkpoint
 from checks.claims import CLAIMS
 from checks.claims.gate import evaluate
 from checks.claims.verdicts import WORTHLESS
-from checks.controls import by_class, surrogates
-from checks.controls.by_class import PLANTS, POSITIVES, _absence, _positive, _rare, as_extreme
+from checks.controls import by_class, stability, surrogates
+from checks.controls.by_class import PLANTS, POSITIVES, _absence, _positive, _rare, _settled, as_extreme
 from checks.controls.planted_streams import STREAMS
 from checks.controls.run import controls
 from checks.controls.stability import _band
 from checks.controls.steps import PASS, Steps
 from checks.controls.subject import Run, Subject, run_of
+from checks.machine.threads import threads
 from checks.twins.twins import SHUFFLED
 from tests.tiny import tiny_checkpoint
 
@@ -113,6 +115,16 @@ def test_what_is_planted_must_be_seen_in_four_draws_of_five():
     assert "either (undecided)" not in _positive("a plant", [run("plant", "pass")], model).detail
 
 
+def test_no_more_tracks_are_planted_than_settle_what_all_would_say():
+    passed, failed, model = [run("planted", "pass")], [run("planted", "fail")], outcome("fail", (0.1, "<=", False))
+    for seen in range(surrogates.DRAWS + 1):
+        draws = passed * seen + failed * (surrogates.DRAWS - seen)
+        for drawn in (draws, draws[::-1]):
+            settled = next(n for n in range(len(drawn) + 1) if _settled(drawn[:n], model))
+            assert _positive("a law", drawn[:settled], model).answer == _positive("a law", drawn, model).answer
+    assert [next(n for n in range(11) if _settled(all_one * n, model)) for all_one in (passed, failed)] == [8, 3]
+
+
 def test_a_plant_is_seen_by_the_number_by_which_the_model_fails_whatever_the_other_says_of_it():
     model = SimpleNamespace(findings=[SimpleNamespace(status="fail"), SimpleNamespace(status="inconclusive")])
     plant = run("plant", "inconclusive", 0.9, 0.06)
@@ -148,7 +160,7 @@ def test_an_absence_for_which_nothing_is_planted_is_insensitive_when_it_holds():
 def test_a_margin_smaller_than_what_rounding_moves_is_within_rounding():
     base = outcome("pass", (0.5, ">=", False))
     assert _band(base, [run("bfloat16", "pass", 0.55)]).answer == "stable"
-    evidence = _band(base, [run("bfloat16", "pass", 0.55), run("sdpa", "pass", 0.35)])
+    evidence = _band(base, [run("sdpa", "pass", 0.35)])
     assert (evidence.answer, evidence.bands) == ("within rounding", pytest.approx((0.15,), rel=1e-12))  # float64
     assert "rounding moves it by 0.15 at most (sdpa); its margin is 0.1" == evidence.detail
     assert _band(base, [run("bfloat16", "fail", 0.5)]).answer == "within rounding"
@@ -166,6 +178,34 @@ def test_a_pass_rests_on_every_margin_and_a_failure_on_one_that_fails():
     failed = [replace(moved[0], status="fail")]
     assert _band(two("fail", "fail", "fail"), failed).answer == "stable"
     assert _band(two("fail", "pass", "fail"), failed).answer == "within rounding"
+
+
+def test_what_could_round_otherwise_is_changed_at_once_and_alone_where_that_leaves_a_claim_unclear():
+    asked = []
+
+    def judge(name, gates, *, checkpoint=None, **settings):
+        asked.append((name, [gate.id for gate in gates], settings, torch.get_num_threads()))
+        moved = {"sdpa attention": 0.15, "bfloat16, sdpa attention, 2 threads": 0.2}.get(name, 0.0)
+        return {gate.id: run(name, "pass", 0.6 + moved) for gate in gates}
+
+    margins = {"HG1": 0.1, "HE1": 0.1, "DS1": 0.3}
+    outcomes = {claim: outcome("pass", (0.6, ">=", False), margin=margin) for claim, margin in margins.items()}
+    subject = SimpleNamespace(settings=Settings(), outcomes=outcomes, judge=judge, checkpoint=None)
+    subject.gates = lambda: [GATES[claim] for claim in margins]
+    with pytest.MonkeyPatch.context() as patch, threads(1):
+        patch.setattr(stability, "REROUNDED", SimpleNamespace(undefined=lambda checkpoint: "no twin of it"))
+        found = stability.rounding(subject)
+    both = {"dtype": "bfloat16", "attention": "sdpa"}
+    assert asked == [
+        ("bfloat16, sdpa attention, 2 threads", ["HE1", "DS1"], both, 2),
+        ("bfloat16", ["HE1"], {"dtype": "bfloat16"}, 1),
+        ("sdpa attention", ["HE1"], {"attention": "sdpa"}, 1),
+        ("2 threads", ["HE1"], {}, 2),
+    ]
+    assert {claim: evidence.answer for claim, evidence in found.items()} == {
+        "HG1": "not defined", "HE1": "within rounding", "DS1": "stable"
+    }  # fmt: skip
+    assert "0.2 at most (bfloat16, sdpa attention, 2 threads; sdpa attention alone by 0.15)" in found["HE1"].detail
 
 
 def test_a_claim_without_a_number_has_nothing_to_compare():
