@@ -21,9 +21,10 @@ from analyses.head_grams.all_pairs import FLOAT32_HIDDEN
 from analyses.head_grams.asked import measure_asked
 from analyses.head_grams.folded_heads import FoldedHeads
 from analyses.head_grams.folded_record import NO_ROOM, ROOM, FoldedRecord
-from analyses.head_grams.head_ranks import PLANES, RATIOS, HeadRanks, absent_ranks, measure_ranks
+from analyses.head_grams.head_ranks import RATIOS, HeadRanks, absent_ranks, measure_ranks
 from analyses.head_grams.layer_pairs import Compared, Pairs, compare_layers, mean, median
 from analyses.head_grams.one_head import HeadMetrics, Reader, curvature
+from analyses.head_grams.plane_order import PLANES
 from analyses.head_grams.shards import TOP, ShardOf, head_shards, matches_all, measure_shard
 from analyses.head_grams.subspaces import Overlaps, compare_subspaces
 from analyses.head_grams.summaries import MATCHED, mixed_sign_share, over_pairs

@@ -8,8 +8,9 @@ from typing import Any
 
 from analyses.head_grams import folded_record
 from analyses.head_grams.folded_heads import folded_heads
-from analyses.head_grams.head_ranks import PLANES, RATIOS, plane_order, rank_ratios
+from analyses.head_grams.head_ranks import RATIOS, ranks_asked
 from analyses.head_grams.one_head import Reader
+from analyses.head_grams.plane_order import PLANES
 from analyses.head_grams.shards import TOP
 from analyses.records import SCHEMA_VERSION, Metric
 from analyses.weights.checkpoint import Checkpoint
@@ -24,11 +25,10 @@ def measure_asked(
     ----------
     asked : names of metrics; those of heads as they are stored are not known here.
     """
-    folded = set(asked) - {*RATIOS, *PLANES}
-    metrics = _folded(checkpoint, read, seed=seed) if folded else {}
-    for names, measure in ((RATIOS, rank_ratios), (PLANES, plane_order)):
-        if not set(names).isdisjoint(asked):
-            metrics |= measure(checkpoint, seed=seed, device=device)[1]
+    of_ranks = set(asked) & {*RATIOS, *PLANES}
+    metrics = _folded(checkpoint, read, seed=seed) if set(asked) - of_ranks else {}
+    if of_ranks:
+        metrics |= ranks_asked(checkpoint, of_ranks, seed=seed, device=device)[1]
     return {
         "analysis": "head_grams",
         "schema_version": SCHEMA_VERSION,

@@ -1,41 +1,34 @@
-"""Ranks of heads beside those that their factors allow, sizes of rotary planes, and symmetry as it was published.
+"""Ranks of heads beside those that their factors allow, and symmetry as it was published.
 
 How unevenly a product's spectrum falls says something of the model only beside what its factors give anyway: effective
 rank of g̃ = W̃_kᵀW̃_q and of P = W_oW_v over that of the same factors, turned against each other at random. But a map
 between the factors changes theirs and not the product's spectrum, so they are first balanced, in the one form that such
 maps leave: of each plane that positions turn, ‖a_p‖ = ‖b_p‖; where any map is exact, W_kW_kᵀ = ΣW_qW_qᵀ over the heads
 of a group. All of it is made of Gram matrices of side head_dim.
-
-The size of a plane is e_p = ‖a_p‖‖b_p‖, which no map moves; its frequency is θ_p.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 import torch
-from scipy import stats
 
-from analyses.head_grams.summaries import median_over_layers, medians
+from analyses.head_grams.plane_order import NO_PLANES, PLANES, plane_metrics, plane_rows, plane_sizes, planes_of
+from analyses.head_grams.summaries import median_over_layers
 from analyses.numerics import spectra
-from analyses.numerics.pvalues import power, share_at_least
 from analyses.records import Metric, nulls, plain
 from analyses.weights.canonical import centred, read_by_heads
 from analyses.weights.checkpoint import Checkpoint
 from analyses.weights.folded import Folded, folded_readers
 from analyses.weights.planes import STILL, Turns
+from analyses.weights.positions import turns as turns_of
 
+LOT_BYTES = 8 << 20  # of queries and keys taken at once: of small heads a call costs as much as its arithmetic
 HAAR_SIDE = 256  # of draws times head_dim: from that side on one draw is enough
 NOTHING = 1e-12  # of the largest eigenvalue: below that it is rounding
-PERMUTATIONS = 199  # of planes; p is then 0.005 at least
-ORDERED = 1 << 21  # products of ranks at a time
-PLANTS = 40
-PLANTED_RHO = 0.7
-LEAST_PLANES = 4
-NO_PLANES = "no position turns this model's heads, or fewer than four planes of them"
 RATIOS = ("qk_rank_ratio", "ov_rank_ratio")
-PLANES = ("plane_rho", "plane_p", "plane_power")
 SHOWN = 3  # layers whose symmetry is also computed as published
 
 
@@ -64,7 +57,8 @@ ABSENT = {
     "plane_share": f"{NO_PLANES}, or fewer than another layer has, or the head is zero",
     "plane_frequency": f"{NO_PLANES}, or fewer than another layer has",
     "symmetry_of_sum": "a layer whose product is zero has no symmetry",
-    "symmetry_misread": "a layer whose product is zero has none, heads have keys of their own, or the hidden size is not that of all heads",
+    "symmetry_misread": "a layer whose product is zero has none, heads have keys of their own, or the hidden size is "
+    "not that of all heads",
 }
 """Key → why it may hold nulls."""
 
@@ -75,7 +69,7 @@ def absent_ranks(found: HeadRanks) -> dict[str, str]:
 
 
 def balanced(keys: torch.Tensor, queries: torch.Tensor, turns: Turns) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gram matrices of balanced factors, (head, head_dim, head_dim) of keys and of queries.
+    """Gram matrices of balanced factors, (kv_head or head, head_dim, head_dim) of keys and of queries.
 
     Parameters
     ----------
@@ -84,52 +78,60 @@ def balanced(keys: torch.Tensor, queries: torch.Tensor, turns: Turns) -> tuple[t
     group = len(queries) // len(keys)
     a, b = keys @ keys.mT, queries @ queries.mT
     summed = b.unflatten(0, (len(keys), group)).sum(1)
-    map_of = torch.zeros_like(a)
+    there, back = torch.zeros_like(a), torch.zeros_like(a)  # the map of queries, and its inverse, that of keys
     turned = 2 * len(turns.frequencies)
     if turned:
-        rows = _plane_rows(turns, a.device)  # (plane, 2)
+        rows = plane_rows(turns, a.device)  # (plane, 2)
         of_keys, of_queries = (x.diagonal(dim1=-2, dim2=-1)[:, rows].sum(-1) for x in (a, summed))  # (kv_head, plane)
         known = (of_keys > 0) & (of_queries > 0)
         factor = torch.where(known, of_keys / of_queries.where(known, 1.0), 1.0) ** 0.25
         for side in range(2):
-            map_of[:, rows[:, side], rows[:, side]] = factor
+            there[:, rows[:, side], rows[:, side]], back[:, rows[:, side], rows[:, side]] = factor, 1 / factor
     still = slice(turned, None)
     if a.shape[-1] > turned:
-        map_of[:, still, still] = _balancing(a[:, still, still], summed[:, still, still])
-    back = torch.linalg.pinv(map_of, hermitian=True)
-    a, map_of = (x.repeat_interleave(group, 0) for x in (back @ a @ back, map_of))
-    return a, map_of @ b @ map_of
+        maps = _balancing(a[:, still, still], summed[:, still, still])
+        there[:, still, still], back[:, still, still] = maps
+    there = there.repeat_interleave(group, 0)
+    return back @ a @ back, there @ b @ there
 
 
-def _plane_rows(turns: Turns, device: torch.device) -> torch.Tensor:
-    plane = torch.arange(len(turns.frequencies), device=device)
-    first, second = (2 * plane, 2 * plane + 1) if turns.pairs else (plane, plane + len(plane))
-    return torch.stack([first, second], 1)
+def _balancing(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Symmetric T with T⁻¹AT⁻¹ = TBT, and T⁻¹: T² is the geometric mean of A and B⁻¹."""
+    root, inverse = _powers(b, 0.5, -0.5)
+    (middle,) = _powers(root @ a @ root, 0.5)
+    there, back = _powers(inverse @ middle @ inverse, 0.5, -0.5)
+    return there, back
 
 
-def _balancing(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Symmetric T with T⁻¹AT⁻¹ = TBT: T² is the geometric mean of A and B⁻¹."""
-    root, inverse = _power(b, 0.5), _power(b, -0.5)
-    return _power(inverse @ _power(root @ a @ root, 0.5) @ inverse, 0.5)
-
-
-def _power(symmetric: torch.Tensor, exponent: float) -> torch.Tensor:
+def _powers(symmetric: torch.Tensor, *exponents: float) -> list[torch.Tensor]:
     values, vectors = torch.linalg.eigh((symmetric + symmetric.mT) / 2)
+    return [(vectors * _power(values, exponent).unsqueeze(-2)) @ vectors.mT for exponent in exponents]
+
+
+def _power(values: torch.Tensor, exponent: float) -> torch.Tensor:
+    """Of (…, mode) ascending eigenvalues; 0 where one is rounding."""
     known = values > NOTHING * values[..., -1:]
-    return (vectors * torch.where(known, values.where(known, 1.0) ** exponent, 0.0).unsqueeze(-2)) @ vectors.mT
+    return torch.where(known, values.where(known, 1.0) ** exponent, 0.0)
 
 
 def rank_ratio(a: torch.Tensor, b: torch.Tensor, *, seed: int) -> torch.Tensor:
     """(head,) effective rank of a product over that of its factors turned at random, from their Gram matrices.
 
+    Parameters
+    ----------
+    a : (kv_head, head_dim, head_dim), each shared by the consecutive heads of a group. b : (head, head_dim, head_dim).
+
     NaN for a head whose product is zero.
     """
-    root = _power(a, 0.5)
-    own = spectra.eigenvalues(root @ b @ root).clamp_min(0)
-    of_keys, of_queries = (spectra.eigenvalues(x).clamp_min(0) for x in (a, b))  # (head, mode)
+    group = len(b) // len(a)
+    values, vectors = torch.linalg.eigh((a + a.mT) / 2)
+    half = (vectors * _power(values, 0.5).unsqueeze(-2)).repeat_interleave(group, 0)  # A is this and its transpose
+    own = spectra.eigenvalues(half.mT @ b @ half).clamp_min(0)
+    of_keys = values.clamp_min(0).repeat_interleave(group, 0)  # (head, mode)
+    of_queries = spectra.eigenvalues(b).clamp_min(0)
     turns = random_turns(a.shape[-1], seed).to(a.device).unsqueeze(1)
     mixed = of_queries.sqrt().unsqueeze(-1) * turns * of_keys.sqrt().unsqueeze(-2)  # Σ_q O Σ_k, (draw, head, …)
-    ranks = spectra.energy_entropy(spectra.eigenvalues(mixed @ mixed.mT)).exp()
+    ranks = spectra.energy_entropy(spectra.eigenvalues(spectra.gram(mixed))).exp()
     found = spectra.energy_entropy(own).exp() / ranks.mean(0)
     return torch.where(own.sum(-1) > 0, found, torch.nan)
 
@@ -141,135 +143,79 @@ def random_turns(dim: int, seed: int) -> torch.Tensor:
     return torch.stack([spectra.haar(dim, dim, generator) for _ in range(max(1, HAAR_SIDE // dim))])
 
 
-def plane_sizes(heads: Folded) -> torch.Tensor | None:
-    """(head, plane) e_p; None where fewer than LEAST_PLANES planes turn."""
-    if len(heads.turns.frequencies) < LEAST_PLANES:
-        return None
-    rows = _plane_rows(heads.turns, heads.keys.device)
-    keys, queries = (x.square().sum(-1)[:, rows].sum(-1) for x in (heads.keys, heads.queries))
-    return (keys.repeat_interleave(len(queries) // len(keys), 0) * queries).sqrt()
-
-
 def measure_ranks(checkpoint: Checkpoint, *, seed: int, device: str) -> tuple[HeadRanks, dict[str, Metric]]:
-    """Every layer's heads, one layer at a time, and what claims read of them."""
-    ratios, of_ratios = rank_ratios(checkpoint, seed=seed, device=device)
-    planes, of_planes = plane_order(checkpoint, seed=seed, device=device)
-    return HeadRanks(**ratios, **planes, **_published(checkpoint, device)), of_ratios | of_planes
+    """Every layer's heads, some layers at a time, and what claims read of them."""
+    found, metrics = ranks_asked(checkpoint, (*RATIOS, *PLANES), seed=seed, device=device)
+    return HeadRanks(**found, **_published(checkpoint, device)), metrics
 
 
-def rank_ratios(
-    checkpoint: Checkpoint, *, seed: int, device: str
+def ranks_asked(
+    checkpoint: Checkpoint, asked: Collection[str], *, seed: int, device: str
 ) -> tuple[dict[str, np.ndarray | None], dict[str, Metric]]:
-    """`qk_rank_ratio` and `ov_rank_ratio` of every head, (layer, head), and their medians."""
-    qk, ov = [], []
-    for layer in range(checkpoint.shape.layers):
-        qk.append(rank_ratio(*balanced(*folded_readers(checkpoint, layer, device=device)), seed=seed).cpu().numpy())
-        if factors := _values(checkpoint, layer, device):
-            ov.append(rank_ratio(*balanced(*factors, STILL), seed=seed).cpu().numpy())
-    zero = "every head is zero"
-    missing = Metric(value=None, reason="values or output are not measured here", applies=False)
-    ratios = {name: np.stack(rows) if rows else None for name, rows in (("qk_rank_ratio", qk), ("ov_rank_ratio", ov))}
-    return ratios, {
-        name: missing if values is None else median_over_layers(values, reason=zero, seed=seed)
-        for name, values in ratios.items()
-    }
+    """The metrics of RATIOS, of PLANES, or of both, and the arrays of `HeadRanks` that they are made of.
+
+    asked : some names of metrics; one of RATIOS or of PLANES asks for all of these.
+    """
+    of_ratios, of_planes = (not set(names).isdisjoint(asked) for names in (RATIOS, PLANES))
+    ratios: dict[str, list[np.ndarray]] = {name: [] for name in RATIOS}
+    sizes: list[np.ndarray | None] = []
+    frequencies: list[Sequence[float]] = []
+    for layers, heads in _lots(checkpoint, device):
+        if of_ratios:
+            found = {"qk_rank_ratio": rank_ratio(*balanced(*heads), seed=seed)}
+            if factors := _values(checkpoint, layers, device):
+                found["ov_rank_ratio"] = rank_ratio(*balanced(*factors, STILL), seed=seed)
+            for name, values in found.items():
+                ratios[name].extend(values.unflatten(0, (len(layers), -1)).cpu().numpy())
+        if of_planes:
+            size = plane_sizes(heads)
+            sizes.extend([None] * len(layers) if size is None else size.unflatten(0, (len(layers), -1)).cpu().numpy())
+            frequencies += [heads.turns.frequencies] * len(layers)
+    arrays, metrics = ratio_metrics(ratios, seed=seed) if of_ratios else ({}, {})
+    if of_planes:
+        rho, of_rho = plane_metrics(sizes, frequencies, seed=seed)
+        shares, theta = planes_of(sizes, frequencies)
+        arrays |= {"plane_rho": rho, "plane_share": shares, "plane_frequency": theta}
+        metrics |= of_rho
+    return arrays, metrics
 
 
-def plane_order(
-    checkpoint: Checkpoint, *, seed: int, device: str
-) -> tuple[dict[str, np.ndarray | None], dict[str, Metric]]:
-    """`plane_rho`, `plane_share` and `plane_frequency` of every layer's heads, and what claims read of them."""
-    sizes, frequencies = [], []
-    for layer in range(checkpoint.shape.layers):
-        heads = folded_readers(checkpoint, layer, device=device)
-        size = plane_sizes(heads)
-        sizes.append(None if size is None else size.cpu().numpy())
-        frequencies.append(heads.turns.frequencies)
-    rho, metrics = plane_metrics(sizes, frequencies, seed=seed)
-    shares, theta = planes_of(sizes, frequencies)
-    return {"plane_rho": rho, "plane_share": shares, "plane_frequency": theta}, metrics
+def _lots(checkpoint: Checkpoint, device: str) -> Iterator[tuple[Sequence[int], Folded]]:
+    """Neighbouring layers that turn alike, up to LOT_BYTES of them, and their folded heads, layer after layer."""
+    shape = checkpoint.shape
+    of_layer = 8 * shape.hidden * shape.head_dim * (shape.heads + shape.kv_heads)
+    most = max(1, LOT_BYTES // of_layer)
+    for turns, run in itertools.groupby(range(shape.layers), key=lambda layer: turns_of(checkpoint, layer)):
+        alike = list(run)
+        for layers in (alike[start : start + most] for start in range(0, len(alike), most)):
+            read = [folded_readers(checkpoint, layer, device=device) for layer in layers]
+            yield layers, Folded(_joined([heads.keys for heads in read]), _joined([h.queries for h in read]), turns)
 
 
-def _values(checkpoint: Checkpoint, layer: int, device: str) -> tuple[torch.Tensor, torch.Tensor] | None:
+def _joined(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _values(checkpoint: Checkpoint, layers: Sequence[int], device: str) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Values and outputs of these layers' heads, layer after layer, as they read and write the stream."""
     if not {"v_proj", "o_proj"} <= set(checkpoint.families):
         return None
-    values = read_by_heads(checkpoint, "v_proj", layer, device)
-    output = checkpoint.weight("o_proj", layer, device=device).mT.unflatten(0, (-1, values.shape[1]))
-    return values, centred(checkpoint, output)
+    values = [read_by_heads(checkpoint, "v_proj", layer, device) for layer in layers]
+    outputs = [checkpoint.weight("o_proj", layer, device=device).mT for layer in layers]
+    output = _joined([rows.unflatten(0, (-1, values[0].shape[1])) for rows in outputs])
+    return _joined(values), centred(checkpoint, output)
 
 
-def planes_of(
-    sizes: Sequence[np.ndarray | None], frequencies: Sequence[Sequence[float]]
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """(layer, head, plane) share of each plane in its head, and (layer, plane) frequency; NaN where there is none.
-
-    A share, since under post-norm a head's size is free.
-    """
-    known = {layer: size for layer, size in enumerate(sizes) if size is not None}
-    if not known:
-        return None, None
-    heads, most = len(next(iter(known.values()))), max(size.shape[1] for size in known.values())
-    shares, theta = np.full((len(sizes), heads, most), np.nan), np.full((len(sizes), most), np.nan)
-    for layer, size in known.items():
-        total = size.sum(1, keepdims=True)
-        shares[layer, :, : size.shape[1]] = np.divide(size, total, out=np.full(size.shape, np.nan), where=total > 0)
-        theta[layer, : size.shape[1]] = frequencies[layer]
-    return shares, theta
-
-
-def plane_metrics(
-    sizes: Sequence[np.ndarray | None], frequencies: Sequence[Sequence[float]], *, seed: int
-) -> tuple[np.ndarray | None, dict[str, Metric]]:
-    """(layer, head) ρ of e_p with θ_p, and its median, p among orders of the planes, and power.
-
-    All heads' planes are put into the same order in a draw, since heads of a model may share what orders them.
-    """
-    known = [layer for layer, size in enumerate(sizes) if size is not None]
-    if not known:
-        return None, dict.fromkeys(PLANES, Metric(value=None, reason=NO_PLANES, applies=False))
-    number = max(sizes[layer].shape[1] for layer in known)
-    known = [layer for layer in known if sizes[layer].shape[1] == number]
-    ranks = _standard(stats.rankdata(np.stack([sizes[layer] for layer in known]), axis=-1))  # (layer, head, plane)
-    theta = _standard(stats.rankdata(np.array([frequencies[layer] for layer in known]), axis=-1))  # (layer, plane)
-    rho = (ranks * theta[:, None]).sum(-1)
-    found = np.full((len(sizes), rho.shape[1]), np.nan)
-    found[known] = rho
-    median = median_over_layers(found, reason="every head is zero", seed=seed)
-    rng = np.random.default_rng(seed)
-    orders = np.stack([rng.permutation(number) for _ in range(PERMUTATIONS)])
-    turned = theta[:, orders].swapaxes(0, 1)[:, :, None]  # (order, layer, 1, plane)
-    step = max(1, ORDERED // ranks.size)
-
-    def p_of(of_heads: np.ndarray) -> float:
-        parts = (turned[start : start + step] for start in range(0, PERMUTATIONS, step))
-        null = [medians((of_heads * part).sum(-1).reshape(len(part), -1)) for part in parts]
-        return share_at_least(-np.concatenate(null), -float(np.median((of_heads * theta[:, None]).sum(-1))))
-
-    def planted(trial: int) -> float:
-        draw = np.random.default_rng([seed, 12, trial])
-        noise = ranks[..., draw.permutation(number)]
-        mixed = -PLANTED_RHO * theta[:, None] + np.sqrt(1 - PLANTED_RHO**2) * noise
-        return p_of(_standard(stats.rankdata(mixed, axis=-1)))
-
-    n = {"layers": len(known), "planes": number}
+def ratio_metrics(
+    ratios: Mapping[str, Sequence[np.ndarray]], *, seed: int
+) -> tuple[dict[str, np.ndarray | None], dict[str, Metric]]:
+    """Name → (layer, head) ratios, and their medians; from (layer,) of (head,) rows, none where there is nothing."""
+    missing = Metric(value=None, reason="values or output are not measured here", applies=False)
+    found = {name: np.stack(rows) if rows else None for name, rows in ratios.items()}
     return found, {
-        "plane_rho": Metric(value=median.value, interval=median.interval, n={**median.n, **n}, method=median.method),
-        "plane_p": Metric(
-            value=p_of(ranks), n=n, method=f"share of {PERMUTATIONS} orders of the planes with as low a median ρ"
-        ),
-        "plane_power": Metric(
-            value=power(planted, PLANTS),
-            n=n,
-            method=f"share of {PLANTS} planted associations of −{PLANTED_RHO} with reordered planes that are seen",
-        ),
+        name: missing if values is None else median_over_layers(values, reason="every head is zero", seed=seed)
+        for name, values in found.items()
     }
-
-
-def _standard(ranks: np.ndarray) -> np.ndarray:
-    """Ranks less their mean, of unit length; zero where all are alike."""
-    ranks = ranks - ranks.mean(-1, keepdims=True)
-    length = np.linalg.norm(ranks, axis=-1, keepdims=True)
-    return np.divide(ranks, length, out=np.zeros_like(ranks), where=length > 0)
 
 
 # --- as published -------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from analyses import head_grams
 from analyses.forward.inputs import Inputs, Passes, Settings
+from analyses.head_grams import head_ranks
 from analyses.head_grams.summaries import medians, shares
 from analyses.records import plain
 from analyses.weights.checkpoint import open_checkpoint
@@ -48,3 +49,17 @@ def test_medians_and_shares_of_many_rows_are_those_of_each(seed, width, holes):
         assert np.array_equal(medians(rows), [np.nanmedian(row) for row in rows], equal_nan=True)
         means = [np.nanmean(row) for row in rows]
     assert shares(rows) == pytest.approx(means, rel=1e-14, abs=1e-15, nan_ok=True)  # sums of up to nine, in any order
+
+
+@pytest.mark.parametrize("name", ["gemma3", "gpt_neox"])
+def test_ranks_of_many_layers_at_once_are_those_of_one_after_the_other(tmp_path, monkeypatch, name):
+    """Also where layers turn differently: every second one of these gemma3 layers does."""
+    checkpoint = open_checkpoint(str(tiny_checkpoint(tmp_path, name, tokenizer=False, layers=5)))
+    together, _ = head_ranks.measure_ranks(checkpoint, seed=0, device="cpu")
+    monkeypatch.setattr(head_ranks, "LOT_BYTES", 1)
+    alone, _ = head_ranks.measure_ranks(checkpoint, seed=0, device="cpu")
+    assert together.qk_rank_ratio.shape == together.ov_rank_ratio.shape == (5, 4)
+    for key in head_ranks.HeadRanks.__dataclass_fields__:
+        if (one := getattr(alone, key)) is not None:
+            # Ratios are smooth, of spectra of side 8 that are right to some eps.
+            np.testing.assert_allclose(getattr(together, key), one, rtol=1e-11, err_msg=key)

@@ -8,15 +8,8 @@ from scipy import stats
 
 from analyses import head_grams
 from analyses.head_grams import folded_record
-from analyses.head_grams.head_ranks import (
-    balanced,
-    measure_ranks,
-    misread,
-    plane_metrics,
-    plane_sizes,
-    planes_of,
-    rank_ratio,
-)
+from analyses.head_grams.head_ranks import balanced, measure_ranks, misread, rank_ratio
+from analyses.head_grams.plane_order import plane_metrics, plane_sizes, planes_of
 from analyses.records import Metric, plain, unexplained_nulls
 from analyses.weights.checkpoint import open_checkpoint
 from analyses.weights.folded import Folded
@@ -73,7 +66,7 @@ def test_the_product_of_balanced_factors_is_the_product_itself():
     a, b = balanced(keys, queries, STILL)
     for head in range(4):
         own = torch.linalg.svdvals(keys[head // 2].T @ queries[head])[:6]
-        root = torch.linalg.cholesky(a[head])
+        root = torch.linalg.cholesky(a[head // 2])
         found = torch.linalg.eigvalsh(root.T @ b[head] @ root).flip(0)
         torch.testing.assert_close(found, own.square(), rtol=1e-8, atol=0)
 
@@ -97,7 +90,7 @@ def test_ratios_are_those_of_dense_products_beside_dense_turns():
     found = rank_ratio(a, b, seed=1)
     for head in range(2):
         turn = torch.linalg.qr(gaussian(50 + head, 64, 64)).Q
-        factors = (torch.linalg.cholesky(x[head]) for x in (a, b))
+        factors = (torch.linalg.cholesky(x) for x in (a[0], b[head]))
         k, q = (torch.linalg.svdvals(f) for f in factors)
         other = dense_rank(q[:, None] * turn * k)
         assert float(found[head]) == pytest.approx(dense_rank(keys[0].T @ queries[head]) / other, rel=0.05)  # of draws
