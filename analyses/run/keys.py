@@ -4,10 +4,10 @@ Only what an analysis can see is in its key: the norm of a weight matrix does no
 so `null_residual` keeps its key when the text changes. Host, path and time are in none.
 """
 
-import ast
 import functools
 import hashlib
 import importlib.metadata
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from analyses.weights.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parents[2]
 LIBRARIES = ("torch", "transformers", "numpy", "scipy")
+# Read off the text: parsing a hundred files costs as much as an analysis of a small model.
+IMPORT = re.compile(r"^[ \t]*(?:from ([\w.]+) import (?:\(([^)]*)\)|(.+))|import (.+))$", re.MULTILINE)
 
 INPUTS = ("weights", "config", "tokenizer", "revision", "model", "calibration")
 SETTINGS = ("dtype", "attention", "seed", "stack", "layers", "families", "spectra", "matching", "trust_remote_code")
@@ -136,11 +138,9 @@ def _closure(module: str) -> frozenset[str]:
 def _imports(module: str) -> frozenset[str]:
     """Modules of this project that this one imports, wherever in the file."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(_path(module).read_bytes())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    for source, several, some, whole in IMPORT.findall(_path(module).read_text(encoding="utf-8")):
+        listed = [part.split()[0] for part in (several or some or whole).split(",") if part.strip()]
+        names |= {source, *(f"{source}.{name}" for name in listed)} if source else {*listed}
     own = (name for name in names if name.partition(".")[0] in ("analyses", "checks"))
     return frozenset(name for name in own if _path(name).exists())
 

@@ -78,7 +78,7 @@ def controls(
             differences = invariance_identities(checkpoint, text, settings, found, paths["model"], **told)
             same = _by_map(checkpoint, differences)
         with steps.stage():
-            reached = orbit(checkpoint, text, settings, paths["stored"], **told)
+            reached = orbit(checkpoint, text, settings, found, paths["stored"], **told)
     return {
         "schema_version": SCHEMA_VERSION,
         "model": checkpoint.name,

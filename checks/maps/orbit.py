@@ -55,6 +55,7 @@ def orbit(
     checkpoint: Checkpoint,
     text: Calibration,
     settings: Settings,
+    found: Records,
     paths: Sequence[str],
     *,
     say: Callable[[str], None] = lambda line: None,
@@ -67,16 +68,19 @@ def orbit(
 
     Parameters
     ----------
+    found : the records of the model itself, made with the same text and settings.
     paths : like "head_geometry.metrics.within_r_signed".
     step : told of each measurement whether it read the text.
     """
-    weights, heads, stream = _groups(paths)
-    found: dict[str, Orbit] = {}
+    stored = {path: value for path in paths if (value := read(found, path)) is not None}
+    weights, heads, stream = _groups(list(stored))
+    orbits: dict[str, Orbit] = {}
     told = dict(say=say, step=step)
     for asked, order, shared in ((weights, True, True), (heads, False, True), (stream, True, False)):
         if asked:
-            found |= _orbit(checkpoint, text, lean(settings, asked), asked, order=order, shared=shared, **told)
-    return found
+            reached = _reached(checkpoint, text, lean(settings, asked), asked, order=order, shared=shared, **told)
+            orbits |= {path: _of(stored[path], values) for path, values in reached.items() if values}
+    return orbits
 
 
 def _groups(paths: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
@@ -89,12 +93,12 @@ def _groups(paths: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
 def measurements(paths: Sequence[str]) -> list[bool]:
     """Of each measurement of `orbit` at most, whether it reads the text."""
     weights, heads, stream = _groups(paths)
-    found = [False] * (1 + MOVED) if weights else []
+    found = [False] * MOVED if weights else []
     found += [True] + [False] * MOVED if heads else []
-    return found + ([True] * (1 + MOVED) if stream else [])
+    return found + ([True] * MOVED if stream else [])
 
 
-def _orbit(
+def _reached(
     checkpoint: Checkpoint,
     text: Calibration,
     settings: Settings,
@@ -104,12 +108,15 @@ def _orbit(
     shared: bool,  # whether one pass serves all
     say: Callable[[str], None],
     step: Callable[[bool], None],
-) -> dict[str, Orbit]:
+) -> dict[str, dict[str, float]]:
+    """Statistic → map → the value that it takes there."""
     wanted = analyses_of(paths)
-    passes = suite.forward_pass(checkpoint, text, settings, wanted)
-    before = records(checkpoint, passes, settings, wanted)
     reads_text = bool(registry.FORWARD & set(wanted))
-    step(reads_text)
+    passes = None
+    if shared:
+        passes = suite.forward_pass(checkpoint, text, settings, wanted)
+        if reads_text:
+            step(True)
     reached: dict[str, dict[str, float]] = {path: {} for path in paths}
     for name, change, seed in _changes(checkpoint, settings.seed, order=order):
         source = untied(checkpoint) if change is ROTATE_STREAM else checkpoint
@@ -118,14 +125,12 @@ def _orbit(
             continue
         say(f"{checkpoint.name}: orbit, {name}")
         twin = kept(change.apply(source, seed))
-        own = passes if shared else suite.forward_pass(twin, text, settings, wanted)
-        after: Records = records(twin, own, settings, wanted)
+        after: Records = records(twin, passes or suite.forward_pass(twin, text, settings, wanted), settings, wanted)
         step(reads_text and not shared)
         for path in asked:
             if (value := read(after, path)) is not None:
                 reached[path][name] = value
-    values = {path: read(before, path) for path in paths}
-    return {path: _of(values[path], reached[path]) for path in paths if values[path] is not None and reached[path]}
+    return reached
 
 
 def _of(value: float, reached: dict[str, float]) -> Orbit:

@@ -1,5 +1,6 @@
 """A key is all that determines a record: it changes with each of them, and with nothing else."""
 
+import ast
 import json
 import shutil
 from dataclasses import replace
@@ -124,6 +125,21 @@ def test_a_revision_of_the_hub_is_named_though_the_files_be_the_same(tiny):
         key_of(replace(checkpoint, revision=name * 40), "null_residual", settings, text, files) for name in "ab"
     )
     assert differing(one, two) == ["revision"]
+
+
+def test_the_imports_of_a_module_are_those_that_its_syntax_tree_has():
+    paths = [path for floor in ("analyses", "checks") for path in (keys.ROOT / floor).rglob("*.py")]
+    assert len(paths) > 100
+    for path in paths:
+        module = ".".join(path.relative_to(keys.ROOT).with_suffix("").parts).removesuffix(".__init__")
+        names: set[str] = set()
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        own = {name for name in names if name.partition(".")[0] in ("analyses", "checks")}
+        assert keys._imports(module) == {name for name in own if keys._path(name).exists()}, module
 
 
 def test_code_is_that_of_everything_imported_and_of_nothing_else():
