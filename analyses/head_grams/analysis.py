@@ -2,8 +2,8 @@
 
 Three claims are read from here: whether heads of adjacent layers have similar metrics whatever the order of heads
 (HG1), whether their leading subspaces are shared (HG2), and whether g + gᵀ is of mixed sign (HG3). Each head alone is
-measured in `one_head`, pairs of layers in `layer_pairs`, both in the shards of `shards`; this module puts the record
-together.
+measured in `one_head`, pairs of layers in `layer_pairs`, both in the shards of `shards`, and put together in
+`stored_heads`; this module makes the record.
 """
 
 import functools
@@ -19,27 +19,19 @@ from analyses.forward.inputs import Inputs
 from analyses.head_grams import folded_record
 from analyses.head_grams.all_pairs import FLOAT32_HIDDEN
 from analyses.head_grams.asked import measure_asked
-from analyses.head_grams.folded_heads import FoldedHeads
-from analyses.head_grams.folded_record import NO_ROOM, ROOM, FoldedRecord
-from analyses.head_grams.head_ranks import RATIOS, HeadRanks, absent_ranks, measure_ranks
-from analyses.head_grams.layer_pairs import Compared, Pairs, compare_layers, mean, median
-from analyses.head_grams.one_head import HeadMetrics, Reader, curvature
-from analyses.head_grams.plane_order import PLANES
-from analyses.head_grams.shards import TOP, ShardOf, head_shards, matches_all, measure_shard
-from analyses.head_grams.subspaces import Overlaps, compare_subspaces
-from analyses.head_grams.summaries import MATCHED, mixed_sign_share, over_pairs
-from analyses.progress import Count, Tick, silent
+from analyses.head_grams.folded_record import NO_ROOM, FoldedRecord
+from analyses.head_grams.head_ranks import HeadRanks, absent_ranks, measure_ranks
+from analyses.head_grams.layer_pairs import Pairs, mean, median
+from analyses.head_grams.one_head import HeadMetrics, Reader
+from analyses.head_grams.shards import TOP, ShardOf, matches_all
+from analyses.head_grams.stored_heads import all_layers, stored_heads, stored_metrics
+from analyses.head_grams.subspaces import Overlaps
+from analyses.progress import Tick, silent
 from analyses.records import SCHEMA_VERSION, Metric, nulls, plain
 from analyses.weights.checkpoint import Checkpoint
 from analyses.weights.folded import folded_readers
 from analyses.weights.positions import position_note
 from analyses.weights.shape import Shape
-
-OF_STORED_HEADS = (
-    *("median_abs_similarity_matched", "median_abs_similarity_index", "mixed_sign_share"),
-    *("median_overlap_ratio", "median_overlap_ratio_index"),
-)
-"""Metrics that need heads as they are stored, compared in all pairs of layers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +85,6 @@ def measure(
     device: str,
     shard_of: ShardOf | None = None,
     tick: Tick = silent,
-    ranks: bool = True,
 ) -> tuple[HeadGrams, dict[str, torch.Tensor]]:
     """Measure a checkpoint's head metrics, reading a layer at a time.
 
@@ -103,7 +94,6 @@ def measure(
     seed : of the bootstrap intervals and of the scrambled coordinates that give the chance level.
     device : where products are computed.
     shard_of : gives the shards that were measured elsewhere; None to measure them all here.
-    ranks : whether to measure ranks and planes too.
 
     Returns
     -------
@@ -119,8 +109,6 @@ def measure(
     record, arrays = measure_heads(read, checkpoint.shape, model=checkpoint.name, notes=notes, **options)
     symmetry = record.metrics["all_distance_symmetry"]
     metrics = record.metrics | folded_record.by_kind(symmetry, encoder=checkpoint.architecture.encoder)
-    if not ranks:
-        return replace(record, metrics=metrics), arrays
     found, of_ranks = measure_ranks(checkpoint, seed=seed, device=device)
     absent = {key: why for key, why in record.absent.items() if key != "ranks"} | absent_ranks(found)
     return replace(record, ranks=found, metrics=metrics | of_ranks, absent=absent), arrays
@@ -148,30 +136,26 @@ def measure_heads(
     """`measure` on the heads that `read(layer)` returns."""
     heads, head_dim, hidden = shape.heads, shape.head_dim, shape.hidden
     top = min(TOP, head_dim, hidden)
-    facts, products, of_folded = _all_layers(read, shape, seed=seed, shard_of=shard_of, tick=tick)
+    facts, products, of_folded = all_layers(read, shape, seed=seed, shard_of=shard_of, tick=tick)
     folded = folded_record.record(of_folded, top=top, hidden=hidden)
-    dead, flat = facts.is_zero.numpy(), facts.is_flat.numpy()  # (layer, head)
-    norms = np.where(dead, np.nan, facts.fro_sq.sqrt().numpy())  # (layer, head)
-    pairs = compare_layers(products, norms)
-    similarity = _similarity(pairs.gram, dead)
-    negative = np.where(flat, np.nan, curvature(facts.sym_eigs).numpy())
-    overlap = compare_subspaces(facts.directions, pairs, seed=seed) if hidden >= ROOM * top else None
+    found = stored_heads(facts, products, seed=seed)
+    pairs, overlap = found.pairs, found.overlap
     values = dict(
         gram=pairs.gram,
-        similarity=similarity,
+        similarity=found.similarity,
         fro_sq=facts.fro_sq.numpy(),
         fro_sq_published=facts.fro_sq_published.numpy(),
         sym_eigs=facts.sym_eigs.numpy(),
-        curvature=negative,
+        curvature=found.negative,
         singvals=facts.singvals.numpy(),
         matching=pairs.matching,
         similarity_matched=pairs.matched,
-        mean_abs_similarity=mean(np.abs(similarity), axis=2),
+        mean_abs_similarity=mean(np.abs(found.similarity), axis=2),
         mean_abs_similarity_matched=pairs.matched_mean,
         similarity_chance=median(np.abs(pairs.chance)),
         overlap_chance=top / hidden,
         **{f"overlap_{field}": overlap and getattr(overlap, field) for field in Overlaps._fields},
-        published=_published(facts, pairs.gram, dead),
+        published=_published(facts, pairs.gram, found.dead),
         folded=folded,
     )
     record = HeadGrams(
@@ -181,39 +165,12 @@ def measure_heads(
         top=top,
         kv_head_of=[h * shape.kv_heads // heads for h in range(heads)],
         **values,
-        metrics=_metrics(values, seed=seed) | folded_record.metrics(folded, seed=seed),
+        metrics=stored_metrics(found, seed=seed) | folded_record.metrics(folded, seed=seed),
         identities=_identities(facts, pairs),
         absent=_absent(values, all_pairs=matches_all(shape)) | {"ranks": "not asked for"},
         notes=list(notes),
     )
     return record, {"directions": facts.directions}
-
-
-def _all_layers(
-    read: Reader, shape: Shape, *, seed: int, shard_of: ShardOf | None, tick: Tick
-) -> tuple[HeadMetrics, list[Compared], list[FoldedHeads]]:
-    """The facts of all heads, (layer, head, …), the comparisons of all layers, and folded heads, shard by shard."""
-    all_pairs = matches_all(shape)
-    steps = Count(tick, 2 * shape.layers + (0 if all_pairs else shape.layers * (shape.layers + 1) // 2))
-    facts: HeadMetrics | None = None
-    products: list[Compared] = []
-    folded: list[FoldedHeads] = []
-    for layers in head_shards(shape):
-        shard = (shard_of(layers) if shard_of else None) or measure_shard(read, layers, shape, seed=seed, tick=tick)
-        for layer, of_layer in zip(layers, steps.over(shard.facts), strict=True):
-            if facts is None:  # of all layers, once and whole: the directions are most of what is held
-                facts = HeadMetrics(*(torch.empty(shape.layers, *x.shape, dtype=x.dtype) for x in of_layer))
-            for whole, values in zip(facts, of_layer, strict=True):
-                whole[layer] = values
-        products += shard.products if all_pairs else steps.over(shard.products)
-        folded += steps.over(shard.folded)
-    return facts, products, folded
-
-
-def _similarity(gram: np.ndarray, dead: np.ndarray) -> np.ndarray:
-    """gram/√(diag diag), (layer, layer, head); NaN where one of the two heads is zero."""
-    norms = np.where(dead.T, np.nan, np.sqrt(np.einsum("llh->hl", gram)))
-    return gram / np.einsum("ha,hb->abh", norms, norms)
 
 
 def _published(facts: HeadMetrics, gram: np.ndarray, dead: np.ndarray) -> dict[str, float | None]:
@@ -229,26 +186,6 @@ def _published(facts: HeadMetrics, gram: np.ndarray, dead: np.ndarray) -> dict[s
         "direction_abs_cos": mean(facts.published_abs_cos.numpy()[live]),
         "direction_crosstalk": median(facts.published_crosstalk.numpy()[live]),
     }
-
-
-def _metrics(values: Mapping[str, Any], *, seed: int) -> dict[str, Metric]:
-    layers = len(values["curvature"])
-    at_index = values["similarity"][range(layers - 1), range(1, layers)]  # (pair, head)
-    index, flat = "at equal head index", "g + gᵀ is zero for every head"
-    metrics = {
-        "median_abs_similarity_matched": over_pairs(np.abs(values["similarity_matched"]), MATCHED, seed=seed),
-        "median_abs_similarity_index": over_pairs(np.abs(at_index), index, seed=seed),
-        "mixed_sign_share": mixed_sign_share(values["curvature"], reason=flat, seed=seed),
-    }
-    for name, key, how in (
-        ("median_overlap_ratio", "overlap_adjacent_matched", MATCHED),
-        ("median_overlap_ratio_index", "overlap_adjacent", index),
-    ):
-        if values[key] is None:
-            metrics[name] = Metric(value=None, reason=NO_ROOM, applies=False)
-        else:
-            metrics[name] = over_pairs(values[key] / values["overlap_chance"], how, seed=seed)
-    return metrics
 
 
 def _identities(facts: HeadMetrics, pairs: Pairs) -> dict[str, Metric]:
@@ -292,7 +229,7 @@ def _absent(values: Mapping[str, Any], *, all_pairs: bool) -> dict[str, str]:
         "curvature": "g + gᵀ is zero",
     } | {key: NO_ROOM if values[key] is None else thin for key in values if key.startswith("overlap")}
     reasons |= folded_record.absent()
-    tree = plain(values)
+    tree = plain({key: values[key] for key in {path.split(".")[0] for path in reasons}})
     return {key: reason for key, reason in reasons.items() if any(True for _ in nulls(_at(tree, key)))}
 
 
@@ -329,8 +266,7 @@ def _notes(checkpoint: Checkpoint) -> list[str]:
 def analyse(inputs: Inputs) -> tuple[Any, dict[str, torch.Tensor]]:
     """`measure` as the suite calls it. A twin is spared what none of its claims reads."""
     options = dict(seed=inputs.seed, device=inputs.device)
-    if inputs.asked is not None and not inputs.asks(*OF_STORED_HEADS):
+    if inputs.asked is not None:
         read = reader(inputs.checkpoint, device=inputs.device)
         return measure_asked(inputs.checkpoint, read, inputs.asked, **options), {}
-    asked = inputs.asks(*RATIOS, *PLANES)
-    return measure(inputs.checkpoint, ranks=asked, shard_of=inputs.shard_of, tick=inputs.tick, **options)
+    return measure(inputs.checkpoint, shard_of=inputs.shard_of, tick=inputs.tick, **options)

@@ -52,11 +52,19 @@ class _Layer(NamedTuple):
     turns: planes.Turns
     parts: list[planes.Part]
     norms: torch.Tensor  # (head,), NaN for a zero head
+    reads: "_Reads | None"  # None where nothing is compared
+
+
+class _Reads(NamedTuple):
+    """What a layer's heads read."""
+
     spans: torch.Tensor  # (head, k, hidden), orthonormal rows; NaN for a head of rank below k
-    reads: torch.Tensor  # (hidden, hidden), `mean_projector` of what the heads read
+    projector: torch.Tensor  # (hidden, hidden), `mean_projector`
 
 
-def folded_heads(read: FoldedReader, lows: range, layers: int, top: int, *, seed: int) -> Iterator[FoldedHeads]:
+def folded_heads(
+    read: FoldedReader, lows: range, layers: int, top: int, *, seed: int, compared: bool = True
+) -> Iterator[FoldedHeads]:
     """The facts of each layer in `lows`, two layers in memory at a time.
 
     Parameters
@@ -65,25 +73,31 @@ def folded_heads(read: FoldedReader, lows: range, layers: int, top: int, *, seed
     lows : some layers, in order and without gaps. layers : how many there are.
     top : k.
     seed : of the draws; those of a layer depend on it and on the layer's number only.
+    compared : whether to compare a layer with the next one; else what is of the two is NaN.
     """
-    here = _layer(read, lows.start, top, seed=seed)
+    if not compared:
+        yield from (_compared(_layer(read(layer)), None) for layer in lows)
+        return
+    here = _with_reads(_layer(read(lows.start)), top, seed=[seed, lows.start])
     for layer in lows:
-        after = _layer(read, layer + 1, top, seed=seed) if layer + 1 < layers else None
+        after = _with_reads(_layer(read(layer + 1)), top, seed=[seed, layer + 1]) if layer + 1 < layers else None
         yield _compared(here, after)
         here = after
 
 
-def _layer(read: FoldedReader, layer: int, top: int, *, seed: int) -> _Layer:
-    heads = read(layer)
+def _layer(heads: Folded) -> _Layer:
     negative, floor, turns = sign_energy(heads), _floor(heads), heads.turns
     parts = heads.parts()
     del heads  # where all dimensions turn, the parts are copies
     norms = planes.norms(parts)
     norms = norms.where(norms > floor, torch.nan)
     symmetry = planes.symmetry(parts).where(~norms.isnan(), torch.nan)
-    unit = planes.read_factors(parts).div_(norms[:, None, None])  # (head, head_dim, hidden)
-    spans, reads = read_spans(unit, top), mean_projector(unit, top, seed=[seed, layer])
-    return _Layer(symmetry, negative, turns, parts, norms, spans, reads)
+    return _Layer(symmetry, negative, turns, parts, norms, None)
+
+
+def _with_reads(layer: _Layer, top: int, *, seed: list[int]) -> _Layer:
+    unit = planes.read_factors(layer.parts).div_(layer.norms[:, None, None])  # (head, head_dim, hidden)
+    return layer._replace(reads=_Reads(read_spans(unit, top), mean_projector(unit, top, seed=seed)))
 
 
 def _compared(here: _Layer, after: _Layer | None) -> FoldedHeads:
@@ -92,8 +106,8 @@ def _compared(here: _Layer, after: _Layer | None) -> FoldedHeads:
     chance = torch.tensor(torch.nan, dtype=torch.float64)
     if after is not None and here.turns.alike(after.turns):
         similarity = planes.inner_products(here.parts, after.parts) / (here.norms[:, None] * after.norms)
-        overlap = _overlaps(here.spans, after.spans)
-        chance = (here.reads * after.reads).sum() / here.spans.shape[1]
+        overlap = _overlaps(here.reads.spans, after.reads.spans)
+        chance = (here.reads.projector * after.reads.projector).sum() / here.reads.spans.shape[1]
     found = FoldedHeads(here.symmetry, here.negative, similarity, overlap, chance)
     return FoldedHeads(*(value.cpu() for value in found))
 
@@ -138,18 +152,19 @@ def mean_projector(unit: torch.Tensor, top: int, *, seed: int | list[int]) -> to
     if not values[0]:
         return torch.zeros_like(covariance)
     share, square = _drawn_moments(values, top, seed=seed)
+    of = values.cpu().numpy()
     low, high = math.log(NARROWEST), math.log(WIDEST)
     for _ in range(HALVINGS):  # Σf²/(Σf)² grows with ν
-        form = values / (values + values[0] * math.exp((low + high) / 2))
-        if form.square().sum() / form.sum().square() < square / share**2:
+        form = of / (of + of[0] * math.exp((low + high) / 2))
+        if form @ form / form.sum() ** 2 < square / share**2:
             low = (low + high) / 2
         else:
             high = (low + high) / 2
-    ridge = values[0] * math.exp(low)
-    factor = torch.linalg.cholesky(covariance + ridge * torch.eye(len(values)).to(covariance))
-    projector = -ridge * torch.cholesky_inverse(factor)
+    ridge = float(of[0]) * math.exp(low)
+    covariance.diagonal().add_(ridge)
+    projector = torch.cholesky_inverse(torch.linalg.cholesky(covariance)).mul_(-ridge)
     projector.diagonal().add_(1)
-    return projector.mul_(share / (values / (values + ridge)).sum())
+    return projector.mul_(share / float((of / (of + ridge)).sum()))
 
 
 def _drawn_moments(values: torch.Tensor, top: int, *, seed: int | list[int]) -> tuple[float, float]:

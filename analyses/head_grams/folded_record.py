@@ -18,6 +18,9 @@ EVERY_PAIR_TURNS = "adjacent layers turn by different frequencies, so that all d
 NULL = "a head whose g̃ is zero is like no other, one of rank below k has no read span, and a pair of layers that turn "
 NULL += "by different frequencies is not compared"
 
+OF_PAIRS = frozenset({"all_distance_similarity", "read_subspace_overlap", "read_subspace_overlap_isotropic"})
+"""Metrics of adjacent layers; the others are of each layer alone."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoldedRecord:

@@ -25,7 +25,7 @@ from analyses.weights.folded import Folded, folded_readers
 from analyses.weights.planes import STILL, Turns
 from analyses.weights.positions import turns as turns_of
 
-LOT_BYTES = 8 << 20  # of queries and keys taken at once: of small heads a call costs as much as its arithmetic
+LOT_BYTES = 2 << 20  # of queries and keys taken at once: of small heads a call costs as much as its arithmetic
 HAAR_SIDE = 256  # of draws times head_dim: from that side on one draw is enough
 NOTHING = 1e-12  # of the largest eigenvalue: below that it is rounding
 RATIOS = ("qk_rank_ratio", "ov_rank_ratio")

@@ -30,12 +30,14 @@ def record(checkpoint, *names: str) -> dict:
 def test_metrics_asked_for_alone_are_those_of_the_whole_record(tmp_path, name):
     checkpoint = open_checkpoint(str(tiny_checkpoint(tmp_path, name, tokenizer=False, layers=4)))
     whole = record(checkpoint)["metrics"]
-    for asked in (["qk_rank_ratio"], ["plane_rho"], ["decoder_symmetry_off", "read_subspace_overlap"], ["ov_rank_ratio",
-                  "median_overlap_ratio"]):  # fmt: skip
+    for asked in (["qk_rank_ratio"], ["plane_rho"], ["decoder_symmetry_off", "read_subspace_overlap"],
+                  ["ov_rank_ratio", "median_overlap_ratio"], ["encoder_symmetry", "folded_sign_mixed"],
+                  ["median_abs_similarity_matched", "mixed_sign_share"]):  # fmt: skip
         found = record(checkpoint, *asked)
         for metric in asked:
             assert found["metrics"][metric] == whole[metric], metric  # the same operations on the same numbers
     assert "median_overlap_ratio" not in record(checkpoint, "qk_rank_ratio")["metrics"]
+    assert "all_distance_similarity" not in record(checkpoint, "folded_sign_mixed")["metrics"]
 
 
 @given(seeds, st.integers(1, 9), st.booleans())

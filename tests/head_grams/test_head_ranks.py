@@ -189,7 +189,8 @@ def test_the_record_holds_them_with_reasons_for_what_is_missing(tmp_path):
     assert record.ranks.plane_rho is None and record.ranks.qk_rank_ratio.shape == (2, 4)
     assert not record.metrics["plane_rho"].applies and not record.metrics["encoder_symmetry"].applies
     assert unexplained_nulls(plain(record)) == []
-    bare, _ = head_grams.measure(checkpoint, seed=0, device="cpu", ranks=False)
+    stored = head_grams.reader(checkpoint, device="cpu")
+    bare, _ = head_grams.measure_heads(stored, checkpoint.shape, model="of heads alone", notes=[], seed=0)
     assert bare.ranks is None and unexplained_nulls(plain(bare)) == []
 
 

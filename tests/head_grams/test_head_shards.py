@@ -68,7 +68,8 @@ def test_pieces_measured_elsewhere_and_brought_back_as_bytes_give_the_record(che
     monkeypatch.setattr(shards, "SHARD_WORK", 1)
     read, shape = head_grams.reader(checkpoint, device="cpu"), checkpoint.shape
     kept = {piece: save(to_tensors(measure_shard(read, piece, shape, seed=3))) for piece in reversed(pieces_of(shape))}
-    monkeypatch.setattr(head_grams.analysis, "measure_shard", lambda *a, **k: pytest.fail("a piece was measured again"))
+    again = "a piece was measured again"
+    monkeypatch.setattr(head_grams.stored_heads, "measure_shard", lambda *a, **k: pytest.fail(again))
     assert result(checkpoint, shard_of=lambda piece: from_tensors(load(kept[piece]), piece, shape)) == whole
 
 

@@ -292,7 +292,7 @@ def test_a_checkpoint_in_shards_leaves_the_bytes_of_one_in_one_go(tmp_path, in_s
         assert done.missing(out, part) == {}
     again = "a shard was measured again"
     monkeypatch.setattr(null_residual.analysis, "measure_shard", lambda *a, **k: pytest.fail(again))
-    monkeypatch.setattr(head_grams.analysis, "measure_shard", lambda *a, **k: pytest.fail(again))
+    monkeypatch.setattr(head_grams.stored_heads, "measure_shard", lambda *a, **k: pytest.fail(again))
     work(out, last.id, 1, "local", "1")
     for name in ("null_residual.json", "head_grams.json", "head_grams.safetensors"):
         assert (out / "step1" / name).read_bytes() == (whole.out / "step1" / name).read_bytes()
