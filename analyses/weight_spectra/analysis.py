@@ -6,6 +6,7 @@ of the model moves theirs. Both are fitted alike (`power_law`); no forward pass.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,13 +17,15 @@ from analyses.null_residual.grams import MADE_OF, branches, layer_grams
 from analyses.numerics import spectra
 from analyses.numerics.intervals import bootstrap
 from analyses.records import SCHEMA_VERSION, Metric
-from analyses.weight_spectra.power_law import LEAST, against_itself, fit
+from analyses.weight_spectra.power_law import LEAST, against_itself, fits
 from analyses.weights.checkpoint import Checkpoint
 from analyses.weights.schema import MATRICES
 
 PLAUSIBLE = 0.1  # p below which a power law is ruled out, as Clauset, Shalizi and Newman have it
 MIDDLE = 3.0  # of the claimed range of α, 2 to 4
 NOTHING = 1e-12  # of the largest eigenvalue: below that it is rounding
+Spectra = dict[str, list[np.ndarray | None]]
+"""Matrix or Gram → each layer's eigenvalues; None where the layer has none."""
 NO_SAMPLES = "no samples were made of the laws, since only their exponents were asked for"
 
 
@@ -68,7 +71,7 @@ def measure(
     """
     layers = range(checkpoint.shape.layers)
     families = [f for f in MATRICES if f in checkpoint.families] if stored else []
-    own: dict[str, list[Tail | None]] = {family: [] for family in families}
+    own: Spectra = {family: [] for family in families}
     errors: list[float] = []
     for layer in layers:
         for family in families:
@@ -79,8 +82,8 @@ def measure(
             values = spectra.squared_singular_values(weight)
             total = float(weight.square().sum())
             errors.append(abs(float(values.sum()) - total) / total if total else 0.0)
-            own[family].append(_tail(values, [seed, layer] if samples else None))
-    grams: dict[str, list[Tail | None]] = {}
+            own[family].append(_known(values))
+    grams: Spectra = {}
     for branch, names in branches(checkpoint).items() if folded else ():
         having = checkpoint.layers_with(*(family for name in names for family in MADE_OF[name]))
         for layer in layers:
@@ -89,19 +92,20 @@ def measure(
             if layer not in having:
                 continue
             for name, gram in layer_grams(checkpoint, branch, layer, device=device).grams.items():
-                values = spectra.eigenvalues(gram).clamp_min(0)
-                grams.setdefault(name, []).append(_tail(values, [seed, layer, 1] if samples else None))
+                grams.setdefault(name, []).append(_known(spectra.eigenvalues(gram).clamp_min(0)))
+    stored_tails = _tails(own, lambda layer: [seed, layer], samples=samples)
+    folded_tails = _tails(grams, lambda layer: [seed, layer, 1], samples=samples)
     few = f"fewer than {LEAST} eigenvalues that are not zero, or all alike"
     few += ", or a layer of another kind" if checkpoint.others else ""
-    absent = {f"stored.{name}.*": few for name, tails in own.items() if None in tails}
-    absent |= {f"folded.{name}.*": few for name, tails in grams.items() if None in tails}
+    absent = {f"stored.{name}.*": few for name, tails in stored_tails.items() if None in tails}
+    absent |= {f"folded.{name}.*": few for name, tails in folded_tails.items() if None in tails}
     if not samples:
         absent |= {f"{which}.*.{key}": NO_SAMPLES for which in ("stored", "folded") for key in ("*.p", "*.interval.*")}
     return WeightSpectra(
         model=checkpoint.name,
-        stored=own,
-        folded=grams,
-        metrics=_metrics("stored", own, seed) | _metrics("folded", grams, seed),
+        stored=stored_tails,
+        folded=folded_tails,
+        metrics=_metrics("stored", stored_tails, seed) | _metrics("folded", folded_tails, seed),
         identities={
             "energy": Metric(
                 value=max(errors, default=0.0),
@@ -115,22 +119,32 @@ def measure(
     )
 
 
-def _tail(values: torch.Tensor, seed: list[int] | None) -> Tail | None:
-    """Of (mode,) eigenvalues in any order; no samples are made of its law without a seed."""
-    known = values[values > NOTHING * values.max()].cpu().numpy()
-    law = fit(known)
-    if law is None:
-        return None
-    p, interval = (math.nan, (math.nan, math.nan)) if seed is None else against_itself(known, law, seed=seed)
-    return Tail(
-        alpha=law.alpha,
-        interval=interval,
-        x_min=law.x_min / float(known.max()),
-        distance=law.distance,
-        tail=law.tail,
-        modes=len(known),
-        p=p,
-    )
+def _known(values: torch.Tensor) -> np.ndarray:
+    """Of (mode,) eigenvalues in any order, those that are not rounding."""
+    return values[values > NOTHING * values.max()].cpu().numpy()
+
+
+def _tails(
+    spectra_of: Spectra, seed: Callable[[int], list[int]], *, samples: bool
+) -> dict[str, list[Tail | None]]:
+    """Name → the tail of each layer, all fitted at once; `seed` of a layer is that of the samples made of its laws."""
+    laws = iter(fits([values for rows in spectra_of.values() for values in rows if values is not None]))
+
+    def tail(values: np.ndarray | None, layer: int) -> Tail | None:
+        if values is None or (law := next(laws)) is None:
+            return None
+        p, interval = against_itself(values, law, seed=seed(layer)) if samples else (math.nan, (math.nan, math.nan))
+        return Tail(
+            alpha=law.alpha,
+            interval=interval,
+            x_min=law.x_min / float(values.max()),
+            distance=law.distance,
+            tail=law.tail,
+            modes=len(values),
+            p=p,
+        )
+
+    return {name: [tail(values, layer) for layer, values in enumerate(rows)] for name, rows in spectra_of.items()}
 
 
 def _metrics(which: str, tails: dict[str, list[Tail | None]], seed: int) -> dict[str, Metric]:

@@ -8,8 +8,11 @@ Bullmore & Plenz 2014) has it.
 How well the law describes the sample is told by samples made of it: below x_min values drawn from the sample's own,
 above it from the law; each is fitted anew, x_min too. p is the share of them that lie as far from their law. The same
 fits give α's interval.
+
+Samples of one length are fitted at once, as rows of one array. Axes: row, start (of a tail), value.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +21,7 @@ DRAWS = 49  # samples made of the law: p is right to 0.07
 CANDIDATES = 64  # values of x_min tried on each of them, evenly over the order
 LEAST = 16  # values: of fewer no tail is fitted
 LEVEL = 0.90
-BLOCK = 1 << 14  # distances computed at a time: they stay in the cache, and the tails of a block begin close together
+BLOCK = 1 << 15  # distances computed at a time: they stay in the cache, and the tails of a block begin close together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,67 +35,111 @@ class PowerLaw:
     error: float  # (α − 1)/√n, the standard error at given x_min
 
 
-def fit(sample: np.ndarray, *, candidates: int | None = None) -> PowerLaw | None:
-    """The power law of a sample of positive values; None for fewer than LEAST, or where none differ.
+def fit(sample: np.ndarray) -> PowerLaw | None:
+    """The power law of a sample of positive values; None for fewer than LEAST, or where none differ."""
+    return fits([sample])[0]
+
+
+def fits(samples: Sequence[np.ndarray], *, candidates: int | None = None) -> list[PowerLaw | None]:
+    """`fit` of each sample.
 
     Parameters
     ----------
     candidates : values of x_min to try, evenly over the order; None for all.
     """
-    x = np.sort(np.asarray(sample, float))
-    x = x[x > 0]
-    starts = np.unique(x, return_index=True)[1][:-1]  # of the last value there is no tail
-    if len(x) < LEAST or not len(starts):
-        return None
-    if candidates is not None and len(starts) > candidates:
-        starts = starts[np.linspace(0, len(starts) - 1, candidates).round().astype(int)]
-    logs = np.log(x)
-    sums = logs[::-1].cumsum()[::-1]
-    count = len(x) - starts
-    excess = sums[starts] - count * logs[starts]
-    alpha = 1 + count / excess
-    step = max(1, BLOCK // len(x))
-    blocks = [slice(i, i + step) for i in range(0, len(starts), step)]
-    distances = np.concatenate([_distances(logs, starts[block], alpha[block]) for block in blocks])
-    best = int(distances.argmin())
-    return PowerLaw(
-        alpha=float(alpha[best]),
-        x_min=float(x[starts[best]]),
-        distance=float(distances[best]),
-        tail=int(count[best]),
-        error=float((alpha[best] - 1) / np.sqrt(count[best])),
-    )
+    known = [x[x > 0] for x in (np.asarray(sample, float) for sample in samples)]
+    found: list[PowerLaw | None] = [None] * len(known)
+    for length in {len(x) for x in known if len(x) >= LEAST}:
+        rows = [row for row, x in enumerate(known) if len(x) == length]
+        x = np.sort(np.stack([known[row] for row in rows]))
+        differ = np.flatnonzero(x[:, 0] < x[:, -1])
+        for row, law in zip(differ, _laws(x[differ], candidates) if len(differ) else (), strict=True):
+            found[rows[row]] = law
+    return found
+
+
+def _laws(x: np.ndarray, candidates: int | None) -> list[PowerLaw]:
+    """Of (row, value) ascending positive values, of which some differ in each row."""
+    logs, starts = np.log(x), _starts(x, candidates)
+    sums = logs[:, ::-1].cumsum(1)[:, ::-1]
+    count = x.shape[1] - starts
+    alpha = 1 + count / (_at(sums, starts) - count * _at(logs, starts))
+    distances = _distances(logs, starts, alpha)
+    best = distances.argmin(1)[:, None]
+    alpha, distance, tail = (_at(table, best)[:, 0] for table in (alpha, distances, count))
+    x_min, error = _at(x, _at(starts, best))[:, 0], (alpha - 1) / np.sqrt(tail)
+    columns = (column.tolist() for column in (alpha, x_min, distance, tail, error))
+    return [PowerLaw(alpha=a, x_min=x, distance=d, tail=n, error=e) for a, x, d, n, e in zip(*columns, strict=True)]
+
+
+def _at(table: np.ndarray, index: np.ndarray) -> np.ndarray:
+    return np.take_along_axis(table, index, 1)
+
+
+def _starts(x: np.ndarray, candidates: int | None) -> np.ndarray:
+    """(row, start) where values begin that no earlier one equals, but the last value: of it there is no tail.
+
+    A row with fewer of them than another repeats its last.
+    """
+    begins = x < x[:, -1:]
+    begins[:, 1:] &= x[:, 1:] > x[:, :-1]
+    last = begins.sum(1) - 1
+    order = np.argsort(~begins, axis=1, kind="stable")
+    column = np.minimum(np.arange(last.max() + 1), last[:, None])
+    if candidates is None or len(column[0]) <= candidates:
+        return _at(order, column)
+    spread = np.linspace(0, last, candidates, axis=1).round().astype(int)
+    return _at(order, np.where((last >= candidates)[:, None], spread, column[:, :candidates]))
 
 
 def _distances(logs: np.ndarray, starts: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """(start,) largest |F(x) − share of the tail below x| over the tail's values."""
-    logs, starts = logs[starts[0] :], starts - starts[0]  # no tail here has a value before the first start
-    index = np.arange(len(logs))
-    law = np.maximum(logs - logs[starts][:, None], 0)
-    law *= (1 - alpha)[:, None]
+    """(row, start) largest |F(x) − share of the tail below x| over the tail's values."""
+    found = np.empty(starts.shape)
+    length = logs.shape[1]
+    height = max(1, min(len(logs), BLOCK // length))
+    width = max(1, BLOCK // (height * length))
+    for top in range(0, len(logs), height):
+        for left in range(0, starts.shape[1], width):
+            block = slice(top, top + height), slice(left, left + width)
+            found[block] = _block(logs[block[0]], starts[block], alpha[block])
+    return found
+
+
+def _block(logs: np.ndarray, starts: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    first, length = starts.min(), logs.shape[1]  # no tail here has a value before the first
+    law = logs[:, None, first:] - _at(logs, starts)[..., None]
+    np.maximum(law, 0, out=law)  # before a tail begins, law and share are both 0
+    law *= (1 - alpha)[..., None]
     np.expm1(law, out=law)  # less the law's share below each value
-    law += (index - starts[:, None]) / (len(logs) - starts)[:, None]
-    np.abs(law, out=law)
-    law[index < starts[:, None]] = 0
-    return law.max(1)
+    if (starts == starts[0]).all():  # no row has equal values
+        starts = starts[:1]
+    share = np.arange(first, length, dtype=float) - starts[..., None]
+    np.maximum(share, 0, out=share)
+    share /= (length - starts)[..., None]
+    law += share
+    return np.abs(law, out=law).max(-1)
 
 
-def against_itself(sample: np.ndarray, law: PowerLaw, *, seed: int) -> tuple[float, tuple[float, float]]:
+def against_itself(sample: np.ndarray, law: PowerLaw, *, seed: int | Sequence[int]) -> tuple[float, tuple[float, float]]:
     """p of the law, and α's interval from samples made of it."""
     x = np.asarray(sample, float)
     x = x[x > 0]
     bulk = x[x < law.x_min]
     rng = np.random.default_rng(seed)
-    alphas, farther = [], 0
-    for _ in range(DRAWS):
-        tail = int(rng.binomial(len(x), law.tail / len(x))) if len(bulk) else len(x)
-        drawn = law.x_min * (1 - rng.random(tail)) ** (-1 / (law.alpha - 1))
-        whole = np.concatenate([drawn, rng.choice(bulk, len(x) - tail)]) if len(bulk) else drawn
-        if found := fit(whole, candidates=CANDIDATES):
-            alphas.append(found.alpha)
-            farther += found.distance >= law.distance
-    if not alphas:
+    made, tails = np.empty((DRAWS, len(x))), np.full(DRAWS, len(x))
+    for draw, values in enumerate(made):
+        if len(bulk):
+            tails[draw] = rng.binomial(len(x), law.tail / len(x))
+        tail = tails[draw]
+        values[:tail] = rng.random(tail)
+        if len(bulk):
+            values[tail:] = bulk[rng.integers(len(bulk), size=len(x) - tail)]
+    of_law = np.arange(len(x)) < tails[:, None]
+    made[of_law] = law.x_min * (1 - made[of_law]) ** (-1 / (law.alpha - 1))
+    found = [one for one in fits(made, candidates=CANDIDATES) if one]
+    if not found:
         return 1.0, (law.alpha, law.alpha)
-    low, middle, high = np.quantile(alphas, [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2])
+    low, middle, high = np.quantile([one.alpha for one in found], [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2])
     interval = (law.alpha - max(0.0, middle - low), law.alpha + max(0.0, high - middle))
-    return (1 + farther) / (1 + len(alphas)), (float(interval[0]), float(interval[1]))
+    farther = sum(one.distance >= law.distance for one in found)
+    return (1 + farther) / (1 + len(found)), (float(interval[0]), float(interval[1]))
