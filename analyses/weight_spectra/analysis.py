@@ -124,9 +124,7 @@ def _known(values: torch.Tensor) -> np.ndarray:
     return values[values > NOTHING * values.max()].cpu().numpy()
 
 
-def _tails(
-    spectra_of: Spectra, seed: Callable[[int], list[int]], *, samples: bool
-) -> dict[str, list[Tail | None]]:
+def _tails(spectra_of: Spectra, seed: Callable[[int], list[int]], *, samples: bool) -> dict[str, list[Tail | None]]:
     """Name → the tail of each layer, all fitted at once; `seed` of a layer is that of the samples made of its laws."""
     laws = iter(fits([values for rows in spectra_of.values() for values in rows if values is not None]))
 

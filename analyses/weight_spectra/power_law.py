@@ -120,7 +120,9 @@ def _block(logs: np.ndarray, starts: np.ndarray, alpha: np.ndarray) -> np.ndarra
     return np.abs(law, out=law).max(-1)
 
 
-def against_itself(sample: np.ndarray, law: PowerLaw, *, seed: int | Sequence[int]) -> tuple[float, tuple[float, float]]:
+def against_itself(
+    sample: np.ndarray, law: PowerLaw, *, seed: int | Sequence[int]
+) -> tuple[float, tuple[float, float]]:
     """p of the law, and α's interval from samples made of it."""
     x = np.asarray(sample, float)
     x = x[x > 0]

@@ -171,7 +171,7 @@ class Twin:
 
 def _shuffle(twin: TwinCheckpoint, role: Role, value: torch.Tensor) -> torch.Tensor:
     order = torch.randperm(value.numel(), generator=twin.draw(*role.key, role.bias))
-    return value.flatten()[order].view(value.shape)
+    return value.flatten().index_select(0, order).view(value.shape)
 
 
 def _initialise(twin: TwinCheckpoint, role: Role, value: torch.Tensor) -> torch.Tensor:
