@@ -171,7 +171,7 @@ def _static(checkpoint: Checkpoint, layer: int, device: str) -> tuple[StaticLaye
     # ‖g‖² = tr(W_k W_kᵀ W_q W_qᵀ)
     norm_sq = ((key @ key.mT)[key_of] * (query @ query.mT)).sum((-2, -1))
     error = (exact.square().sum(-1) - norm_sq).abs() / norm_sq.clamp_min(torch.finfo(torch.float64).tiny)
-    published = torch.linalg.svdvals(key.unsqueeze(1) @ _by_group(query, key).mT).flatten(0, 1)
+    published = spectra.singular_values(key.unsqueeze(1) @ _by_group(query, key).mT).flatten(0, 1)
     del query, key
     key, query, _ = folded_readers(checkpoint, layer, device=device)
     gained = _singvals(key, query).tolist()

@@ -2,7 +2,7 @@
 
 The loss is the mean of −ln p over tokens of the text, p the probability that the model gives a token from those before
 it. A model that knows nothing of the text has ln V, V the size of its vocabulary. The head is read a block of rows at a
-time, for some tokens of the text alone: what is asked is on which side of half of ln V the loss lies.
+time, for all tokens where it is small, else for some: what is asked is on which side of half of ln V the loss lies.
 """
 
 import math

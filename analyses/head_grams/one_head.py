@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from analyses.numerics.spectra import EPS, ThinQr, product_svd, svd, symmetric_eigenvalues
+from analyses.numerics.spectra import EPS, ThinQr, product_svd, right_svd, symmetric_eigenvalues
 from analyses.weights.folded import Folded
 
 
@@ -143,6 +143,6 @@ def curvature(sym_eigs: torch.Tensor) -> torch.Tensor:
 
 def published_directions(small: torch.Tensor, queries: torch.Tensor, top: int) -> torch.Tensor:
     """V of W_k W_qᵀ pushed through W_q and scaled to unit length, as published: (head, k, hidden)."""
-    _, _, vt = svd(small.mT)
+    _, vt = right_svd(small.mT)
     pushed = vt[:, :top] @ queries
     return torch.nn.functional.normalize(pushed, dim=-1)

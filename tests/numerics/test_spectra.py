@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from analyses import head_grams
 from analyses.head_grams import all_pairs
@@ -15,6 +16,8 @@ from analyses.numerics import lanczos
 from analyses.numerics.spectra import (
     EPS,
     ThinQr,
+    _by_eigenvalues,
+    _by_gram,
     effective_rank,
     energy_entropy,
     gram,
@@ -23,6 +26,8 @@ from analyses.numerics.spectra import (
     page_entropy,
     product_singular_values,
     product_svd,
+    right_svd,
+    singular_values,
     spectral_entropy,
     squared_singular_values,
     symmetric_eigenvalues,
@@ -128,6 +133,34 @@ def test_trace_of_a_haar_square_matrix_has_mean_square_one(generator):
 def test_squared_singular_values_are_those_of_a_dense_svd(matrix):
     expected = torch.linalg.svdvals(matrix).square()
     torch.testing.assert_close(squared_singular_values(matrix), expected, rtol=0, atol=rounding(matrix, matrix))
+
+
+@given(matrices())
+def test_what_a_gpu_computes_by_eigenvalues_is_a_dense_svd(matrix):
+    sigma, vt = _by_eigenvalues(matrix), _by_gram(matrix)
+    expected = torch.linalg.svdvals(matrix)
+    largest = float(torch.linalg.vector_norm(matrix))
+    # Backward stable on a matrix of norm σ₁ and side out + in: no square root of eps, however small a σ is.
+    torch.testing.assert_close(sigma, expected, rtol=0, atol=MARGIN * sum(matrix.shape) * EPS * largest)
+    identity = torch.eye(len(sigma), dtype=torch.float64)
+    torch.testing.assert_close(vt @ vt.mT, identity, rtol=0, atol=MARGIN * sum(matrix.shape) * EPS)
+    torch.testing.assert_close(
+        (matrix @ vt.mT).square().sum(0), expected.square(), rtol=0, atol=rounding(matrix, matrix)
+    )
+
+
+@pytest.mark.parametrize("of", [right_svd, singular_values, lambda m: product_svd(m, ThinQr.of(m)),
+                                lambda m: product_singular_values(m, m)])  # fmt: skip
+def test_no_jacobi_svd_is_called_off_the_cpu(of):
+    class Called(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            names.append(function.__name__)
+            return function(*args, **(kwargs or {}))
+
+    names: list[str] = []
+    with Called():
+        of(torch.empty(3, 4, 6, dtype=torch.float64, device="meta"))
+    assert any("eigh" in name for name in names) and not any("svd" in name for name in names), names
 
 
 @given(head_factors())
