@@ -21,6 +21,9 @@ from checks.maps import invariance
 def manifest(measured: Measured) -> dict[str, Any]:
     """The content of `manifest.json`. Holds no user name, no host name and no absolute path."""
     checkpoint = measured.checkpoint
+    found = {
+        name: records.read_record(measured.folder / f"{name}.json", arrays=False) for name in measured.settings.only
+    }
     return {
         "schema_version": records.SCHEMA_VERSION,
         "model": checkpoint.name,
@@ -28,7 +31,7 @@ def manifest(measured: Measured) -> dict[str, Any]:
         "absent": {} if checkpoint.revision else {"revision": "a folder has no revision; its files are hashed"},
         "files": measured.files,
         "tensors": measured.tensors,
-        "records": _checksums(measured),
+        "records": {name: record["checksum"] for name, record in found.items()},
         "architecture": {
             "model_type": checkpoint.config.get("model_type", "(none)"),
             "family": checkpoint.architecture.name,
@@ -47,7 +50,7 @@ def manifest(measured: Measured) -> dict[str, Any]:
         "settings": settings(measured.settings),
         "calibration": {"name": measured.calibration.name, "sha256": measured.calibration.digest},
         "forward": measured.forward or {"skipped": "no forward pass was run"},
-        "analyses": {name: _analysis(measured, name) for name in measured.settings.only},
+        "analyses": {name: _analysis(record["key"]) for name, record in found.items()},
         "invariance": {name: invariance.table(name, checkpoint) for name in measured.settings.only},
         "source": environment.source(),
         "versions": environment.versions(),
@@ -80,19 +83,9 @@ def settings(given: Settings) -> dict[str, Any]:
     }
 
 
-def _checksums(measured: Measured) -> dict[str, str]:
-    """Analysis → checksum of the record that this manifest describes."""
-    return {name: _record(measured, name)["checksum"] for name in measured.settings.only}
-
-
-def _analysis(measured: Measured, name: str) -> dict[str, Any]:
+def _analysis(key: Mapping[str, Any]) -> dict[str, Any]:
     """One analysis' version, the digest of its code, and the digest of its whole key."""
-    key = _record(measured, name)["key"]
     return {"version": key["analysis_version"], "code": key["code"], "key": keys.digest(key)}
-
-
-def _record(measured: Measured, name: str) -> dict[str, Any]:
-    return records.read_record(measured.folder / f"{name}.json", arrays=False)
 
 
 def command(measured: Measured) -> str:
