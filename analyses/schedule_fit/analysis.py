@@ -174,8 +174,8 @@ def _laws(
     for track, law in laws.items():
         wanted = None if asked is None else {name for name in asked if name.startswith(track)}
         if wanted is None or wanted:
-            tested = wanted is None or not wanted.isdisjoint((f"{track}_walk_p", f"{track}_power"))
-            metrics |= {f"{track}_{name}": metric for name, metric in law(seed=seed, tested=tested).items()}
+            tests = [name for name in chance.TESTS if wanted is None or f"{track}_{name}" in wanted]
+            metrics |= {f"{track}_{name}": metric for name, metric in law(seed=seed, tests=tests).items()}
     if asked is None or "measured_temperature_walk_p" in asked:
         metrics["measured_temperature_walk_p"] = _fall(temperature, no_temperature, seed)
     return metrics

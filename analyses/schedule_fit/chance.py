@@ -6,7 +6,7 @@ The power is the share of tracks made of the fitted law and noise like its resid
 null: a p-value above 0.05 says something only where it is high.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from analyses.records import Member, Metric
 from analyses.schedule_fit.fitting import aicc, fit_all
 from analyses.schedule_fit.forms import COOLING_LAWS, KIRKPATRICK, ONE_PIECE, Form
 from analyses.schedule_fit.published import r_squared
-from analyses.schedule_fit.screened import Fitted, Screened, settle, settle_level
+from analyses.schedule_fit.screened import Screened, settle, settle_level
 from analyses.schedule_fit.tracks import fit_track
 
 DRAWS = 999  # of each null: p is then 0.001 at least, which survives Holm's correction among 50 claims
@@ -27,6 +27,7 @@ FIRST = 199  # of them, after which a p above GIVEN_UP is told as it is: who wou
 GIVEN_UP = 0.1
 EXPONENTIAL_LAW = (KIRKPATRICK,)
 PLENTY = 0.95  # of the null below which a planted law is not seen
+TESTS = ("walk_p", "power")
 
 Statistic = Callable[[np.ndarray], np.ndarray]  # (track, layer) ln y → (track)
 
@@ -38,7 +39,7 @@ class Chance:
     value: float
     p: float  # the largest of the three
     null: str  # which of surrogates.KINDS it comes from
-    power: float  # share of laws planted with the track's own residual that reach the null's 95 % level
+    power: float | None  # share of laws planted with the track's own residual that reach the null's 95 % level
     draws: int  # of each null
 
 
@@ -65,15 +66,19 @@ def fall(logs: np.ndarray) -> np.ndarray:
     return -(ranks @ depth) / np.sqrt(np.square(ranks).sum(1) * (depth @ depth))
 
 
-def against_chance(log: np.ndarray, curve: np.ndarray, statistic: Statistic, *, seed: int) -> Chance:
+def against_chance(
+    log: np.ndarray, curve: np.ndarray, statistic: Statistic, *, seed: int, power: bool = True
+) -> Chance:
     """Place a statistic of (layer) ln y, the larger the more of a law, among its surrogates.
 
     Parameters
     ----------
     curve : (layer) the fitted law's ln y, to be planted.
+    power : whether it is asked for; p is the same without.
     """
     rng = np.random.default_rng([seed, 3])
-    value, planted, nulls = (_screened if statistic is one_piece_r2 else _drawn)(log, curve, statistic, rng)
+    found = _screened(log, curve, rng, power) if statistic is one_piece_r2 else _drawn(log, curve, statistic, rng)
+    value, planted, nulls = found
     shares = {kind: share_at_least(null, value) for kind, null in nulls.items()}
     worst = max(shares, key=shares.__getitem__)
     level = max(float(np.quantile(null, PLENTY)) for null in nulls.values())
@@ -81,7 +86,7 @@ def against_chance(log: np.ndarray, curve: np.ndarray, statistic: Statistic, *, 
         value=value,
         p=shares[worst],
         null=worst,
-        power=float((planted > level).mean()),
+        power=float((planted > level).mean()) if power else None,
         draws=len(nulls[worst]),
     )
 
@@ -109,21 +114,25 @@ def _open(nulls: Mapping[str, np.ndarray], value: float) -> bool:
     return max(share_at_least(null, value) for null in nulls.values()) <= GIVEN_UP
 
 
-def _screened(log: np.ndarray, curve: np.ndarray, fitted: Fitted, rng: np.random.Generator) -> Values:
-    """`_drawn` for the best form, which is fitted only where it can matter: a value may be a bound instead."""
+def _screened(log: np.ndarray, curve: np.ndarray, rng: np.random.Generator, power: bool) -> Values:
+    """`_drawn` for the best form, which is fitted only where it can matter: a value may be a bound instead.
+
+    Without `power` the planted laws, and what of the nulls only their level rests on, are not fitted at all.
+    """
     first = min(FIRST, DRAWS)
     batch = {kind: getattr(surrogates, kind)(log, first, rng) for kind in surrogates.KINDS}
     own = np.concatenate([log[None], surrogates.about(curve, log - curve, first, rng)])
     spread = float(np.ptp(np.concatenate([*batch.values(), own]), axis=1).max())
-    value, *planted = fitted(own, np.full(len(own), spread))
+    value, *planted = one_piece_r2(*((x if power else x[:1]) for x in (own, np.full(len(own), spread))))
     nulls = {kind: Screened.of(tracks, spread) for kind, tracks in batch.items()}
-    settle(nulls, fitted, float(value))
+    settle(nulls, one_piece_r2, float(value))
     if DRAWS > first and _open({kind: null.values for kind, null in nulls.items()}, float(value)):
         batch = {kind: getattr(surrogates, kind)(log, DRAWS - first, rng) for kind in surrogates.KINDS}
         spread = float(np.ptp(np.concatenate([*batch.values()]), axis=1).max())
         nulls = {kind: null.joined(Screened.of(batch[kind], spread)) for kind, null in nulls.items()}
-        settle(nulls, fitted, float(value))
-    settle_level(nulls, fitted, PLENTY)
+        settle(nulls, one_piece_r2, float(value))
+    if power:
+        settle_level(nulls, one_piece_r2, PLENTY)
     return float(value), np.array(planted), {kind: null.values for kind, null in nulls.items()}
 
 
@@ -160,25 +169,25 @@ def r2_interval(log: np.ndarray, curve: np.ndarray, forms: Sequence[Form], *, se
 
 
 def one_piece(
-    tracks: Mapping[str, Sequence[float]], *, seed: int, absent: str, tested: bool = True
+    tracks: Mapping[str, Sequence[float]], *, seed: int, absent: str, tests: Collection[str] = TESTS
 ) -> dict[str, Metric]:
     """Of several tracks, R² of the best one-piece form, its p and its power, each of the worst track.
 
     Parameters
     ----------
     tracks : name → (layer) y; none at all: not applicable, for the reason `absent`.
-    tested : whether p and power are asked for.
+    tests : which of TESTS are asked for; a power only with its p.
 
     Returns
     -------
-    "r2", and "walk_p" and "power" where they are asked for.
+    "r2", and the tests.
     """
     methods = {
         "r2": "least R² of ln y over tracks, of the one-piece form with the least AICc; refitted tracks about it",
         "walk_p": f"largest share of walks, autoregressions or orders of a track, {DRAWS} at most, that fit as well",
         "power": "least share of planted laws with a track's own residual that reach the null's 95 % level",
     }
-    methods = methods if tested else {"r2": methods["r2"]}
+    methods = {name: how for name, how in methods.items() if name == "r2" or name in tests}
     if not tracks:
         return {name: Metric(value=None, reason=absent, applies=False, method=how) for name, how in methods.items()}
     members: dict[str, dict[str, Member]] = {name: {} for name in methods}
@@ -194,10 +203,11 @@ def one_piece(
         own, joint = r2_intervals(log, curve, ONE_PIECE, seed=seed, levels=levels)
         value = float(best_r2(log[None], ONE_PIECE)[0])
         members["r2"][name] = Member(value=value, interval=own, bonferroni=joint, n=n)
-        if tested:
-            found = against_chance(log, curve, one_piece_r2, seed=seed)
+        if tests:
+            found = against_chance(log, curve, one_piece_r2, seed=seed, power="power" in tests)
             members["walk_p"][name] = Member(value=found.p, n=n)
-            members["power"][name] = Member(value=found.power, n=n)
+            if "power" in tests:
+                members["power"][name] = Member(value=found.power, n=n)
     return {
         name: worst_member(
             members[name], worst="largest" if name == "walk_p" else "least", method=methods[name], unit="layers"
@@ -207,13 +217,13 @@ def one_piece(
 
 
 def exponential(
-    values: Sequence[float | None] | None, *, seed: int, missing: str, tested: bool = True
+    values: Sequence[float | None] | None, *, seed: int, missing: str, tests: Collection[str] = TESTS
 ) -> dict[str, Metric]:
     """Of one track, the exponential law: R² of ln y, p, power, and the rate b of a·e^{bℓ} with its interval.
 
     Returns
     -------
-    "r2" and "rate", and where they are asked for (`tested`) "walk_p" and "power"; without a value where the track
+    "r2" and "rate", and "walk_p" and "power" where one of them is asked for (`tests`); without a value where the track
     cannot be fitted, which `missing` explains if there is none.
     """
     track, reasons = fit_track(values, COOLING_LAWS, seed=seed, missing=missing)
@@ -238,7 +248,7 @@ def exponential(
             method="slope of ln y over depth; Student's interval under the residuals' persistence",
         ),
     }
-    if not tested:
+    if not tests:
         return metrics
     found = against_chance(log, curve, lambda logs: best_r2(logs, EXPONENTIAL_LAW), seed=seed)
     return metrics | {

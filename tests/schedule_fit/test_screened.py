@@ -1,5 +1,7 @@
 """Surrogates that are fitted only where it matters: the same p, power and null as of fitting all of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -47,13 +49,21 @@ def test_p_power_and_level_are_those_of_fitting_every_surrogate(name):
     log = tracks()[name]
     line = np.polynomial.Polynomial.fit(np.arange(len(log)), log, 1)(np.arange(len(log)))
     found = []
-    for drawn, statistic in (
-        (chance._drawn, lambda logs: chance.best_r2(logs, ONE_PIECE)),
-        (chance._screened, chance.one_piece_r2),
+    for drawn in (
+        lambda rng: chance._drawn(log, line, lambda logs: chance.best_r2(logs, ONE_PIECE), rng),
+        lambda rng: chance._screened(log, line, rng, True),
     ):
-        value, planted, nulls = drawn(log, line, statistic, np.random.default_rng([1, 3]))
+        value, planted, nulls = drawn(np.random.default_rng([1, 3]))
         shares = {kind: share_at_least(null, value) for kind, null in nulls.items()}
         level = max(np.quantile(null, chance.PLENTY) for null in nulls.values())
         found.append((shares, len(nulls["walks"]), (planted > level).mean(), value, level))
     assert found[1][:3] == found[0][:3]
     assert found[1][3:] == pytest.approx(found[0][3:], abs=1e-9)  # a search ends at 1e-10 of the track's square sum
+
+
+@pytest.mark.parametrize("name", tracks())
+def test_p_is_the_same_where_no_power_is_asked_for(name):
+    log = tracks()[name]
+    line = np.polynomial.Polynomial.fit(np.arange(len(log)), log, 1)(np.arange(len(log)))
+    whole, alone = (chance.against_chance(log, line, chance.one_piece_r2, seed=1, power=p) for p in (True, False))
+    assert alone == replace(whole, power=None) and whole.power is not None
