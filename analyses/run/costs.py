@@ -273,8 +273,8 @@ def _weight_spectra(checkpoint: Checkpoint) -> Cost:
         reads=2 * _bytes(checkpoint, MATRICES),
         operations=work,
         peak=peak,
-        how="per matrix m ≤ n and layer 2m²n + 4m³/3, Grams 2D²(3F + 5Hd) and 8·4D³/3 a layer; the samples made of each "
-        "law come on top; memory a layer's heads or neurons and 6D² numbers",
+        how="per matrix m ≤ n and layer 2m²n + 4m³/3, Grams 2D²(3F + 5Hd) and 8·4D³/3 a layer; the samples made of "
+        "each law come on top; memory a layer's heads or neurons and 6D² numbers",
     )
 
 

@@ -57,8 +57,8 @@ def key_of(
     Returns
     -------
     Every part of PARTS, `stack` only where one is asked for. `revision` is the hub's commit, or "sha256:…" over the
-    files of a folder; `weights`, `config` and `tokenizer` are digests over the names and hashes of those files; `code` is
-    the digest of every source that the analysis imports. `inputs` is the digest of the keys of the
+    files of a folder; `weights`, `config` and `tokenizer` are digests over the names and hashes of those files; `code`
+    is the digest of every source that the analysis imports. `inputs` is the digest of the keys of the
     records that it reads, "none" where it reads the checkpoint alone.
     """
     reads = {name: digest(key_of(checkpoint, name, settings, calibration, files)) for name in registry.reads(analysis)}

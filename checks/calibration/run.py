@@ -57,13 +57,13 @@ def page(trials: int, seed: int) -> str:
         "says nothing, and every p-value has its own power beside it in the record.",
         _powers(few, seed),
         "## What controls plant",
-        "A schedule about 0.9^ℓ of which the law explains R² of the variance, in the sample: share whose interval of R² "
-        f"clears {plants.LIMIT}. Controls plant {plants.LIMIT + MARGIN:.2f}, the least with {POWER} in every row.",
+        "A schedule about 0.9^ℓ of which the law explains R² of the variance, in the sample: share whose interval of "
+        f"R² clears {plants.LIMIT}. Controls plant {plants.LIMIT + MARGIN:.2f}, the least with {POWER} in every row.",
         _schedules(few, seed),
         "Unrelated layers that all write into the same directions as well, as much as by themselves; r counts the "
         "dimensions of the write without that, of 128. DS3 sees the plant where one of its two numbers fails. Of a "
-        "write of few dimensions an image has few too, so that of eight dimensions only r are filled. A random function "
-        "of what a layer reads, of the size of its weights, is no plant where the layer answers to that three times as "
+        "write of few dimensions an image has few too, so that of eight dimensions only r are filled. A random "
+        "function of what a layer reads, of the size of its weights, is no plant where the layer answers to that three times as "
         "strongly: its energy is a ninth.",
         _common_writes(seed),
     ]

@@ -26,8 +26,8 @@ WITNESSED = (
         "Attention reads the stream as the family's record says: behind which norm, with which gain",
         "worst relative difference",
         PROJECTED,
-        "norms divide by a root mean square that float32 gives to 1e-6, bfloat16 to 2**-8; a norm that stands elsewhere "
-        "or a gain that is not read moves it by 0.1 and more",
+        "norms divide by a root mean square that float32 gives to 1e-6, bfloat16 to 2**-8; a norm that stands "
+        "elsewhere or a gain that is not read moves it by 0.1 and more",
     ),
     (
         "heads",

@@ -60,7 +60,8 @@ CLAIMS = (
             ),
         ),
         reason="one direction that holds half the energy outweighs all others together; with unit rows too, since one "
-        "massive token could carry it alone; fewer than two tokens a dimension inflate the share, so that a share which fails is conclusive even so",
+        "massive token could carry it alone; fewer than two tokens a dimension inflate the share, so that a "
+        "share which fails is conclusive even so",
         minimum=_ENOUGH_TOKENS,
         flattering=("tokens_per_dimension",),
         errata=_MEAN,

@@ -41,7 +41,8 @@ def page(found: dict[str, Outcome], others: dict[str, Outcome], only: Sequence[s
     count = Counter(one.word for one in found.values())
     built = len(found) - count["not built"]
     counts = [f"- {count[word]} {word}: {what}" for word, what in WORDS.items() if count[word]]
-    version = f"transformers {transformers.__version__}: {len(found)} causal types, {built} of them built; {', '.join(only)}."
+    version = f"transformers {transformers.__version__}: {len(found)} causal types, {built} of them built; "
+    version += f"{', '.join(only)}."
     parts = [
         HEAD,
         RECORDS_BEGIN,

@@ -1,4 +1,4 @@
-"""A tiny random model of nearly every causal type of the installed library, from small sizes under every name they go by.
+"""A tiny random model of nearly every causal type of the installed library, from small sizes under all their names.
 
 A config class takes what it knows of `SIZES` and what `FURTHER` says of its type; nested configs likewise. Gains and
 biases are drawn away from what they begin with, which would hide one that is not read.
@@ -200,7 +200,7 @@ def tiny(
     model = found(config).float().eval()
     drawn = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for parameter in model.parameters():
             if parameter.ndim == 1:
                 parameter.add_(0.4 * (torch.rand(parameter.shape, generator=drawn) - 0.5))
     return model

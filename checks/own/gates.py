@@ -45,7 +45,12 @@ def _gate(claim: Statement, stated: str) -> Gate:
     if claim.reduce == "spearman" and claim.kind == "schedule":
         conditions.append(
             Condition(
-                path=f"{path}_p", comparator="<=", threshold=LEVEL, unit="", quantity="p among tracks of chance", test=True
+                path=f"{path}_p",
+                comparator="<=",
+                threshold=LEVEL,
+                unit="",
+                quantity="p among tracks of chance",
+                test=True,
             )
         )
     stored = not claim.reads.invariant

@@ -75,6 +75,7 @@ def cases(verification: Verification) -> list[Case]:
         for verdict in verification.verdicts
     ]
     altered = [
-        Case(suite="what it says", name=fault, status="fail", message="", word="altered") for fault in verification.faults
+        Case(suite="what it says", name=fault, status="fail", message="", word="altered")
+        for fault in verification.faults
     ]
     return analyses + changed + altered

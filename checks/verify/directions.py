@@ -92,7 +92,8 @@ def spaces(values: Sequence[float] | None, modes: int, close: float = 0.0) -> li
 
 def _largest_angle(one: np.ndarray, other: np.ndarray) -> float:
     """Largest principal angle between two spaces of rows, by its sine, which is exact where the angle is small."""
-    if not np.isfinite(one).all() or np.abs(np.linalg.norm(one, axis=-1) - np.linalg.norm(other, axis=-1)).max() > STORED:
+    longer = np.linalg.norm(one, axis=-1) - np.linalg.norm(other, axis=-1)
+    if not np.isfinite(one).all() or np.abs(longer).max() > STORED:
         return np.inf  # no unit vectors, or as many as on the other side
     a, b = (np.linalg.qr(np.asarray(rows, dtype=np.float64).T)[0] for rows in (one, other))
     sine = np.linalg.norm(b - a @ (a.T @ b), ord=2)

@@ -110,8 +110,9 @@ def _answer(name: str, recorded: Result, found: Result, measured: Sequence[Mappi
                 why = f"the {side} analysis was {'not run' if word == 'skipped' else 'broken off'}: {record[word]}"
                 return _no(name, "missing", [], why, environment)
     # The scale of a tolerance is that of the number measured here, never of the one that was received.
+    ours = found.manifest["tensors"]
     tolerance = widest(
-        [tolerance_of(given, name, new, same_model=given.get("tensors") == found.manifest["tensors"]) for given in measured]
+        [tolerance_of(given, name, new, same_model=given.get("tensors") == ours) for given in measured]
     )
     leaves = compare(old, new, tolerance, modes.compared_here(name))
     leaves += modes.leaves(name, old, new, tolerance) + sentences.leaves(old, new)

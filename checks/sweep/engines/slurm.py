@@ -37,7 +37,8 @@ class Slurm:
         try:
             import submitit
         except ImportError:
-            raise InputError("--engine slurm: submitit is not installed here; pip install 'fathom-geometry[slurm]'") from None
+            missing = "--engine slurm: submitit is not installed here; pip install 'fathom-geometry[slurm]'"
+            raise InputError(missing) from None
         if cluster == "slurm" and shutil.which("sbatch") is None:
             raise InputError("--engine slurm: there is no sbatch here; run this where jobs are submitted")
         self.setup = setup
