@@ -135,7 +135,7 @@ def test_operations_are_those_that_are_done(folder, monkeypatch):
     counted(torch.linalg, "cholesky", lambda x: x.shape[-1] ** 3 / 3)
     counted(torch, "cholesky_inverse", lambda x: 2 * x.shape[-1] ** 3 / 3)
     for module in (spectra, one_head):
-        counted(module, "svd", lambda x: 9 * batch(x) * max(x.shape[-2:]) * min(x.shape[-2:]) ** 2)
+        counted(module, "right_svd", lambda x: 9 * batch(x) * max(x.shape[-2:]) * min(x.shape[-2:]) ** 2)
     checkpoint = open_checkpoint(str(folder))
     expected = costs(checkpoint, load_calibration(None), dtype="float32")
     for name in ("null_residual", "head_grams", "weight_spectra"):
