@@ -16,7 +16,8 @@ FEW = 9
 def few_draws() -> Iterator[None]:
     """For tests that read no p-value, no power and no interval."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(intervals.bootstrap.__kwdefaults__, "resamples", FEW)
+        for bootstrap in (intervals.bootstrap, intervals.bootstraps):
+            patch.setitem(bootstrap.__kwdefaults__, "resamples", FEW)
         patch.setitem(correlation.permutation_null.__kwdefaults__, "count", FEW)
         patch.setitem(gained.within_test.__kwdefaults__, "draws", FEW)
         patch.setitem(gained.drift_test.__kwdefaults__, "draws", FEW)

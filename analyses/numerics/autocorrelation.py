@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 HIGHEST = 0.98  # φ beyond which a track is a walk, of whose level it says nothing
 HIGHEST_OF_MEAN = 0.9  # more is not allowed for: at φ = 0.8 it covers no better, and is twice as wide
@@ -96,8 +96,14 @@ def estimate(track: np.ndarray, *, trend: bool, raised: float) -> np.ndarray:
 
 def reach(phi: np.ndarray | float, n: int, *, trend: bool, level: float) -> np.ndarray:
     """Half-width of the two-sided interval at `level`, per √RSS: t·√(wᵀRw/tr(MR)), interpolated over `GRID`."""
+    return np.interp(phi, GRID, _reaches(n, trend, level))
+
+
+@lru_cache(maxsize=64)
+def _reaches(n: int, trend: bool, level: float) -> np.ndarray:
+    """`reach` over GRID."""
     table = precision(n, trend=trend)
-    return np.interp(phi, GRID, stats.t.ppf((1 + level) / 2, table.freedom) * np.sqrt(table.variance))
+    return special.stdtrit(table.freedom, (1 + level) / 2) * np.sqrt(table.variance)
 
 
 def noise(phi: float, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

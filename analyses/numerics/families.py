@@ -33,17 +33,16 @@ def member(
     if not len(known):
         return Member(value=None, n=n, reason=f"undefined in all {unit}")
 
-    def interval(level: float) -> intervals.Interval | None:
-        return intervals.bootstrap(
-            lambda drawn: reduce(known[drawn], axis=-1), len(known), seed=seed, track=known, level=level, within=within
-        )
-
-    return Member(
-        value=float(reduce(known, axis=-1)),
-        interval=interval(intervals.LEVEL),
-        bonferroni=interval(1 - (1 - intervals.LEVEL) / families),
-        n=n,
+    joint = 1 - (1 - intervals.LEVEL) / families
+    own, bonferroni = intervals.bootstraps(
+        lambda drawn: reduce(known[drawn], axis=-1)[:, None],
+        len(known),
+        seed=seed,
+        levels=(intervals.LEVEL, joint),
+        track=known,
+        within=within,
     )
+    return Member(value=float(reduce(known, axis=-1)), interval=own, bonferroni=bonferroni, n=n)
 
 
 def worst_of(

@@ -8,9 +8,10 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from analyses.numerics import autocorrelation
 
@@ -72,33 +73,88 @@ def bootstrap(
     (low, high), or None for fewer than `LEAST` units (two if exchangeable), when a resample has no finite value, or
     where intervals are `left_out`.
     """
+    return bootstraps(
+        lambda drawn: np.asarray(statistic(drawn))[:, None],
+        n,
+        seed=seed,
+        resamples=resamples,
+        track=track,
+        exchangeable=exchangeable,
+        levels=(level,),
+        within=within,
+    )[0]
+
+
+def bootstraps(
+    statistic: Callable[[np.ndarray], np.ndarray],
+    n: int,
+    *,
+    seed: int,
+    levels: Sequence[float],
+    resamples: int = RESAMPLES,
+    track: np.ndarray | None = None,
+    exchangeable: bool = False,
+    within: tuple[float, float] = (-math.inf, math.inf),
+) -> list[Interval | None]:
+    """`bootstrap` of several statistics of the same resampled units, each at its level.
+
+    Parameters
+    ----------
+    statistic : returns (resample, statistic) values, or (resample, 1) of one that has several levels.
+    levels : one a statistic.
+    """
     if n < (2 if exchangeable else LEAST) or are_left_out():
-        return None
-    drawn = np.random.default_rng(seed).integers(n, size=(resamples, n))
+        return [None] * len(levels)
+    drawn, counts = _drawn(n, resamples, seed)
     values = np.asarray(statistic(drawn), dtype=float)
-    estimate = float(np.asarray(statistic(np.arange(n)[None]), dtype=float)[0])
-    if not (np.isfinite(values).all() and math.isfinite(estimate)):
-        return None
-    factor = _exchangeable(n, level) if exchangeable else _persistent(drawn, values, track, level)
-    low, middle, high = np.quantile(values, [(1 - level) / 2, 0.5, (1 + level) / 2])
-    below, above = estimate - factor * (middle - low), estimate + factor * (high - middle)
-    return min(estimate, max(float(below), within[0])), max(estimate, min(float(above), within[1]))
+    estimates = np.asarray(statistic(np.arange(n)[None]), dtype=float)[0]
+
+    def interval(of: np.ndarray, estimate: float, level: float) -> Interval | None:
+        if not (np.isfinite(of).all() and math.isfinite(estimate)):
+            return None
+        factor = _exchangeable(n, level) if exchangeable else _persistent(counts, of, track, level)
+        low, middle, high = np.quantile(of, [(1 - level) / 2, 0.5, (1 + level) / 2])
+        below, above = estimate - factor * (middle - low), estimate + factor * (high - middle)
+        return min(estimate, max(float(below), within[0])), max(estimate, min(float(above), within[1]))
+
+    columns = zip(np.broadcast_to(values.T, (len(levels), len(values))), levels, strict=True)
+    shared = np.broadcast_to(estimates, len(levels)).tolist()
+    return [interval(of, estimate, level) for (of, level), estimate in zip(columns, shared, strict=True)]
+
+
+@lru_cache(maxsize=4)
+def _drawn(n: int, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(resample, n) units drawn, and how often each of them was; the same for all statistics of as many units."""
+    drawn = np.random.default_rng(seed).integers(n, size=(resamples, n))
+    counts = times_drawn(drawn)
+    drawn.flags.writeable = counts.flags.writeable = False  # shared by all who ask
+    return drawn, counts
+
+
+def times_drawn(drawn: np.ndarray) -> np.ndarray:
+    """(resample, unit) how often each of n units is among the (resample, n) drawn, float64.
+
+    Times (unit, …) summands it gives the sums over what was drawn.
+    """
+    resamples, n = drawn.shape
+    cells = (drawn + n * np.arange(resamples)[:, None]).ravel()
+    return np.bincount(cells, minlength=resamples * n).reshape(resamples, n).astype(float)
 
 
 def _exchangeable(n: int, level: float) -> float:
     """Student's half-width of a mean over this bootstrap's, which is z·√RSS/n."""
-    return float(n * stats.t.ppf((1 + level) / 2, n - 1) / np.sqrt(n * (n - 1)) / stats.norm.ppf((1 + level) / 2))
+    return float(n * special.stdtrit(n - 1, (1 + level) / 2) / np.sqrt(n * (n - 1)) / special.ndtri((1 + level) / 2))
 
 
-def _persistent(drawn: np.ndarray, values: np.ndarray, track: np.ndarray | None, level: float) -> float:
+def _persistent(counts: np.ndarray, values: np.ndarray, track: np.ndarray | None, level: float) -> float:
     """The same under noise of persistence φ about a parabola over depth, from the units' influence on the
     statistic.
 
     The parabola counts in the bootstrap's width and not in Student's: layers are not drawn at random from it.
     """
-    n = drawn.shape[1]
+    n = counts.shape[1]
     off = autocorrelation.precision(n, trend=False).residual
-    own = _influence(drawn, values)
+    own = _influence(counts, values)
     total = float(np.linalg.norm(own))
     if total == 0:
         return 1.0
@@ -107,19 +163,16 @@ def _persistent(drawn: np.ndarray, values: np.ndarray, track: np.ndarray | None,
         raw = autocorrelation.lag_one(residual) / max(1 - n / len(values), 0.5)
     else:  # of a median, it is nearly a sign, which says too little of persistence; one far value shall not decide
         raw = autocorrelation.lag_one(stats.rankdata(track) @ off)
-    z = float(stats.norm.ppf((1 + level) / 2))
+    z = float(special.ndtri((1 + level) / 2))
     # The further out an end, the more of its misses are tracks whose φ was taken for less than it is.
-    raised = autocorrelation.caution(n, trend=False) * z / float(stats.norm.ppf((1 + LEVEL) / 2))
+    raised = autocorrelation.caution(n, trend=False) * z / float(special.ndtri((1 + LEVEL) / 2))
     phi = float(autocorrelation.persistence(raw, n, trend=False, raised=raised))
     reach = float(autocorrelation.reach(phi, n, trend=False, level=level))
     return n * reach * float(np.linalg.norm(residual)) / total / z
 
 
-def _influence(drawn: np.ndarray, values: np.ndarray) -> np.ndarray:
+def _influence(counts: np.ndarray, values: np.ndarray) -> np.ndarray:
     """(unit) up to a factor: the covariance of how often each was drawn with the resampled values."""
-    resamples, n = drawn.shape
-    cells = (drawn + n * np.arange(resamples)[:, None]).ravel()
-    counts = np.bincount(cells, minlength=resamples * n).reshape(resamples, n).astype(float)
     influence = counts.T @ (values - values.mean())
     return influence - influence.mean()
 
@@ -214,7 +267,7 @@ def with_prompts(
         degree of freedom fewer than groups.
     within : the statistic's range; the interval does not leave it.
     """
-    half = float(stats.t.ppf((1 + level) / 2, len(left_out) - 1)) * jackknife_error(left_out)
+    half = float(special.stdtrit(len(left_out) - 1, (1 + level) / 2)) * jackknife_error(left_out)
     low, high = over_depth
     below, above = estimate - math.hypot(estimate - low, half), estimate + math.hypot(high - estimate, half)
     return min(estimate, max(below, within[0])), max(estimate, min(above, within[1]))
