@@ -48,9 +48,10 @@ def layer_sums(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     They add over layers and are all that the three correlations need, so a resample of layers is a sum of rows.
     """
     x, y = np.broadcast_arrays(standardise(x), standardise(y))
-    terms = [np.isfinite(x).astype(float), x, y, x * x, y * y, x * y]
-    x, y = (v - _head_means(v) for v in (x, y))
-    return np.stack([np.nan_to_num(t).sum(-1) for t in (*terms, x * x, y * y, x * y)], axis=-1)
+    a, b = (_filled(v) for v in (x, y))
+    c, d = (_inside(v) for v in (x, y))
+    terms = [np.isfinite(x).astype(float), a, b, a * a, b * b, a * b, c * c, d * d, c * d]
+    return np.moveaxis(np.stack(terms).sum(-1), 0, -1)
 
 
 def _head_means(v: np.ndarray) -> np.ndarray:
@@ -58,6 +59,11 @@ def _head_means(v: np.ndarray) -> np.ndarray:
     known = np.isfinite(v)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(known, v, 0).sum(-1, keepdims=True) / known.sum(-1, keepdims=True)
+
+
+def _filled(v: np.ndarray) -> np.ndarray:
+    """With 0 for its gaps."""
+    return np.where(np.isfinite(v), v, 0.0)
 
 
 def correlations(sums: np.ndarray) -> dict[str, np.ndarray]:
@@ -85,14 +91,19 @@ def pearson(x: np.ndarray, y: np.ndarray) -> dict[str, float | None]:
 
 def spearman(x: np.ndarray, y: np.ndarray) -> dict[str, float | None]:
     """Rank correlations: over all heads, over ranks taken inside each layer, and over layer means."""
-    flat = [_ranks(v.ravel()).reshape(v.shape) for v in (x, y)]
     inside = [_ranks(v) for v in (x, y)]
-    means = [_ranks(np.nanmean(v, axis=1))[:, None] for v in (x, y)]
+    means = [_head_means(v) for v in (x, y)]
     return {
-        "pooled": pearson(*flat)["pooled"] if all(map(varies, flat)) else None,
+        "pooled": pooled_spearman(x, y),
         "within": pearson(*inside)["within"] if all(map(varies, inside)) else None,
-        "between": pearson(*means)["pooled"] if all(map(varies, means)) else None,
+        "between": pooled_spearman(*means),
     }
+
+
+def pooled_spearman(x: np.ndarray, y: np.ndarray) -> float | None:
+    """The rank correlation over all heads."""
+    ranks = [_ranks(v.ravel()).reshape(v.shape) for v in (x, y)]
+    return pearson(*ranks)["pooled"] if all(map(varies, ranks)) else None
 
 
 def by_layer(x: np.ndarray, y: np.ndarray) -> list[float | None]:
@@ -103,12 +114,14 @@ def by_layer(x: np.ndarray, y: np.ndarray) -> list[float | None]:
 def cluster_intervals(x: np.ndarray, y: np.ndarray, *, seed: int) -> dict[str, intervals.Interval | None]:
     """90 % interval of each part of r, resampling whole layers; None where a resample has no such part."""
     sums = layer_sums(x, y)
-    return {
-        part: intervals.bootstrap(
-            lambda drawn, part=part: correlations(sums[drawn].sum(1))[part], len(sums), seed=seed, within=(-1.0, 1.0)
-        )
-        for part in PARTS
-    }
+
+    def resampled(drawn: np.ndarray) -> np.ndarray:
+        found = correlations(intervals.times_drawn(drawn) @ sums)
+        return np.stack([found[part] for part in PARTS], axis=-1)
+
+    levels = [intervals.LEVEL] * len(PARTS)
+    found = intervals.bootstraps(resampled, len(sums), seed=seed, levels=levels, within=(-1.0, 1.0))
+    return dict(zip(PARTS, found, strict=True))
 
 
 def shift_null(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -118,7 +131,7 @@ def shift_null(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """
     x, y = standardise(x), standardise(y)
     known_x, known_y = np.isfinite(x).astype(float), np.isfinite(y).astype(float).swapaxes(-1, -2)
-    x, y = np.nan_to_num(x), np.nan_to_num(y).swapaxes(-1, -2)
+    x, y = _filled(x), _filled(y).swapaxes(-1, -2)
     # One sum per pair of layers (layer of x, layer of y), added along each arrangement.
     pairs = [known_x @ known_y, x @ known_y, known_x @ y, (x * x) @ known_y, known_x @ (y * y), x @ y]
     order = arrangements(x.shape[-2])
@@ -164,12 +177,13 @@ def _ratio(sums: list[np.ndarray], n: np.ndarray) -> np.ndarray:
 
 
 def _inside(v: np.ndarray) -> np.ndarray:
-    return np.nan_to_num(v - _head_means(v))
+    return _filled(v - _head_means(v))
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
     """Average ranks of the known values along the last axis, NaN elsewhere."""
-    return stats.rankdata(values, axis=-1, nan_policy="omit")
+    known = np.isfinite(values)
+    return np.where(known, stats.rankdata(np.where(known, values, np.inf), axis=-1), np.nan)  # gaps come last
 
 
 def _known(value: np.ndarray) -> float | None:

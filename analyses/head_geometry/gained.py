@@ -78,7 +78,7 @@ def metrics(
             **common,
         ),
         "gained_best_power": lambda: Metric(
-            value=power(lambda trial: _planted_drift(x, y, found.best, groups, seed, trial), PLANTS),
+            value=power(_planted_drift(x, y, found.best, groups, seed), PLANTS),
             method=f"share of {PLANTS} planted associations of r = {PLANTED_R} with rearranged entropies that are seen",
             **common,
         ),
@@ -96,7 +96,7 @@ def metrics(
             **common,
         ),
         "gained_within_power": lambda: Metric(
-            value=power(lambda trial: _planted_within(best, y, groups, seed, trial), PLANTS),
+            value=power(_planted_within(best, y, groups, seed), PLANTS),
             method=f"share of {PLANTS} planted within-layer associations of r = {PLANTED_WITHIN} with permuted "
             "entropies that are seen",
             **common,
@@ -116,11 +116,19 @@ def drift_test(x: Sequence[np.ndarray], y: np.ndarray, *, groups: int, seed: int
     A variable that is nothing but that line takes no part; 1 if y is, or all are. Where heads are missing, their gaps
     move with them and the pair counts for nothing.
     """
-    y = permutations.detrended(y)
-    x = [free for v in x if varies(free := permutations.detrended(v)) and free[np.isfinite(free)].std() > 0]
-    if not x or not varies(y):
+    return _drift_p(_without_trend(x), permutations.detrended(y), groups=groups, seed=seed, draws=draws)
+
+
+def _without_trend(x: Sequence[np.ndarray]) -> np.ndarray:
+    """(variable, layer, head) less their lines over depth, of those that are more."""
+    free = [v for v in permutations.detrended(np.stack(x)) if varies(v) and v[np.isfinite(v)].std() > 0]
+    return np.stack(free) if free else np.empty((0, *x[0].shape))
+
+
+def _drift_p(table: np.ndarray, y: np.ndarray, *, groups: int, seed: int, draws: int) -> float:
+    """`drift_test` of what has lost its trend."""
+    if not len(table) or not varies(y):
         return 1.0
-    table = np.stack(x)  # (variable, layer, head)
     rng = np.random.default_rng([seed, 8])
     observed = float(_largest(table, y[None])[0])
     first = min(FIRST, draws)
@@ -144,7 +152,7 @@ def _drifting(x: np.ndarray, y: np.ndarray, groups: int, draws: int, rng: np.ran
         count = min(block, draws - start)
         drift = spread * autocorrelation.noise(phi, (count, layers), rng) @ table.residual
         order = permutations.group_permutations(heads, groups, layers, count, rng)
-        own = np.take_along_axis(np.broadcast_to(y - means[:, None], order.shape), order, -1)
+        own = permutations.rearranged(y - means[:, None], order)
         found.append(_largest(x, own + drift[..., None]))
     return np.concatenate(found)
 
@@ -169,19 +177,21 @@ def within_test(x: np.ndarray, y: np.ndarray, *, groups: int, seed: int, draws: 
     """
     x, y = standardise(x), standardise(y)
     order = permutations.group_permutations(y.shape[1], groups, len(y), draws, np.random.default_rng([seed, 5]))
-    moved = np.take_along_axis(np.broadcast_to(y, order.shape), order, -1)  # (draw, layer, head)
+    moved = permutations.rearranged(y, order)
     return share_at_least(np.abs(_within(x[None], moved)), abs(float(_within(x[None], y[None])[0])))
 
 
 def _within(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """(draw) r of deviations from layer means over the heads that both (draw, layer, head) variables know."""
     known = np.isfinite(x) & np.isfinite(y)
-    count = np.maximum(known.sum(-1, keepdims=True), 1)
-    x, y = np.where(known, x, 0), np.where(known, y, 0)
-    x = np.where(known, x - x.sum(-1, keepdims=True) / count, 0)
-    y = np.where(known, y - y.sum(-1, keepdims=True) / count, 0)
+    if known.all():  # each keeps its own deviations in all draws
+        x, y = ((v - v.mean(-1, keepdims=True)).reshape(len(v), -1) for v in (x, y))
+    else:
+        count = np.maximum(known.sum(-1, keepdims=True), 1)
+        x, y = (np.where(known, v, 0) for v in (x, y))
+        x, y = (np.where(known, v - v.sum(-1, keepdims=True) / count, 0).reshape(len(v), -1) for v in (x, y))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return (x * y).sum((-2, -1)) / np.sqrt(np.square(x).sum((-2, -1)) * np.square(y).sum((-2, -1)))
+        return (x * y).sum(-1) / np.sqrt(np.square(x).sum(-1) * np.square(y).sum(-1))
 
 
 def r_interval(x: np.ndarray, y: np.ndarray, part: str, sign: float, seed: int) -> intervals.Interval | None:
@@ -189,35 +199,47 @@ def r_interval(x: np.ndarray, y: np.ndarray, part: str, sign: float, seed: int) 
     sums = layer_sums(x, y)
 
     def z(drawn: np.ndarray) -> np.ndarray:
-        return np.arctanh(np.clip(sign * correlations(sums[drawn].sum(1))[part], -1 + 1e-12, 1 - 1e-12))
+        r = sign * correlations(intervals.times_drawn(drawn) @ sums)[part]
+        return np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12))
 
     found = intervals.bootstrap(z, len(sums), seed=seed)
     return None if found is None else (float(np.tanh(found[0])), float(np.tanh(found[1])))
 
 
-def _planted_drift(x: Mapping[str, np.ndarray], y: np.ndarray, best: str, groups: int, seed: int, trial: int) -> float:
-    """p where r·x + √(1 − r²)·(y of other layers) stands for y, both without their trend."""
-    rng = np.random.default_rng([seed, 6, trial])
+def _planted_drift(
+    x: Mapping[str, np.ndarray], y: np.ndarray, best: str, groups: int, seed: int
+) -> Callable[[int], float]:
+    """Trial → p where r·x + √(1 − r²)·(y of other layers) stands for y, both without their trend."""
     orders = permutations.arrangements(len(y))
-    other = _permuted(y[orders[rng.integers(len(orders))]], groups, rng)
-    known = np.isfinite(x[best]) & np.isfinite(other)
-    a, b = (standardise(np.where(known, permutations.detrended(v), np.nan)) for v in (x[best], other))
-    planted = PLANTED_R * a + np.sqrt(1 - PLANTED_R**2) * b
-    return drift_test(list(x.values()), planted, groups=groups, seed=trial, draws=PLANT_DRAWS)
+    others = np.empty((PLANTS, *y.shape))
+    for trial in range(PLANTS):
+        rng = np.random.default_rng([seed, 6, trial])
+        others[trial] = _permuted(y[orders[rng.integers(len(orders))]], groups, rng)
+    a, b = map(standardise, _known_in_both(*map(permutations.detrended, (x[best], others))))
+    planted = permutations.detrended(PLANTED_R * a + np.sqrt(1 - PLANTED_R**2) * b)
+    table = _without_trend(list(x.values()))
+    return lambda trial: _drift_p(table, planted[trial], groups=groups, seed=trial, draws=PLANT_DRAWS)
 
 
-def _planted_within(x: np.ndarray, y: np.ndarray, groups: int, seed: int, trial: int) -> float:
-    rng = np.random.default_rng([seed, 7, trial])
-    other = _permuted(y, groups, rng)
-    known = np.isfinite(x) & np.isfinite(other)
-    a, b = (np.where(known, v, np.nan) for v in (x, other))
-    a, b = (standardise(v - np.nanmean(v, axis=1, keepdims=True)) for v in (a, b))
+def _planted_within(x: np.ndarray, y: np.ndarray, groups: int, seed: int) -> Callable[[int], float]:
+    """Trial → p of deviations from layer means, where r·x + √(1 − r²)·(y with heads permuted) stands for y."""
+    others = np.empty((PLANTS, *y.shape))
+    for trial in range(PLANTS):
+        others[trial] = _permuted(y, groups, np.random.default_rng([seed, 7, trial]))
+    x, others = _known_in_both(x, others)
+    a, b = (standardise(v - np.nanmean(v, axis=-1, keepdims=True)) for v in (x, others))
     planted = PLANTED_WITHIN * a + np.sqrt(1 - PLANTED_WITHIN**2) * b
-    return within_test(np.where(known, x, np.nan), planted, groups=groups, seed=trial, draws=PLANT_DRAWS)
+    return lambda trial: within_test(x[trial], planted[trial], groups=groups, seed=trial, draws=PLANT_DRAWS)
+
+
+def _known_in_both(x: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(layer, head) x and (trial, layer, head) others as (trial, layer, head), with the gaps of both."""
+    known = np.isfinite(x) & np.isfinite(others)
+    return np.where(known, x, np.nan), np.where(known, others, np.nan)
 
 
 def _permuted(y: np.ndarray, groups: int, rng: np.random.Generator) -> np.ndarray:
-    return np.take_along_axis(y, permutations.group_permutations(y.shape[1], groups, len(y), 1, rng)[0], -1)
+    return permutations.rearranged(y, permutations.group_permutations(y.shape[1], groups, len(y), 1, rng))[0]
 
 
 def _regression(found: Regression | None, n: Mapping[str, float]) -> Metric:

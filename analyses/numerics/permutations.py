@@ -22,9 +22,23 @@ def group_permutations(heads: int, groups: int, layers: int, draws: int, rng: np
     if groups < 1 or heads % groups:
         raise ValueError(f"{heads} heads do not divide into {groups} equal groups")
     size = heads // groups
-    blocks = rng.random((draws, layers, groups)).argsort(-1)
-    inside = rng.random((draws, layers, groups, size)).argsort(-1)
+    blocks = _orders(rng.random((draws, layers, groups)))
+    inside = _orders(rng.random((draws, layers, groups, size)))
     return (blocks[..., None] * size + inside).reshape(draws, layers, heads)
+
+
+def _orders(keys: np.ndarray) -> np.ndarray:
+    """`argsort` along the last axis; of pairs by one comparison, a tenth of the time."""
+    if keys.shape[-1] != 2:
+        return keys.argsort(-1)
+    turned = keys[..., :1] > keys[..., 1:]
+    return np.concatenate([turned, ~turned], axis=-1).astype(np.intp)
+
+
+def rearranged(values: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """(draw, layer, head) values of (layer, head) ones, each layer's heads in the order of each draw."""
+    layers, heads = values.shape
+    return values.ravel().take(order + heads * np.arange(layers)[:, None])
 
 
 def detrended(x: np.ndarray) -> np.ndarray:

@@ -29,6 +29,21 @@ def of(track, reduce, **options):
 # --- known answers ------------------------------------------------------------------------------
 
 
+def test_statistics_and_levels_of_the_same_units_have_the_intervals_of_each_alone():
+    track = rng(1).standard_normal(14).cumsum()
+    alone = [of(track, np.median), of(track, np.mean), of(track, np.mean, level=0.98)]
+    both = lambda drawn: np.stack([np.median(track[drawn], 1), np.mean(track[drawn], 1)], 1)  # noqa: E731
+    found = intervals.bootstraps(both, 14, seed=0, levels=(0.9, 0.9))
+    assert np.array(found) == pytest.approx(np.array(alone[:2]), rel=1e-12)
+    one = lambda drawn: np.mean(track[drawn], 1)[:, None]  # noqa: E731
+    assert intervals.bootstraps(one, 14, seed=0, levels=(0.9, 0.98)) == alone[1:]
+
+
+def test_sums_over_drawn_units_are_how_often_each_was_drawn_times_its_summand():
+    drawn, summands = rng(2).integers(9, size=(50, 9)), rng(3).standard_normal((9, 4))
+    assert intervals.times_drawn(drawn) @ summands == pytest.approx(summands[drawn].sum(1), abs=1e-13)
+
+
 @pytest.mark.parametrize("trend", [False, True])
 @pytest.mark.parametrize("phi", [0.0, 0.6, 0.9])
 def test_variance_and_expected_residuals_under_persistent_noise_are_those_of_simulated_tracks(trend, phi):

@@ -86,9 +86,9 @@ def test_autoregressions_have_the_persistence_mean_and_spread_of_their_track():
 
 def test_surrogates_about_a_curve_have_its_residuals_square_sum_once_a_line_is_taken_off():
     residual = autocorrelation.noise(0.6, (30,), rng(3)) @ autocorrelation.precision(30, trend=True).residual
-    found = surrogates.about(np.arange(30.0), residual, 20_000, rng(4)) @ autocorrelation.precision(
-        30, trend=True
-    ).residual
+    found = (
+        surrogates.about(np.arange(30.0), residual, 20_000, rng(4)) @ autocorrelation.precision(30, trend=True).residual
+    )
     assert np.square(found).sum(1).mean() == pytest.approx(np.square(residual).sum(), rel=0.02)  # four errors
 
 
@@ -107,6 +107,16 @@ def test_groups_move_as_wholes_and_all_arrangements_that_keep_them_are_equally_l
     assert counts / 40_000 == pytest.approx(1 / 8, abs=4 * np.sqrt(1 / 8 * 7 / 8 / 40_000))
     with pytest.raises(ValueError, match="equal groups"):
         permutations.group_permutations(8, 3, 1, 1, rng(0))
+
+
+@pytest.mark.parametrize(("heads", "groups"), [(6, 3), (4, 2), (6, 2), (3, 3)])
+def test_groups_and_heads_are_put_in_the_order_of_their_random_keys(heads, groups):
+    keys, size = rng(4), heads // groups
+    blocks, inside = keys.random((20, 5, groups)).argsort(-1), keys.random((20, 5, groups, size)).argsort(-1)
+    found = permutations.group_permutations(heads, groups, 5, 20, rng(4))
+    assert (found == (blocks[..., None] * size + inside).reshape(20, 5, heads)).all()
+    values = rng(5).standard_normal((5, heads))
+    assert (permutations.rearranged(values, found)[7, 2] == values[2, found[7, 2]]).all()
 
 
 def test_detrending_removes_the_line_of_layer_means_and_nothing_within_layers():

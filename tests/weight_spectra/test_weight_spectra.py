@@ -8,7 +8,7 @@ import transformers
 from analyses import weight_spectra
 from analyses.null_residual.grams import branches, layer_grams
 from analyses.records import plain, unexplained_nulls
-from analyses.weight_spectra.power_law import against_itself, fit
+from analyses.weight_spectra.power_law import against_itself, fit, fits
 from analyses.weights.checkpoint import open_checkpoint
 from checks.maps.catalogue import SCRAMBLE
 from checks.maps.gains import RESCALE_GAINS
@@ -76,6 +76,19 @@ def test_scale_and_order_change_no_exponent():
     one, two = fit(sample), fit(1024 * sample[::-1])
     assert two.alpha == pytest.approx(one.alpha, rel=1e-12) and two.distance == pytest.approx(one.distance, abs=1e-12)
     assert two.x_min == pytest.approx(1024 * one.x_min)
+
+
+@pytest.mark.parametrize("candidates", [None, 20])
+def test_samples_fitted_together_have_the_laws_of_each_alone_whatever_their_lengths_and_equal_values(candidates):
+    rng = np.random.default_rng(3)
+    mixed = [pareto(2.5, size, size) for size in (40, 90, 40, 12, 90)]
+    mixed += [rng.choice(mixed[0], 40), np.floor(mixed[1]), np.ones(40), np.r_[np.zeros(50), mixed[2]]]
+    together = fits(mixed, candidates=candidates)
+    assert together == [law for sample in mixed for law in fits([sample], candidates=candidates)]
+    assert [law is None for law in together] == [False] * 3 + [True] + [False] * 3 + [True, False]
+    assert together[-1] == together[2]
+    if candidates is None:
+        assert [together[i].alpha for i in (0, 5)] == pytest.approx([exponent(mixed[i]) for i in (0, 5)], rel=1e-12)
 
 
 def test_too_few_values_or_equal_ones_have_no_tail():
