@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from analyses.head_grams.one_head import curvature, rounding_floor
-from analyses.numerics.spectra import EPS, ThinQr, eigenvalues, gram, symmetric_eigenvalues
+from analyses.numerics.spectra import EPS, Householder, eigenvalues, gram, symmetric_eigenvalues
 from analyses.weights import planes
 from analyses.weights.folded import Folded
 
@@ -123,9 +123,8 @@ def operations(heads: int, kv_heads: int, head_dim: int, hidden: int) -> float:
 
 def sign_energy(heads: Folded) -> torch.Tensor:
     """Negative share of the energy of g̃ + g̃ᵀ at distance 0, in [0, 1], (head,); NaN where that is zero to rounding."""
-    keys = heads.keys.unsqueeze(1)  # (kv_head, 1, head_dim, hidden)
-    queries = heads.queries.unflatten(0, (len(heads.keys), -1))
-    signed = symmetric_eigenvalues(keys, ThinQr.of(queries)).flatten(0, 1)
+    queries = heads.queries.unflatten(0, (len(heads.keys), -1))  # (kv_head, query of the group, head_dim, hidden)
+    signed = symmetric_eigenvalues(Householder.of(heads.keys), queries).flatten(0, 1)
     flat = signed[:, 0].abs() <= 2 * _floor(heads)
     return curvature(signed).where(~flat, torch.nan)
 
@@ -172,7 +171,7 @@ def _drawn_moments(values: torch.Tensor, top: int, *, seed: int | list[int]) -> 
     rank = int((values > len(values) * EPS * values[0]).sum())
     drawn = np.random.default_rng(seed).standard_normal((DRAWS, len(values), top))
     coloured = values[:rank, None].sqrt() * torch.from_numpy(drawn[:, :rank]).to(values.device)
-    first, second = ThinQr.of(coloured.mT).q.square().sum(-1).unflatten(0, (2, -1)).mean(1)
+    first, second = torch.linalg.qr(coloured).Q.square().sum(-1).unflatten(0, (2, -1)).mean(1)
     return float((first + second).sum() / 2), float((first * second).sum())
 
 

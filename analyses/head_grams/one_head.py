@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from analyses.numerics.spectra import EPS, ThinQr, product_svd, right_svd, symmetric_eigenvalues
+from analyses.numerics.spectra import EPS, Householder, product_svd, right_svd, symmetric_eigenvalues
 from analyses.weights.folded import Folded
 
 
@@ -91,12 +91,11 @@ def head_metrics(heads: Heads, top: int) -> HeadMetrics:
     -----
     The direction of a singular value at the rounding floor is arbitrary and stored as zero.
     """
-    keys, queries = heads.keys.unsqueeze(1), heads.queries  # (kv_head, 1, head_dim, hidden), (head, head_dim, hidden)
-    grouped = ThinQr.of(queries.unflatten(0, (-1, heads.queries_per_key)))  # (kv_head, query of the group, …)
-    sigma, vt = (x.flatten(0, 1) for x in product_svd(keys, grouped))  # (head, mode), (head, mode, hidden)
+    keys, queries = Householder.of(heads.keys), heads.queries  # of each key head; (head, head_dim, hidden)
+    grouped = queries.unflatten(0, (-1, heads.queries_per_key))  # (kv_head, query of the group, …)
+    sigma, vt = (x.flatten(0, 1) for x in product_svd(keys, Householder.of(grouped), top))  # (head, mode or k, …)
     sym_eigs = symmetric_eigenvalues(keys, grouped).flatten(0, 1)
-    del grouped
-    keys, vt = heads.repeated_keys(), vt[:, :top]  # (head, head_dim, hidden), (head, k, hidden)
+    keys = heads.repeated_keys()  # (head, head_dim, hidden)
     head_dim = queries.shape[-2]
     scale = keys.norm(dim=(-2, -1)) * queries.norm(dim=(-2, -1))
     beyond = sigma[:, :top] <= rounding_floor(scale, head_dim)[:, None]

@@ -158,19 +158,26 @@ def leading_modes(symmetric: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.
     return torch.from_numpy(values), torch.from_numpy(np.concatenate([vectors[:1], rows]))
 
 
-class ThinQr(NamedTuple):
-    """rowsᵀ = q·r of (..., head_dim, hidden) rows, float64; mode = min(head_dim, hidden)."""
+class Householder(NamedTuple):
+    """QR of (..., head_dim, hidden) rows, float64: rowsᵀ = Q·[r; 0], Q square and orthogonal and never formed."""
 
-    q: torch.Tensor  # (..., hidden, mode), orthonormal columns
+    reflectors: torch.Tensor  # (..., hidden, mode), mode = min(head_dim, hidden)
+    scales: torch.Tensor  # (..., mode)
     r: torch.Tensor  # (..., mode, head_dim)
 
     @classmethod
-    def of(cls, rows: torch.Tensor) -> "ThinQr":
-        return cls(*torch.linalg.qr(rows.mT))
+    def of(cls, rows: torch.Tensor) -> "Householder":
+        packed, scales = torch.geqrf(rows.mT)
+        mode = scales.shape[-1]
+        return cls(packed[..., :mode], scales, packed[..., :mode, :].triu())
+
+    def turned(self, columns: torch.Tensor, *, back: bool = False) -> torch.Tensor:
+        """Qᵀ·columns, or Q·columns, of (..., hidden, column)."""
+        return torch.ormqr(self.reflectors, self.scales, columns, transpose=not back)
 
 
-def product_svd(left: torch.Tensor, right: ThinQr) -> tuple[torch.Tensor, torch.Tensor]:
-    """Singular values and right singular vectors of leftᵀ·right without forming it, from QR factors of both sides.
+def product_svd(left: Householder, right: Householder, top: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Singular values and the first right singular vectors of leftᵀ·right without forming it, from QR of both sides.
 
     leftᵀ = Q_l R_l and rightᵀ = Q_r R_r give leftᵀ·right = Q_l (R_l R_rᵀ) Q_rᵀ, so that one small
     SVD is enough; its errors are of order eps·‖left‖·‖right‖ also for rank-deficient factors.
@@ -182,15 +189,17 @@ def product_svd(left: torch.Tensor, right: ThinQr) -> tuple[torch.Tensor, torch.
 
     Parameters
     ----------
-    left : (..., head_dim, hidden), float64; right : of such rows. Batch axes broadcast. For a head, W_k and W_q.
+    left : of (..., head_dim, hidden) rows, float64; right : of (..., group, head_dim, hidden), which share one left.
+    For heads, W_k and W_q.
+    top : how many vectors, at most mode.
 
     Returns
     -------
-    sigma : (..., mode) descending, vt : (..., mode, hidden), with mode = min(head_dim, hidden).
+    sigma : (..., group, mode) descending, vt : (..., group, top, hidden), with mode = min(head_dim, hidden).
     """
-    r_left = torch.linalg.qr(left.mT, mode="r").R  # (..., mode, head_dim)
-    sigma, vt = right_svd(r_left @ right.r.mT)
-    return sigma, vt @ right.q.mT
+    sigma, vt = right_svd(left.r.unsqueeze(-3) @ right.r.mT)
+    beyond = right.reflectors.shape[-2] - vt.shape[-1]
+    return sigma, right.turned(torch.nn.functional.pad(vt[..., :top, :].mT, (0, 0, 0, beyond)), back=True).mT
 
 
 def binary_size(matrix: torch.Tensor) -> torch.Tensor:
@@ -234,29 +243,29 @@ def product_singular_values(left: torch.Tensor, right: torch.Tensor) -> torch.Te
     return torch.nn.functional.pad(sigma, (0, left.shape[-2] - sigma.shape[-1]))
 
 
-def symmetric_eigenvalues(left: torch.Tensor, right: ThinQr) -> torch.Tensor:
+def symmetric_eigenvalues(left: Householder, right: torch.Tensor) -> torch.Tensor:
     """Signed eigenvalues of g + gᵀ for g = leftᵀ·right, off the null space, by falling magnitude.
 
-    With X = [right; left] and J = [[0, I], [I, 0]], g + gᵀ = Xᵀ J X. A thin QR of Xᵀ turns this
-    into the symmetric R J Rᵀ, which stays right to a few eps·λ_max for rank-deficient heads (5e-15
-    measured; a square root of X Xᵀ errs by 2e-8 there and is no faster), where the unsymmetric
-    J X Xᵀ has complex eigenvalues and a Cholesky factor does not exist. Since the factors of right are
-    there, only what left has beyond them is left to be factored: R = [[r, qᵀleftᵀ], [0, s]]. Where little
-    is beyond, s's directions are not at right angles to q, by eps·‖left‖/‖s‖; times s that is rounding.
+    With X = [left; right] and J = [[0, I], [I, 0]], g + gᵀ = Xᵀ J X. A QR of Xᵀ turns this into the symmetric
+    R J Rᵀ, which stays right to a few eps·λ_max for rank-deficient heads (5e-15 measured; a square root of X Xᵀ errs by
+    2e-8 there and is no faster), where the unsymmetric J X Xᵀ has complex eigenvalues and a Cholesky factor does not
+    exist. The reflections of left are applied to all that share it, and what they leave of right beyond left's span is
+    reflected in its turn.
 
     Parameters
     ----------
-    left : (..., head_dim, hidden), float64; right : of such rows. Batch axes broadcast.
+    left : of (..., head_dim, hidden) rows, float64; right : (..., group, head_dim, hidden). For heads, W_k and W_q.
 
     Returns
     -------
-    (..., 2·head_dim) eigenvalues, zero-padded where hidden < head_dim.
+    (..., group, 2·head_dim) eigenvalues, zero-padded where hidden < head_dim.
     """
-    head_dim = left.shape[-2]
-    across = right.q.mT @ left.mT  # (..., mode, head_dim)
-    s = torch.linalg.qr(left.mT - right.q @ across, mode="r").R  # (..., mode, head_dim)
-    half = right.r @ torch.cat([across, s], dim=-2).mT  # (..., mode, 2·mode); R J Rᵀ is this and its transpose
-    whole = torch.nn.functional.pad(half, (0, 0, 0, half.shape[-1] - half.shape[-2]))
+    group, head_dim, mode = *right.shape[-3:-1], left.r.shape[-2]
+    turned = left.turned(right.flatten(-3, -2).mT)  # (..., hidden, group·head_dim)
+    turned = turned.unflatten(-1, (group, head_dim)).movedim(-2, -3)
+    beyond = torch.linalg.qr(turned[..., mode:, :], mode="r").R  # (..., group, its mode, head_dim)
+    half = left.r.unsqueeze(-3) @ torch.cat([turned[..., :mode, :], beyond], dim=-2).mT
+    whole = torch.nn.functional.pad(half, (0, 0, 0, half.shape[-1] - mode))  # R J Rᵀ is this and its transpose
     signed = eigenvalues(whole + whole.mT)
     signed = signed.gather(-1, signed.abs().argsort(dim=-1, descending=True))
     return torch.nn.functional.pad(signed, (0, 2 * head_dim - signed.shape[-1]))

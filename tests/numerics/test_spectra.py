@@ -15,7 +15,7 @@ from analyses.null_residual import matching
 from analyses.numerics import lanczos
 from analyses.numerics.spectra import (
     EPS,
-    ThinQr,
+    Householder,
     _by_eigenvalues,
     _by_gram,
     effective_rank,
@@ -45,6 +45,22 @@ def rounding(*factors: torch.Tensor) -> float:
     return MARGIN * size * EPS * math.prod(float(factor.norm()) for factor in factors)
 
 
+def decomposed(left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """`product_svd` of one pair of factors or of each, with all vectors."""
+    of_right = Householder.of(right.unsqueeze(-3))
+    sigma, vt = product_svd(Householder.of(left), of_right, min(right.shape[-2:]))
+    return sigma.squeeze(-2), vt.squeeze(-3)
+
+
+def packed(rows: torch.Tensor) -> Householder:
+    """Of the shapes that `Householder.of` gives, where nothing can be factored."""
+    return Householder(rows.mT, rows[..., 0], rows[..., : rows.shape[-2]])
+
+
+def signed_eigenvalues(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    return symmetric_eigenvalues(Householder.of(left), right.unsqueeze(-3)).squeeze(-2)
+
+
 # --- known answers ------------------------------------------------------------------------------
 
 
@@ -72,7 +88,7 @@ def test_eigenvalues_of_a_rank_one_head_are_inner_product_plus_minus_norms():
     b = torch.tensor([[0.0, 3.0, -4.0]], dtype=torch.float64)
     # g = aᵀb: eigenvalues of g + gᵀ are a·b ± ‖a‖‖b‖ = −2 ± 15. Error: a few eps × 17.
     torch.testing.assert_close(
-        symmetric_eigenvalues(a, ThinQr.of(b)), torch.tensor([-17.0, 13.0], dtype=torch.float64), rtol=0, atol=1e-13
+        signed_eigenvalues(a, b), torch.tensor([-17.0, 13.0], dtype=torch.float64), rtol=0, atol=1e-13
     )
 
 
@@ -100,7 +116,7 @@ def test_jordan_wielandt_eigenvalues_are_plus_minus_the_singular_values(matrix):
     right = torch.cat([torch.zeros(rows, rows, dtype=torch.float64), matrix], dim=1)
     sigma = torch.linalg.svdvals(matrix)
     expected = torch.cat([sigma, -sigma, torch.zeros(2 * (rows - len(sigma)), dtype=torch.float64)]).sort().values
-    found = symmetric_eigenvalues(left, ThinQr.of(right)).sort().values
+    found = signed_eigenvalues(left, right).sort().values
     torch.testing.assert_close(found, expected, rtol=0, atol=rounding(left, right))
 
 
@@ -149,7 +165,7 @@ def test_what_a_gpu_computes_by_eigenvalues_is_a_dense_svd(matrix):
     )
 
 
-@pytest.mark.parametrize("of", [right_svd, singular_values, lambda m: product_svd(m, ThinQr.of(m)),
+@pytest.mark.parametrize("of", [right_svd, singular_values, lambda m: product_svd(packed(m), packed(m[:, None]), 2),
                                 lambda m: product_singular_values(m, m)])  # fmt: skip
 def test_no_jacobi_svd_is_called_off_the_cpu(of):
     class Called(TorchDispatchMode):
@@ -166,7 +182,7 @@ def test_no_jacobi_svd_is_called_off_the_cpu(of):
 @given(head_factors())
 def test_product_svd_is_the_dense_svd_of_the_product(factors):
     left, right = factors
-    sigma, vt = product_svd(left, ThinQr.of(right))
+    sigma, vt = decomposed(left, right)
     dense = left.mT @ right  # (hidden, hidden)
     bound = rounding(left, right)
     torch.testing.assert_close(sigma, torch.linalg.svdvals(dense)[: len(sigma)], rtol=0, atol=bound)
@@ -177,17 +193,16 @@ def test_product_svd_is_the_dense_svd_of_the_product(factors):
     torch.testing.assert_close(vt @ vt.mT, identity, rtol=0, atol=MARGIN * left.shape[1] * EPS)
 
 
-def test_product_svd_of_one_left_factor_broadcasts_over_many_right_ones(generator):
-    left = torch.randn(3, 1, 4, 10, generator=generator, dtype=torch.float64)
+def test_one_left_factor_serves_a_group_of_right_ones(generator):
+    left = torch.randn(3, 4, 10, generator=generator, dtype=torch.float64)
     right = torch.randn(3, 2, 4, 10, generator=generator, dtype=torch.float64)
-    sigma, vt = product_svd(left, ThinQr.of(right))
-    signed = symmetric_eigenvalues(left, ThinQr.of(right))
-    assert (sigma.shape, vt.shape, signed.shape) == ((3, 2, 4), (3, 2, 4, 10), (3, 2, 8))
+    sigma, vt = product_svd(Householder.of(left), Householder.of(right), 3)
+    signed = symmetric_eigenvalues(Householder.of(left), right)
+    assert (sigma.shape, vt.shape, signed.shape) == ((3, 2, 4), (3, 2, 3, 10), (3, 2, 8))
     for i, j in itertools.product(range(3), range(2)):
-        alone = ThinQr.of(right[i, j])
         bound = rounding(left, right)
-        torch.testing.assert_close(sigma[i, j], product_svd(left[i, 0], alone)[0], rtol=0, atol=bound)
-        torch.testing.assert_close(signed[i, j], symmetric_eigenvalues(left[i, 0], alone), rtol=0, atol=bound)
+        torch.testing.assert_close(sigma[i, j], decomposed(left[i], right[i, j])[0], rtol=0, atol=bound)
+        torch.testing.assert_close(signed[i, j], signed_eigenvalues(left[i], right[i, j]), rtol=0, atol=bound)
 
 
 @pytest.mark.parametrize("beyond", [0.0, 1e-15, 1e-12, 1e-8, 1e-4])
@@ -197,7 +212,7 @@ def test_signed_eigenvalues_keep_their_digits_where_queries_and_keys_read_almost
     left = torch.randn(6, 6, generator=generator, dtype=torch.float64) @ right + beyond * other
     dense = left.mT @ right
     expected = torch.linalg.eigvalsh(dense + dense.mT)
-    found = symmetric_eigenvalues(left, ThinQr.of(right)).sort().values
+    found = signed_eigenvalues(left, right).sort().values
     largest = expected[expected.abs().argsort(descending=True)[:12]].sort().values
     torch.testing.assert_close(found, largest, rtol=0, atol=rounding(left, right))
 
@@ -210,7 +225,7 @@ def test_signed_eigenvalues_are_those_of_the_dense_matrix_also_for_deficient_and
     by_magnitude = eigenvalues[eigenvalues.abs().argsort(descending=True)]
     modes = 2 * left.shape[0]
     expected = torch.nn.functional.pad(by_magnitude, (0, max(0, modes - len(by_magnitude))))[:modes]
-    found = symmetric_eigenvalues(left, ThinQr.of(right))
+    found = signed_eigenvalues(left, right)
     assert found.shape == (modes,)
     assert (found.abs().diff() <= 0).all(), f"not by falling magnitude: {found}"
     # Equal magnitudes of opposite sign may come in either order.
