@@ -16,7 +16,7 @@ are called identical: they have no rank ratio, since their sum shows one layer's
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -195,6 +195,7 @@ def follow_grams(
     seed: int,
     device: str,
     spectra: str = "exact",
+    kinds: Collection[str] = GRAMS,
     each: Callable[[Iterable], Iterable] = iter,
 ) -> GramTracks:
     """Compare each layer's Grams with the next layer's, one branch after the other, two layers at a time.
@@ -203,6 +204,7 @@ def follow_grams(
     ----------
     seed : of the random eigenvectors, and of what samples a spectrum.
     spectra : of the sums: exact, sampled or none.
+    kinds : of Grams that are wanted; all scales are measured.
     each : passes a branch's layers through, to count them.
     """
     rotations = None if spectra == "none" else Rotations(seed, device=device)
@@ -211,19 +213,20 @@ def follow_grams(
     scales: dict[str, list[float]] = {}
     for number, (branch, names) in enumerate(branches(checkpoint).items()):
         before: dict[str, Side] = {}
+        wanted = [name for name in names if name in kinds]
         having = checkpoint.layers_with(*(family for name in names for family in MADE_OF[name]))
         for layer in each(having):
-            made = layer_grams(checkpoint, branch, layer, device=device, dtype=dtype)
+            made = layer_grams(checkpoint, branch, layer, device=device, dtype=dtype, kinds=kinds)
             for scale, value in made.scales.items():
                 scales.setdefault(scale, []).append(value)
-            after = {name: Side(made.grams.pop(name), centred=is_centred(checkpoint, name)) for name in names}
+            after = {name: Side(made.grams.pop(name), centred=is_centred(checkpoint, name)) for name in wanted}
             del made
             vectors = _vectors(seed, number, checkpoint.number(layer)) if spectra == "sampled" else None
             for name in before:
                 pairs.setdefault(name, []).append(compare(before[name], after[name], rotations, vectors=vectors))
             before = after
         if len(having) < checkpoint.shape.layers:
-            _spread(pairs, scales, names, branch_scales(names), having, checkpoint.shape.layers)
+            _spread(pairs, scales, wanted, branch_scales(names), having, checkpoint.shape.layers)
     side = checkpoint.shape.hidden - any(is_centred(checkpoint, name) for name in GRAMS)
     return GramTracks(pairs=pairs, scales=scales, side=side)
 

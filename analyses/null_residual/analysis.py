@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from analyses.errors import LEFT_OUT
-from analyses.forward.inputs import Inputs, Settings
+from analyses.forward.inputs import Inputs
 from analyses.null_residual import grams, invariant, scales
 from analyses.null_residual import metrics as judged
 from analyses.null_residual.alignment import GramPair
+from analyses.null_residual.asked import METRICS, MODES, PARTS, RANKS, any_of, asked_parts, kinds_read
 from analyses.null_residual.experts import UNDEFINED, ExpertTrack, combine, expert_track
 from analyses.null_residual.family import (
     NO_SPECTRA,
@@ -36,7 +37,7 @@ from analyses.null_residual.grams import NARROW_HIDDEN
 from analyses.null_residual.matching import FLOAT32_HIDDEN, NEURONS, SAMPLE, MatchedPair
 from analyses.null_residual.pairs import SAMPLED_SIDE, FamilyPair, settled
 from analyses.null_residual.probed_heads import PROBES
-from analyses.null_residual.shards import PARTS, Shard, ShardOf, join, layer_shards, measure_shard
+from analyses.null_residual.shards import Shard, ShardOf, join, layer_shards, measure_shard
 from analyses.progress import Count, Tick, silent
 from analyses.records import SCHEMA_VERSION, Metric
 from analyses.weights.architectures import FAMILIES, GAINS, MATRICES
@@ -108,6 +109,7 @@ def measure(
     device: str,
     spectra: str = "exact",
     parts: Collection[str] = PARTS,
+    asked: Collection[str] | None = None,
     shard_of: ShardOf | None = None,
     tick: Tick = silent,
 ) -> NullResidual:
@@ -120,6 +122,7 @@ def measure(
     spectra : of the residuals: exact; sampled, for large matrices; none; auto, see `pairs.settled`.
     parts : what is compared, of `shards.PARTS`; the metrics of the rest are without a value.
         Unless spectra are exact, a sample stands for the matched neurons and heads of a wide stream.
+    asked : names of the metrics that are wanted, and nothing that they do not read; None for the whole record.
     shard_of : gives the shards that were measured elsewhere; None to measure them all here.
     device : torch device of the arithmetic; random draws are made on the CPU, so do not depend on it.
     tick : told how many matrices and pairs of layers are done.
@@ -133,19 +136,21 @@ def measure(
     Page, Phys. Rev. Lett. 71, 1291 (1993). Horn, Psychometrika 30, 179 (1965). Mezzadri, Notices AMS 54 (2007).
     """
     spectra = settled(spectra, checkpoint.shape.hidden)
-    options = dict(seed=seed, device=device, spectra=spectra, parts=parts)
+    wanted = dict(parts=parts, kinds=kinds_read(asked), beside=asked is None)
+    options = dict(seed=seed, device=device, spectra=spectra, **wanted)
     compared = _all_layers(checkpoint, options, shard_of=shard_of, tick=tick)
     singles = {f: combine(tracks) for f, tracks in compared.experts.items()}
     families = {f: track for f in checkpoint.families if (track := compared.tracks.get(f) or singles.get(f))}
     norms = {f: families[f].norms if f in families else None for f in FAMILIES}
     tracks, no_track = scales.log_tracks(norms)
-    raw = scales.scale_pca(tracks, seed=seed, standardise=False)
-    standardised = scales.scale_pca(tracks, seed=seed, standardise=True)
+    raw = scales.scale_pca(tracks, seed=seed, standardise=False) if asked is None else None
+    nulls = scales.NULLS if asked is None else scales.NULLS[:1] if "first_mode_above_parallel" in asked else ()
+    standardised = scales.scale_pca(tracks, seed=seed, standardise=True, nulls=nulls) if any_of(MODES, asked) else None
     summary = {f: summarise(track.pairs) for f, track in families.items()}
     sides = {f: min(checkpoint.shape.of(f)) for f in families if f in MATRICES}
     matched = compared.matched or [MatchedPair(cos={}, chance={})] * (checkpoint.shape.layers - 1)
     metrics = judged.metrics(families, matched, sides, tracks, standardised, seed, compared.experts)
-    free = invariant.Invariant.of(checkpoint, compared.grams, spectra=spectra, seed=seed)
+    free = invariant.Invariant.of(checkpoint, compared.grams, spectra=spectra, seed=seed, asked=asked)
     return NullResidual(
         model=checkpoint.name,
         spectra=spectra,
@@ -347,45 +352,18 @@ def _notes(
     return notes
 
 
-METRICS = {
-    "matching": ("worst_median_abs_cos_matched",),
-    "grams": (
-        *("read_alignment", "read_channel_r", "read_write_rank_ratio"),
-        *("invariant_first_mode", "invariant_first_mode_walk_p"),
-    ),
-    "entries": (
-        *("worst_median_abs_cos", "worst_median_cos_sq", "worst_eff_rank_ratio", "worst_gain_pearson", "worst_gain_z"),
-        *("first_mode_standardised", "first_mode_above_parallel"),
-    ),
-}
-"""Part of the comparison → the metrics that need it; scales of stored families come with the entries."""
-
-RANKS = ("worst_eff_rank_ratio", "read_write_rank_ratio")  # metrics that need spectra
-
-
-def compared_parts(settings: Settings) -> tuple[str, ...]:
-    """Of PARTS, what the settings leave: without spectra and matching, the published statistics alone."""
-    if settings.matching != "none":
-        return PARTS
-    return PARTS[:1] if settings.spectra == "none" else tuple(part for part in PARTS if part != "matching")
-
-
 def analyse(inputs: Inputs) -> tuple[NullResidual, dict[str, Any]]:
     """`measure` as the suite calls it; no arrays. A twin is spared what none of its claims reads."""
-    settings, checkpoint = inputs.settings, inputs.checkpoint
-    parts = [part for part in compared_parts(settings) if inputs.asks(*METRICS[part])]
-    if inputs.needs("invariant_scales") and "grams" not in parts:
-        parts.append("grams")
-    if inputs.needs("scales") and "entries" not in parts:
-        parts.append("entries")
-        if len(parts) == 1:  # of the stored scales only gains are read
-            checkpoint = checkpoint.restricted(families=[f for f in checkpoint.families if f in GAINS])
+    settings, checkpoint, parts = inputs.settings, inputs.checkpoint, asked_parts(inputs)
+    if parts == ["entries"] and not inputs.asks(*METRICS["entries"]):  # of the stored scales only gains are read
+        checkpoint = checkpoint.restricted(families=[f for f in checkpoint.families if f in GAINS])
     record = measure(
         checkpoint,
         seed=inputs.seed,
         device=inputs.device,
         spectra=settings.spectra if inputs.asks(*RANKS) else "none",
         parts=parts,
+        asked=inputs.asked,
         shard_of=inputs.shard_of,
         tick=inputs.tick,
     )

@@ -36,6 +36,7 @@ def follow_experts(
     seed: Sequence[int],
     spectra: str = "exact",
     first: int = 0,
+    beside: bool = True,
 ) -> list[FamilyTrack]:
     """Each expert over depth.
 
@@ -43,9 +44,10 @@ def follow_experts(
     ----------
     weights : expert → its matrices, one per layer, in any type that floats.
     seed : integers; the expert's number is added to them.
-    spectra : of the residuals, one of pairs.SPECTRA. first : the model's layer that the first matrix is of.
+    spectra, first, beside : as `family.follow` takes them.
     """
-    return [follow(weights(expert), seed=(*seed, expert), spectra=spectra, first=first) for expert in range(count)]
+    options = dict(spectra=spectra, first=first, beside=beside)
+    return [follow(weights(expert), seed=(*seed, expert), **options) for expert in range(count)]
 
 
 def combine(tracks: Sequence[FamilyTrack]) -> FamilyTrack:

@@ -50,7 +50,12 @@ class FamilySummary:
 
 
 def follow(
-    weights: Iterable[torch.Tensor], *, seed: Sequence[int], spectra: str = "exact", first: int = 0
+    weights: Iterable[torch.Tensor],
+    *,
+    seed: Sequence[int],
+    spectra: str = "exact",
+    first: int = 0,
+    beside: bool = True,
 ) -> FamilyTrack:
     """Compare each of a family's tensors with the next, holding two at a time.
 
@@ -60,6 +65,7 @@ def follow(
     seed : integers that seed this family's shuffles and Haar draws.
     spectra : of the residuals: exact, sampled or none.
     first : the model's layer that the first tensor is of; what is drawn for a pair alone depends on its layer.
+    beside : whether shuffled residuals are measured, a chance level that no metric reads.
     """
     generator = _generator(seed)
     norms: list[float] = []
@@ -77,7 +83,8 @@ def follow(
             if before.norm > 0 and after.norm > 0:
                 pair = likeness(before, after)
                 vectors = _generator((*seed, first + len(pairs))) if spectra == "sampled" else None
-                pair = with_rank(pair, before, after, chance, vectors=vectors) if ranked else pair
+                ranks = dict(vectors=vectors, shuffled=beside)
+                pair = with_rank(pair, before, after, chance, **ranks) if ranked else pair
             reasons = _absences(pair, weight.shape, spectra)
             absent |= {f"{len(pairs)}.{field}": why for field, why in reasons.items()}
             pairs.append(pair)

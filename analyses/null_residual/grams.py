@@ -24,7 +24,7 @@ Under rotary positions a head has one metric for every distance, and gᵀg and g
 Biases of queries, keys and values are left out.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -92,7 +92,13 @@ def product_type(checkpoint: Checkpoint, *, exact: bool) -> torch.dtype:
 
 
 def layer_grams(
-    checkpoint: Checkpoint, branch: str, layer: int, *, device: str, dtype: torch.dtype = torch.float64
+    checkpoint: Checkpoint,
+    branch: str,
+    layer: int,
+    *,
+    device: str,
+    dtype: torch.dtype = torch.float64,
+    kinds: Collection[str] = GRAMS,
 ) -> LayerGrams:
     """What a branch of a layer reads and writes, and the norms of what it is made of.
 
@@ -102,19 +108,20 @@ def layer_grams(
     ----------
     branch : "feed-forward" or "attention", one that `branches` lists.
     dtype : of the rows that are multiplied, see `product_type`.
+    kinds : of Grams that are wanted.
     """
+    absent = unmeasured(checkpoint)
+    wanted = [name for name in kinds if name not in absent]
     with spectra.full_float32():
         if branch == "feed-forward":
-            return _neurons(checkpoint, layer, device, dtype)
-        return _heads(checkpoint, layer, device, dtype)
-
-
-def _heads(checkpoint: Checkpoint, layer: int, device: str, dtype: torch.dtype) -> LayerGrams:
-    absent, grams, scales = unmeasured(checkpoint), {}, {}
-    if "q.read" not in absent:
-        grams["q.read"], grams["k.read"], scales["qk"] = _query_key(checkpoint, layer, device, dtype)
-    if "ov.read" not in absent:
-        grams["ov.read"], grams["ov.write"], scales["ov"] = _value_output(checkpoint, layer, device, dtype)
+            roles = [role for role, name in NEURON_GRAMS.items() if name not in absent]
+            grams, scales = _neurons(checkpoint, layer, roles, wanted, device, dtype)
+        else:
+            grams, scales = {}, {}
+            if "q.read" not in absent:
+                scales["qk"] = _query_key(checkpoint, layer, grams, wanted, device, dtype)
+            if "ov.read" not in absent:
+                scales["ov"] = _value_output(checkpoint, layer, grams, wanted, device, dtype)
     return LayerGrams(grams=grams, scales={name: scale for name, scale in scales.items() if name not in absent})
 
 
@@ -135,14 +142,16 @@ def free_factors(checkpoint: Checkpoint) -> tuple[str, ...]:
     return ("up", "down") if relu else ()
 
 
-def _neurons(checkpoint: Checkpoint, layer: int, device: str, dtype: torch.dtype) -> LayerGrams:
-    absent, free = unmeasured(checkpoint), free_factors(checkpoint)
-    names = {role: name for role, name in NEURON_GRAMS.items() if name not in absent}
-    hidden = checkpoint.shape.hidden
+def _neurons(
+    checkpoint: Checkpoint, layer: int, roles: Sequence[str], wanted: Sequence[str], device: str, dtype: torch.dtype
+) -> tuple[Rows, dict[str, float]]:
+    """Their Grams that are wanted, and the scales of gate, and of up and down together."""
+    free, hidden = free_factors(checkpoint), checkpoint.shape.hidden
+    names = {role: NEURON_GRAMS[role] for role in roles if NEURON_GRAMS[role] in wanted}
     grams = {name: torch.zeros(hidden, hidden, dtype=dtype, device=device) for name in names.values()}
     squares = dict.fromkeys(("gate", "up_down", "before the norm"), 0.0)
-    for rows, square, stored in _blocks(checkpoint, tuple(names), layer, device, dtype):
-        if "gate" in names:
+    for rows, square, stored in _blocks(checkpoint, roles, layer, device, dtype):
+        if "gate" in roles:
             squares["gate"] += float(square["gate"].sum())
         weight = square["gate"] if "gate" in free else 1.0
         squares["up_down"] += float((square["up"] * square["down"] * weight).sum())
@@ -155,12 +164,11 @@ def _neurons(checkpoint: Checkpoint, layer: int, device: str, dtype: torch.dtype
             grams[names[role]] += spectra.gram(r.mT)
             del r
     up_down = _scale(checkpoint, squares["up_down"], squares["before the norm"])
-    scales = {"gate": squares["gate"] ** 0.5, "up_down": up_down}
-    return LayerGrams(grams=grams, scales={name: scale for name, scale in scales.items() if name not in absent})
+    return grams, {"gate": squares["gate"] ** 0.5, "up_down": up_down}
 
 
 def _blocks(
-    checkpoint: Checkpoint, roles: tuple[str, ...], layer: int, device: str, dtype: torch.dtype
+    checkpoint: Checkpoint, roles: Sequence[str], layer: int, device: str, dtype: torch.dtype
 ) -> Iterator[tuple[Callable[[str], torch.Tensor], Rows, torch.Tensor]]:
     """Of all a layer's neurons or of one expert after the other: what gives the (neuron, hidden) rows of a role, once,
     in `dtype`; role → (neuron,) their squares, float64; and the squares of down as stored.
@@ -217,15 +225,20 @@ def _scale(checkpoint: Checkpoint, square: float, before: float) -> float:
 
 
 def _query_key(
-    checkpoint: Checkpoint, layer: int, device: str, dtype: torch.dtype
-) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """q.read, k.read, and the root mean square of ‖g‖ over query heads, each g at all distances."""
+    checkpoint: Checkpoint, layer: int, grams: Rows, wanted: Sequence[str], device: str, dtype: torch.dtype
+) -> float:
+    """The root mean square of ‖g‖ over query heads, each g at all distances; q.read and k.read are put into `grams`."""
     parts = folded_readers(checkpoint, layer, device=device).parts()
-    swapped = [Part(p.weight, p.queries, p.keys.repeat_interleave(len(p.queries) // len(p.keys), 0)) for p in parts]
-    reading, writing = read_factors(parts), read_factors(swapped)  # (head, head_dim, hidden)
+    reading = read_factors(parts)  # (head, head_dim, hidden)
     square = reading.square().sum((1, 2))  # ‖g‖² per head
     unit = torch.where(square > 0, 1 / square.where(square > 0, 1.0).sqrt(), 0.0)[:, None, None]
-    return _gram(reading * unit, dtype), _gram(writing * unit, dtype), float(square.mean().sqrt())
+    if "q.read" in wanted:
+        grams["q.read"] = _gram(reading * unit, dtype)
+    del reading
+    if "k.read" in wanted:
+        swapped = [Part(p.weight, p.queries, p.keys.repeat_interleave(len(p.queries) // len(p.keys), 0)) for p in parts]
+        grams["k.read"] = _gram(read_factors(swapped) * unit, dtype)
+    return float(square.mean().sqrt())
 
 
 def through(rows: torch.Tensor, partners: torch.Tensor) -> torch.Tensor:
@@ -237,19 +250,24 @@ def through(rows: torch.Tensor, partners: torch.Tensor) -> torch.Tensor:
 
 
 def _value_output(
-    checkpoint: Checkpoint, layer: int, device: str, dtype: torch.dtype
-) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """ov.read, ov.write, and the root mean square of ‖P‖ over query heads."""
+    checkpoint: Checkpoint, layer: int, grams: Rows, wanted: Sequence[str], device: str, dtype: torch.dtype
+) -> float:
+    """The root mean square of ‖P‖ over query heads; ov.read and ov.write are put into `grams`."""
     v = read_by_heads(checkpoint, "v_proj", layer, device)
     o = checkpoint.weight("o_proj", layer, device=device).mT.unflatten(0, (-1, checkpoint.shape.value_dim))
     o = centred(checkpoint, o)
     v = v.repeat_interleave(len(o) // len(v), 0)
     behind = _behind(checkpoint, "attn_out_ln", layer, device)
     written = o * behind if torch.is_tensor(behind) else o
-    reading, writing = through(v, written), through(written, v)
+    reading = through(v, written)
     unscaled = reading if written is o else through(v, o)
     square, before = (float(rows.square().sum((1, 2)).mean()) for rows in (reading, unscaled))
-    return _gram(reading, dtype), _gram(writing, dtype), _scale(checkpoint, square, before)
+    if "ov.read" in wanted:
+        grams["ov.read"] = _gram(reading, dtype)
+    del reading, unscaled
+    if "ov.write" in wanted:
+        grams["ov.write"] = _gram(through(written, v), dtype)
+    return _scale(checkpoint, square, before)
 
 
 def _gram(heads: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

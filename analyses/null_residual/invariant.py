@@ -7,16 +7,17 @@ channel.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from analyses.null_residual.alignment import GramTracks
+from analyses.null_residual.asked import INVARIANT_MODES, any_of
 from analyses.null_residual.family import NO_SPECTRA
 from analyses.null_residual.grams import GRAMS, MADE_OF, READS, SCALES, free_factors, unmeasured
 from analyses.null_residual.metrics import SIDE, but_for_identical, worst
-from analyses.null_residual.scales import DRAWS, ScalePca, log_tracks, scale_pca, shares, walk_p
+from analyses.null_residual.scales import DRAWS, NULLS, ScalePca, log_tracks, scale_pca, shares, walk_p
 from analyses.numerics import intervals
 from analyses.records import Metric
 from analyses.weights.checkpoint import Checkpoint
@@ -43,15 +44,31 @@ class Invariant:
     notes: list[str]
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, tracks: GramTracks, *, spectra: str, seed: int) -> "Invariant":
-        """From the tracks of all layers; `spectra` says how ranks were computed, one of pairs.SPECTRA."""
+    def of(
+        cls,
+        checkpoint: Checkpoint,
+        tracks: GramTracks,
+        *,
+        spectra: str,
+        seed: int,
+        asked: Collection[str] | None = None,
+    ) -> "Invariant":
+        """From the tracks of all layers.
+
+        Parameters
+        ----------
+        spectra : how ranks were computed, one of pairs.SPECTRA.
+        asked : names of the metrics that are wanted; None for everything.
+        """
         lacking = unmeasured(checkpoint)
         logs, no_track = log_tracks({name: tracks.scales[name] for name in SCALES if name in tracks.scales})
-        pca = scale_pca(logs, seed=seed, standardise=True)
+        nulls, walks = NULLS if asked is None else (), any_of(INVARIANT_MODES[1:], asked)
+        pca = scale_pca(logs, seed=seed, standardise=True, nulls=nulls) if any_of(INVARIANT_MODES, asked) else None
         return cls(
             scales={name: tracks.scales.get(name) for name in SCALES},
             pca=pca,
-            metrics=pair_metrics(tracks, lacking, spectra=spectra, seed=seed) | mode_metrics(logs, pca, seed),
+            metrics=pair_metrics(tracks, lacking, spectra=spectra, seed=seed)
+            | mode_metrics(logs, pca, seed, walks=walks),
             absent=_absent(tracks, lacking, spectra)
             | _of_other_kinds(checkpoint, tracks)
             | ({} if pca else {"invariant_scale_pca": FEW_TRACKS}),
@@ -118,12 +135,15 @@ def first_mode_interval(tracks: np.ndarray, *, seed: int) -> intervals.Interval 
     return intervals.bootstrap(share, tracks.shape[1], seed=seed, within=(0.0, 1.0))
 
 
-def mode_metrics(tracks: Mapping[str, np.ndarray], pca: ScalePca | None, seed: int) -> dict[str, Metric]:
+def mode_metrics(
+    tracks: Mapping[str, np.ndarray], pca: ScalePca | None, seed: int, *, walks: bool = True
+) -> dict[str, Metric]:
     """Share of the first mode of the invariant scales' standardised log tracks, and its place among random walks.
 
     Parameters
     ----------
     tracks : name in SCALES → (layer,) log-scales. pca : theirs, standardised.
+    walks : whether its place among random walks is wanted.
     """
     layers = len(next(iter(tracks.values()))) if tracks else 0
     n = {"layers": layers, "scales": len(pca.families) if pca else len(tracks)}
@@ -131,19 +151,20 @@ def mode_metrics(tracks: Mapping[str, np.ndarray], pca: ScalePca | None, seed: i
         missing = Metric(value=None, n=n, reason=FEW_TRACKS)
         return {"invariant_first_mode": missing, "invariant_first_mode_walk_p": missing}
     raw = np.stack([tracks[name] for name in pca.families])  # (scale, layer)
-    return {
+    mode = {
         "invariant_first_mode": Metric(
             value=pca.explained[0],
             interval=first_mode_interval(raw, seed=seed),
             n=n,
             method="share of the first mode of standardised log-scales that no exact map moves; bootstrap over layers, "
             "wider for their persistence",
-        ),
-        "invariant_first_mode_walk_p": Metric(
-            value=walk_p(raw, seed=seed),
-            n=n | {"walks": DRAWS},
-            method="share of random walks of the tracks' own steps whose first mode explains as much or more, +1 rule",
-        ),
+        )
+    }
+    if not walks:
+        return mode
+    method = "share of random walks of the tracks' own steps whose first mode explains as much or more, +1 rule"
+    return mode | {
+        "invariant_first_mode_walk_p": Metric(value=walk_p(raw, seed=seed), n=n | {"walks": DRAWS}, method=method)
     }
 
 

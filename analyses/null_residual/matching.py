@@ -62,6 +62,9 @@ class MatchedPair:
     error: dict[str, float | None] = field(default_factory=dict)  # role → standard error of cos; empty where exact
 
 
+MATCHED = ("cos", "chance", "error")  # fields of a MatchedPair
+
+
 @dataclass(frozen=True, slots=True)
 class Scramble:
     """A signed permutation of the residual stream's coordinates."""
@@ -91,6 +94,7 @@ def matched_cosines(
     seed: int,
     device: str,
     exact: bool = True,
+    beside: bool = True,
     each: Callable[[Iterable], Iterable] = iter,
 ) -> list[MatchedPair]:
     """Mean cosine of matched units for each adjacent pair of layers, and its chance level.
@@ -100,9 +104,10 @@ def matched_cosines(
     checkpoint : weights by family and layer.
     seed : of the scrambled coordinates, and of the directions that heads are probed in.
     exact : whether a sample may not stand for the neurons and heads of a wide stream.
+    beside : whether the chance level is wanted, which no metric reads.
     each : passes the pairs through, to count them.
     """
-    scramble = Scramble.draw(checkpoint.shape.hidden, seed, device=device)
+    scramble = Scramble.draw(checkpoint.shape.hidden, seed, device=device) if beside else None
     sampled = not exact and checkpoint.shape.hidden >= FLOAT32_HIDDEN
     probes = draw_probes(checkpoint.shape.hidden, seed, device=device) if sampled else None
     roles = [role for role, family in FEED_FORWARD.items() if family in checkpoint.families]
@@ -118,9 +123,7 @@ def matched_cosines(
         return list(each([MatchedPair(cos={}, chance={})] * (checkpoint.shape.layers - 1)))
     return [
         MatchedPair(
-            cos={role: value for block in blocks for role, value in block.cos.items()},
-            chance={role: value for block in blocks for role, value in block.chance.items()},
-            error={role: value for block in blocks for role, value in block.error.items()},
+            **{kind: {role: value for b in blocks for role, value in getattr(b, kind).items()} for kind in MATCHED}
         )
         for blocks in each(zip(*streams, strict=True))
     ]
@@ -134,8 +137,8 @@ def _over_all(
     if len(layers) == depth:
         return pairs(checkpoint)
     found = list(pairs(checkpoint.view(layers))) if len(layers) > 1 else []
-    nothing = {role: None for pair in found for role in pair.cos}
-    empty = MatchedPair(cos=nothing, chance=nothing, error={role: None for pair in found for role in pair.error})
+    cos, chance, error = ({role: None for pair in found for role in getattr(pair, kind)} for kind in MATCHED)
+    empty = MatchedPair(cos=cos, chance=chance, error=error)
     at = dict(zip(layers, found, strict=False))
     return iter([at.get(layer, empty) for layer in range(depth - 1)])
 
@@ -232,7 +235,7 @@ def _sized(checkpoint: Checkpoint, heads: torch.Tensor) -> torch.Tensor:
 
 
 def _neuron_pairs(
-    checkpoint: Checkpoint, roles: Sequence[str], scramble: Scramble, device: str
+    checkpoint: Checkpoint, roles: Sequence[str], scramble: Scramble | None, device: str
 ) -> Iterator[MatchedPair]:
     """Holds the units of the new layer and at most NEURONS of the old."""
     before: dict[str, torch.Tensor] = {}  # role → (neuron, hidden) unit rows of the layer before
@@ -250,17 +253,17 @@ def _neuron_pairs(
             before = {role: rows[old] for role, rows in before.items()}
             living = after if alive.all() else {role: rows[alive] for role, rows in after.items()}
             # One after the other: the cosines of a wide layer are 25 MB a role.
-            cos, chance = (
-                score_neurons({role: before[role] @ change(rows).mT for role, rows in living.items()})
-                for change in (lambda rows: rows, scramble)
-            )
+            cos = score_neurons({role: before[role] @ rows.mT for role, rows in living.items()})
+            chance = {}
+            if scramble:
+                chance = score_neurons({role: before[role] @ scramble(rows).mT for role, rows in living.items()})
             yield MatchedPair(cos=cos, chance=chance)
         largest = size.argsort(descending=True, stable=True)[:NEURONS]
         before = {role: rows[largest] for role, rows in after.items()}
 
 
 def _sampled_neuron_pairs(
-    checkpoint: Checkpoint, roles: Sequence[str], scramble: Scramble, device: str
+    checkpoint: Checkpoint, roles: Sequence[str], scramble: Scramble | None, device: str
 ) -> Iterator[MatchedPair]:
     """Holds one role of one layer, SAMPLE neurons of the old and as many of the new; reads a layer twice."""
 
@@ -285,17 +288,18 @@ def _sampled_neuron_pairs(
             if layer:  # the few rows are scrambled instead of the many
                 living = rows if alive.all() else rows[alive]
                 cosines[role] = before[role] @ living.mT
-                scrambled[role] = scramble.undo(before[role]) @ living.mT
+                if scramble:
+                    scrambled[role] = scramble.undo(before[role]) @ living.mT
                 del living
             del rows
         if layer:
-            cos, chance = neuron_matches(cosines), neuron_matches(scrambled)
-            yield MatchedPair(cos=_means(cos), chance=_means(chance), error=_errors(cos, stand_for))
+            cos, chance = neuron_matches(cosines), score_neurons(scrambled) if scramble else {}
+            yield MatchedPair(cos=_means(cos), chance=chance, error=_errors(cos, stand_for))
         before, stand_for = after, count
 
 
 def _head_pairs(
-    checkpoint: Checkpoint, scramble: Scramble, device: str, probes: torch.Tensor | None
+    checkpoint: Checkpoint, scramble: Scramble | None, device: str, probes: torch.Tensor | None
 ) -> Iterator[MatchedPair]:
     """Holds the attention matrices of two layers."""
 
@@ -309,24 +313,28 @@ def _head_pairs(
     before = factors(0)
     for layer in range(1, checkpoint.shape.layers):
         after = factors(layer)
-        yield MatchedPair(
-            cos=score_heads(before, after),
-            chance=score_heads(before, tuple((scramble(left), scramble(right)) for left, right in after)),
-        )
+        chance = {}
+        if scramble:
+            chance = score_heads(before, tuple((scramble(left), scramble(right)) for left, right in after))
+        yield MatchedPair(cos=score_heads(before, after), chance=chance)
         before = after
 
 
-def _probed_pairs(layers: Iterable[HeadFactors], scramble: Scramble, probes: torch.Tensor) -> Iterator[MatchedPair]:
+def _probed_pairs(
+    layers: Iterable[HeadFactors], scramble: Scramble | None, probes: torch.Tensor
+) -> Iterator[MatchedPair]:
     """Holds one layer's attention matrices, and what three make of the probes."""
     # A scrambled map makes of the probes what the map makes of these, scrambled.
-    elsewhere = scramble.undo(probes.mT).mT
+    elsewhere = scramble.undo(probes.mT).mT if scramble else None
     before = None
     for factors in layers:
         after = probed(factors, probes)
         if before is not None:
             cos, error = score_probed(before, after)
-            turned = (of._replace(images=scramble(of.images)) for of in probed(factors, elsewhere))
-            chance, _ = score_probed(before, tuple(turned))
+            chance = {}
+            if scramble:
+                turned = (of._replace(images=scramble(of.images)) for of in probed(factors, elsewhere))
+                chance, _ = score_probed(before, tuple(turned))
             yield MatchedPair(cos=cos, chance=chance, error=error)
         before = after
 

@@ -150,11 +150,14 @@ def mode_metrics(tracks: Mapping[str, np.ndarray], pca: scales.ScalePca | None, 
     def share(drawn: np.ndarray) -> np.ndarray:
         return scales.shares(raw[:, drawn].swapaxes(0, 1), True)[:, 0]
 
-    first, chance = pca.explained[0], pca.parallel_95[0]
+    first = pca.explained[0]
     interval = intervals.bootstrap(share, raw.shape[1], seed=seed, within=(0, 1))
     method = "share of the first mode, standardised tracks; bootstrap over layers, wider for their persistence"
-    return {
-        "first_mode_standardised": Metric(value=first, interval=interval, n=layers, method=method),
+    mode = {"first_mode_standardised": Metric(value=first, interval=interval, n=layers, method=method)}
+    if pca.parallel_95 is None:
+        return mode
+    chance = pca.parallel_95[0]
+    return mode | {
         "first_mode_above_parallel": Metric(
             value=first - chance,
             interval=interval and (interval[0] - chance, interval[1] - chance),

@@ -187,7 +187,13 @@ def _holds(dtype: torch.dtype, stored: torch.Tensor) -> bool:
 
 
 def with_rank(
-    pair: FamilyPair, a: Side, b: Side, chance: "Chance", *, vectors: torch.Generator | None = None
+    pair: FamilyPair,
+    a: Side,
+    b: Side,
+    chance: "Chance",
+    *,
+    vectors: torch.Generator | None = None,
+    shuffled: bool = True,
 ) -> FamilyPair:
     """The pair with the spectrum of its residual and what chance makes of it.
 
@@ -196,6 +202,7 @@ def with_rank(
     a, b : two matrices of more than one entry.
     chance : draws for this shape.
     vectors : where it is given, spectra of large matrices are estimated from vectors drawn with it, if that is faster.
+    shuffled : whether the spectrum of the shuffled residual is wanted.
 
     Returns
     -------
@@ -210,13 +217,14 @@ def with_rank(
     if sampled:
         energy = pair.resid_norm**2
         resid = _sampled(delta, energy, vectors)
-        delta = chance.shuffled(delta)  # one such matrix is held at a time
-        shuffled = _sampled(delta, energy, vectors)
+        delta = chance.shuffled(delta)  # one such matrix is held at a time; what is drawn next depends on its draws
+        permuted = _sampled(delta, energy, vectors)
         del delta
         haar = _sampled_rotated(a, b, vectors)
     else:
         (energy,) = blockwise.sums(lambda d: (blockwise.dot(d, d),), delta)
-        resid, shuffled, haar = _exact(delta, energy), _exact(chance.shuffled(delta), energy), None
+        resid, haar = _exact(delta, energy), None
+        permuted = _exact(chance.shuffled(delta), energy) if shuffled else None
     rank = math.exp(resid.entropy)
     haar_rank = math.exp(haar.entropy) if haar else chance.rotations.effective_rank(a.sigma, b.sigma)
     return replace(
@@ -224,7 +232,7 @@ def with_rank(
         resid_eff_rank=rank,
         resid_spec_entropy=resid.entropy,
         eff_rank_page=math.exp(spectra.page_entropy(*b.stored.shape)) if min(b.stored.shape) >= PAGE_SIDE else None,
-        eff_rank_shuffled=math.exp(shuffled.entropy),
+        eff_rank_shuffled=math.exp(permuted.entropy) if permuted else None,
         eff_rank_haar=haar_rank,
         eff_rank_ratio=rank / haar_rank,
         resid_eff_rank_error=rank * resid.error,

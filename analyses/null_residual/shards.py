@@ -12,8 +12,10 @@ from typing import Any
 import torch
 
 from analyses.null_residual.alignment import GramPair, GramTracks, follow_grams
+from analyses.null_residual.asked import PARTS
 from analyses.null_residual.experts import follow_experts
 from analyses.null_residual.family import FamilyTrack, follow, spread
+from analyses.null_residual.grams import GRAMS
 from analyses.null_residual.matching import MatchedPair, matched_cosines
 from analyses.null_residual.pairs import FamilyPair
 from analyses.numerics.memory import release
@@ -33,9 +35,6 @@ class Shard:
     matched: Sequence[MatchedPair]  # (pair,)
     grams: GramTracks
 
-
-PARTS = ("entries", "matching", "grams")
-"""What is compared: matrices entry by entry, their matched neurons and heads, what layers read and write."""
 
 NO_GRAMS = GramTracks(pairs={}, scales={}, side=0)
 
@@ -61,6 +60,8 @@ def measure_shard(
     device: str,
     spectra: str,
     parts: Collection[str] = PARTS,
+    kinds: Collection[str] = GRAMS,
+    beside: bool = True,
     each: Callable[[Iterable], Iterable] = iter,
 ) -> Shard:
     """Compare these layers of a checkpoint, each with the next; families one after the other.
@@ -80,7 +81,7 @@ def measure_shard(
 
     tracks, experts = {}, {}
     for family in view.families if "entries" in parts else ():
-        options = dict(seed=(seed, FAMILIES.index(family)), spectra=spectra, first=view.number(0))
+        options = dict(seed=(seed, FAMILIES.index(family)), spectra=spectra, first=view.number(0), beside=beside)
         if count := view.experts(family):
             of_expert = lambda expert, family=family: matrices(family, expert=expert)  # noqa: E731
             experts[family] = [over_all(family, track) for track in follow_experts(of_expert, count, **options)]
@@ -88,9 +89,10 @@ def measure_shard(
             tracks[family] = over_all(family, follow(matrices(family), **options))
         release()
     options = dict(seed=seed, device=device, each=each)
-    matched = matched_cosines(view, **options, exact=spectra == "exact") if "matching" in parts else []
+    matching = dict(exact=spectra == "exact", beside=beside)
+    matched = matched_cosines(view, **options, **matching) if "matching" in parts else []
     release()
-    found = follow_grams(view, **options, spectra=spectra) if "grams" in parts else NO_GRAMS
+    found = follow_grams(view, **options, spectra=spectra, kinds=kinds) if "grams" in parts else NO_GRAMS
     return Shard(tracks=tracks, experts=experts, matched=matched, grams=found)
 
 

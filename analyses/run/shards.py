@@ -12,7 +12,7 @@ from analyses import head_grams
 from analyses.forward.inputs import Settings, Skipped, arithmetic_device
 from analyses.head_grams import shards as head_shards
 from analyses.null_residual import shards as layer_shards
-from analyses.null_residual.analysis import compared_parts
+from analyses.null_residual.asked import compared_parts
 from analyses.null_residual.pairs import settled
 from analyses.run.suite import restricted
 from analyses.weights.checkpoint import Checkpoint
