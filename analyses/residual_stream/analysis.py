@@ -15,9 +15,9 @@ from analyses.forward.inputs import Inputs, NotMeasured, Skipped
 from analyses.forward.probe import ForwardFacts
 from analyses.records import SCHEMA_VERSION, Metric
 from analyses.residual_stream import measures
+from analyses.residual_stream.linearity import NONE
 from analyses.residual_stream.stream_probe import StreamProbe as StreamProbe
 from analyses.residual_stream.tracks import Tracks, tracks
-from analyses.residual_stream.ways import WAYS
 from analyses.weights.checkpoint import Checkpoint
 
 ANALYSIS = "residual_stream"
@@ -68,7 +68,7 @@ class ResidualStream:
     sample: int  # tokens whose distances are taken
     directions: int  # of the states that a linear map sees
     calibration: ForwardFacts
-    ways: dict[str, Way]
+    ways: dict[str, Way]  # those in which a metric is asked for
     massive_first: Numbers  # [state] share of the massive tokens that are the first of their prompt
     sink_share: Numbers | None  # [layer] mean over heads of the attention on key 0, from attention_stats
     published: Published
@@ -86,7 +86,6 @@ def measure(
     seed: int,
     sink_share: Sequence[float | None] | None = None,
     no_sinks: str = "attention_stats was not measured",
-    tests: bool = True,
 ) -> ResidualStream:
     """Assemble what the probe saw into the record.
 
@@ -95,7 +94,6 @@ def measure(
     probe, facts : from `forward.run`.
     seed : of bootstraps and surrogates.
     sink_share : (layer,) mean over heads of the attention on key 0; None for the reason `no_sinks`.
-    tests : whether to draw surrogates.
 
     Raises
     ------
@@ -104,15 +102,15 @@ def measure(
     if probe.failure is not None:
         raise probe.failure
     depth = checkpoint.shape.layers
-    found = {way: tracks(probe, way, depth) for way in WAYS}
+    found = tracks(probe, depth)
     every = found["all"]
     hidden = checkpoint.shape.hidden
     n = {"tokens_per_dimension": every.tokens / hidden}
     metrics, forms = measures.metrics(
-        found, sink_share=sink_share, no_sinks=no_sinks, n=n, first=0, seed=seed, tests=tests
+        found, asked=probe.asked, sink_share=sink_share, no_sinks=no_sinks, n=n, first=0, seed=seed
     )
     whole = (depth in probe.states) or f"the model's last layer was left out, so that state {depth} was not seen"
-    lines = [probe.linearity[layer]["all"] for layer in range(depth)]
+    lines = [probe.linearity[layer].get("all", NONE) for layer in range(depth)]
     return ResidualStream(
         model=checkpoint.name,
         dtype=facts.dtype,
@@ -124,7 +122,7 @@ def measure(
         sample=len(probe.sample),
         directions=min(hidden, len(probe.first) // measures.TOKENS_PER_DIRECTION),
         calibration=facts,
-        ways={way: _way(found[way], forms[way]) for way in WAYS},
+        ways={way: _way(found[way], forms[way]) for way in found},
         massive_first=_numbers(every.massive_first),
         sink_share=None if sink_share is None else list(sink_share),
         published=Published(
@@ -163,7 +161,8 @@ def _numbers(values: Sequence[float]) -> Numbers:
 
 def _identities(probe: StreamProbe, every: Tracks) -> dict[str, Metric]:
     """What holds of any states: bounds of an entropy, the triangle of a state, its write and the next state."""
-    entropies = torch.cat([e for state in probe.states.values() for e in state.entropy.values()])
+    taken = [e for state in probe.states.values() for e in state.entropy.values()]
+    entropies = torch.cat([torch.empty(0, dtype=torch.float64), *taken])
     known = entropies[entropies.isfinite()]
     excess = float(torch.maximum(known - 1, -known).max()) if len(known) else 0.0
     worst, where = 0.0, 0
@@ -225,13 +224,11 @@ def _notes(checkpoint: Checkpoint, facts: ForwardFacts, probe: StreamProbe) -> l
 def probe(checkpoint: Checkpoint) -> StreamProbe:
     """What the forward pass feeds. Behind a post-norm the stream is read as it is, mean over features included."""
     architecture = checkpoint.architecture
-    return StreamProbe(
-        layer_norm=architecture.layer_norm and not architecture.post_norm, depth=checkpoint.shape.layers
-    )
+    return StreamProbe(layer_norm=architecture.layer_norm and not architecture.post_norm, depth=checkpoint.shape.layers)
 
 
 def analyse(inputs: Inputs) -> tuple[ResidualStream, dict[str, torch.Tensor]]:
-    """`measure` as the suite calls it; no arrays. A twin is spared surrogates that none of its claims reads."""
+    """`measure` as the suite calls it; no arrays."""
     passes = inputs.passes
     passes.require()
     sinks, reason = None, ""
@@ -248,6 +245,5 @@ def analyse(inputs: Inputs) -> tuple[ResidualStream, dict[str, torch.Tensor]]:
         seed=inputs.seed,
         sink_share=sinks,
         no_sinks=reason or "attention was not measured",
-        tests=inputs.asks(*(name for names in measures.TESTS.values() for name in names)),
     )
     return record, {}

@@ -19,6 +19,9 @@ from analyses.schedule_fit import chance
 from analyses.schedule_fit.fitting import aicc, akaike_weights, fit_all
 from analyses.schedule_fit.forms import CONSTANT, EXPONENTIAL, LINEAR, ROOT
 
+GROWTH = ("norm_exponential_weight", "norm_root_weight", "norm_growth", "norm_walk_p", "norm_power")
+STEPS = ("half_ratio", "half_ratio_over_unrelated", "unrelated_departure", "half_ratio_walk_p", "half_ratio_power")
+"""Names of the metrics of `growth_metrics` and of `step_metrics`."""
 FORMS = (CONSTANT, EXPONENTIAL, LINEAR, ROOT)
 SURE = 1e-9  # a weight nearer to 0 or 1 counts as that near: of a logarithm of odds
 SHORT = "fewer than 8 states, or one of length zero"
@@ -43,24 +46,22 @@ def weights_of(tracks: np.ndarray) -> list[dict[str, float]]:
 
 
 def growth_metrics(
-    track: Sequence[float], without: Sequence[Sequence[float]], *, seed: int, tests: bool
-) -> dict[str, Metric]:
-    """Weights of the two readings, growth per layer, and p of the exponential among surrogates.
+    track: np.ndarray, without: np.ndarray, *, seed: int, tests: bool
+) -> tuple[dict[str, Metric], dict[str, float]]:
+    """Weights of the two readings, growth per layer, and p of the exponential among surrogates; and all weights.
 
     Parameters
     ----------
-    track : (state,) median lengths. without : the same with each group of prompts left out.
+    track : (state,) median lengths. without : (group, state) the same with each group of prompts left out.
     tests : whether to draw surrogates.
     """
     n = {"layers": len(track) - 1}
-    found = weights(track)
+    found, *left_out = weights_of(np.vstack([track, *without]))
     if not found:
-        none = Metric(value=None, n=n, reason=SHORT)
-        return dict.fromkeys(("exponential_weight", "root_weight", "growth", "walk_p", "power"), none)
-    left_out = weights_of(np.asarray(without, float)) if len(without) else []
+        return dict.fromkeys(GROWTH, Metric(value=None, n=n, reason=SHORT)), found
     metrics = {}
     for name in ("exponential", "root"):
-        metrics[f"{name}_weight"] = Metric(
+        metrics[f"norm_{name}_weight"] = Metric(
             value=found[name],
             interval=_of_odds(found[name], [other[name] for other in left_out if other]),
             n=n,
@@ -68,9 +69,8 @@ def growth_metrics(
             method="Akaike weight among constant, a + bℓ, √(a + bℓ) and a·e^{bℓ}, of ln ‖h‖; prompts by the jackknife "
             "of its log odds",
         )
-    logs = np.log(np.asarray(track, float))
-    rate, interval = slope_of(logs)
-    metrics["growth"] = Metric(
+    rate, interval = slope_of(np.log(track))
+    metrics["norm_growth"] = Metric(
         value=math.expm1(rate),
         interval=None if interval is None else tuple(math.expm1(end) for end in interval),
         n=n,
@@ -78,8 +78,8 @@ def growth_metrics(
     )
     if tests:
         law = chance.exponential(list(track), seed=seed, missing=SHORT)
-        metrics |= {name: law[name] for name in ("walk_p", "power")}
-    return metrics
+        metrics |= {f"norm_{name}": law[name] for name in ("walk_p", "power")}
+    return metrics, found
 
 
 def _of_odds(value: float, left_out: Sequence[float]) -> Interval | None:
@@ -130,10 +130,9 @@ def step_metrics(
     first : median ‖h‖ of the first state. writes : (layer,) median ‖δ‖.
     """
     n = {"layers": len(steps)}
-    names = ("half_ratio", "half_ratio_over_unrelated", "unrelated_departure", "half_ratio_walk_p", "half_ratio_power")
     if len(steps) < 4 or not (np.isfinite(steps).all() and (steps > 0).all() and first > 0):
         reason = "fewer than four layers, or one that writes nothing"
-        return dict.fromkeys(names, Metric(value=None, n=n, reason=reason))
+        return dict.fromkeys(STEPS, Metric(value=None, n=n, reason=reason))
     ratio = half_ratio(steps)
     interval = _interval(steps, without, seed)
     over = half_ratio(unrelated_steps(first, writes))

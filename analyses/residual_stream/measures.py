@@ -11,19 +11,20 @@ import numpy as np
 
 from analyses.numerics.intervals import Interval, bootstrap, spearman, with_prompts
 from analyses.records import Metric
-from analyses.residual_stream.growth import growth_metrics, step_metrics, weights
+from analyses.residual_stream.growth import GROWTH, STEPS, growth_metrics, step_metrics
 from analyses.residual_stream.linearity import TOKENS_PER_DIRECTION as TOKENS_PER_DIRECTION
+from analyses.residual_stream.sinks import NAMES as SINKS
 from analyses.residual_stream.sinks import sink_metrics
 from analyses.residual_stream.tracks import Tracks
-from analyses.residual_stream.ways import named
+from analyses.residual_stream.ways import asked_in, named
 
 PROMPTS = "90 % over prompts, by the jackknife of groups of them"
 BOTH = "90 %, over depth by the bootstrap and over prompts by the jackknife, joined"
 TESTS = {
-    "all": ("half_ratio_walk_p", "half_ratio_power"),
-    "without_first": ("norm_walk_p_without_first", "norm_power_without_first"),
+    "all": frozenset({"half_ratio_walk_p", "half_ratio_power"}),
+    "without_first": frozenset({"norm_walk_p", "norm_power"}),
 }
-"""Way → the metrics of it that surrogates are drawn for: those that a claim reads."""
+"""Way → the metrics in it that surrogates are drawn for: those that a claim reads."""
 UNDEFINED = "undefined in a layer, or with a group of prompts left out"
 
 
@@ -38,67 +39,76 @@ def sink_shares(attention: Mapping[str, Any]) -> list[float | None] | None:
 def metrics(
     found: Mapping[str, Tracks],
     *,
+    asked: frozenset[str] | None,
     sink_share: Sequence[float | None] | None,
     no_sinks: str,
     n: Mapping[str, float],
     first: int,
     seed: int,
-    tests: bool,
 ) -> tuple[dict[str, Metric], dict[str, dict[str, float]]]:
     """Metrics by name, and of each way the weights of the forms of growth.
 
     Parameters
     ----------
     found : way → its tracks. n : tokens per dimension of the stream.
+    asked : names of metrics; others are left out where nothing else is read off them. None: all.
     first : the state whose length the unrelated stack begins with.
     """
     result: dict[str, Metric] = {}
-    forms = {}
+    forms: dict[str, dict[str, float]] = {}
     for way, tracks in found.items():
-        own = _of_one_way(tracks, n=n, first=first, seed=seed, tests=way if tests else "")
-        own |= sink_metrics(tracks.ratio[0][: tracks.layers], sink_share, missing=no_sinks, seed=seed)
+        wanted, tests = asked_in(way, asked), TESTS.get(way, frozenset())
+        made = _of_one_track(tracks, n=n, seed=seed).items()
+        own = {name: make() for name, make in made if wanted is None or name in wanted}
+        forms[way] = {}
+        if wanted is None or not wanted.isdisjoint(GROWTH):
+            drawn = tests.intersection(GROWTH if wanted is None else wanted)
+            growth, forms[way] = growth_metrics(tracks.norm[0], tracks.norm[1:], seed=seed, tests=bool(drawn))
+            own |= growth
+        if wanted is None or not wanted.isdisjoint(STEPS):
+            drawn = tests.intersection(STEPS if wanted is None else wanted)
+            length = dict(first=tracks.norm[0][first], writes=tracks.write)
+            own |= step_metrics(tracks.step[0], tracks.step[1:], **length, seed=seed, tests=bool(drawn))
+        if wanted is None or not wanted.isdisjoint(SINKS):
+            own |= sink_metrics(tracks.ratio[0][: tracks.layers], sink_share, missing=no_sinks, seed=seed)
         result |= {named(name, way): metric for name, metric in own.items()}
-        forms[way] = weights(tracks.norm[0])
     return result, forms
 
 
-def _of_one_way(tracks: Tracks, *, n: Mapping[str, float], first: int, seed: int, tests: str) -> dict[str, Metric]:
-    """`tests` : the way whose surrogates are to be drawn, if any."""
+def _of_one_track(tracks: Tracks, *, n: Mapping[str, float], seed: int) -> dict[str, Callable[[], Metric]]:
+    """Metric → what makes it, of the metrics of one track each."""
     layers = {"layers": tracks.layers}
-    growth = growth_metrics(tracks.norm[0], tracks.norm[1:], seed=seed, tests=tests == "without_first")
-    length = dict(first=tracks.norm[0][first], writes=tracks.write)
-    steps = step_metrics(tracks.step[0], tracks.step[1:], **length, seed=seed, tests=tests == "all")
     return {
-        "massive_ratio": _picked(
+        "massive_ratio": lambda: _picked(
             tracks.ratio, lambda t: t.max(1), layers, "largest over states of max‖h‖/median‖h‖", where=np.argmax
         ),
-        "valley_ratio": _picked(
+        "valley_ratio": lambda: _picked(
             tracks.entropy,
             valley,
             layers,
             "least entropy of the states in the middle third / mean of the first and the last state's",
         ),
-        "least_distance": _picked(
+        "least_distance": lambda: _picked(
             tracks.distance,
             lambda t: t.min(1),
             layers,
             "least mean angle of states a tenth of the depth apart, over π",
             where=np.argmin,
         ),
-        "later_advantage": _picked(
+        "later_advantage": lambda: _picked(
             tracks.distance,
             later_advantage,
             layers,
             "least distance that starts in the first half − least that starts in the later one",
         ),
-        "linear_r2": _median(tracks.linear, layers | dict(n), "median over layers of held-out R² of δ from h", seed,
-                             within=(-np.inf, 1.0)),
-        "mean_cosine": _median(tracks.cosine, layers, "median over states of the mean cosine of two tokens", seed,
-                               within=(-1.0, 1.0)),
-        "cosine_trend": _trend(tracks.cosine[0], layers),
-        **{f"norm_{name}": metric for name, metric in growth.items()},
-        **steps,
-    }  # fmt: skip
+        "linear_r2": lambda: _median(
+            tracks.linear, {**layers, **n}, "median over layers of held-out R² of δ from h", seed, within=(-np.inf, 1)
+        ),
+        "mean_cosine": lambda: _median(
+            tracks.cosine, layers, "median over states of the mean cosine of two tokens", seed, within=(-1.0, 1.0)
+        ),
+        "cosine_trend": lambda: _trend(tracks.cosine[0], layers),
+    }
 
 
 def valley(entropy: np.ndarray) -> np.ndarray:
@@ -149,9 +159,7 @@ def _picked(
     )
 
 
-def _median(
-    table: np.ndarray, n: Mapping[str, float], what: str, seed: int, *, within: tuple[float, float]
-) -> Metric:
+def _median(table: np.ndarray, n: Mapping[str, float], what: str, seed: int, *, within: tuple[float, float]) -> Metric:
     """The median over depth of (1 + group, unit) tracks, with both intervals joined."""
     track = table[0]
     if not np.isfinite(track).all():
@@ -172,4 +180,3 @@ def _trend(track: np.ndarray, n: Mapping[str, float]) -> Metric:
     reason = "the track is constant or too short" if rho is None else None
     method = "Spearman's ρ of the mean cosine with depth; Fisher's z, wider for the ranks' persistence"
     return Metric(value=rho, interval=interval, n=n, method=method, reason=reason)
-

@@ -18,13 +18,13 @@ from analyses.forward.probe import LayerStates, Probe
 from analyses.numerics.prompt_groups import FOLDS, groups
 from analyses.residual_stream.linearity import Linearity, linearity
 from analyses.residual_stream.states import State, pieces, reduce_state
-from analyses.residual_stream.ways import massive, of_ways
+from analyses.residual_stream.ways import WAYS, massive, named, way_of
 
 SAMPLE = 256  # tokens, evenly over the text, whose states are compared across layers
 DEPTH_SHARE = 10  # a tenth of the depth is compared across
 PERMUTED = (0.25, 0.5, 0.75)  # of the depth: layers whose rows are also permuted
-ENTROPIES, LINEAR = of_ways("valley_ratio"), of_ways("linear_r2")
-"""Metrics that need the entropies of prompts, and regressions."""
+ENTROPIES, LINEAR, COSINES = ("valley_ratio",), ("linear_r2",), ("mean_cosine", "cosine_trend")
+"""Metrics, in whatever way, that need the entropies of prompts, regressions, and mean cosines."""
 
 
 class StreamProbe(Probe):
@@ -41,6 +41,16 @@ class StreamProbe(Probe):
         self._kept: deque[tuple[int, torch.Tensor]] = deque()
         self._last: torch.Tensor | None = None
 
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """The ways in which a metric is asked for; all tokens are always counted."""
+        asked = WAYS if self.asked is None else ("all", *map(way_of, self.asked))
+        return tuple(way for way in WAYS if way in asked)
+
+    def ways_of(self, *metrics: str) -> tuple[str, ...]:
+        """The ways in which any of these is asked for."""
+        return tuple(way for way in WAYS if self.asks(*(named(name, way) for name in metrics)))
+
     def begin(self, real: torch.Tensor) -> None:
         lengths = [length for length in real.sum(1).tolist() if length]
         if sum(lengths) < 2:
@@ -48,7 +58,7 @@ class StreamProbe(Probe):
         position = torch.arange(real.shape[1]).expand_as(real)[real]
         self.first = position == 0  # (token,)
         self.groups, self.folds = groups(lengths), groups(lengths, FOLDS)
-        self.runs = pieces(lengths) if self.asks(*ENTROPIES) else []
+        self.runs = pieces(lengths)
         number = min(SAMPLE, len(position))
         self.sample = torch.div(torch.arange(number) * len(position), number, rounding_mode="floor")
         ends = torch.tensor(lengths).cumsum(0) - 1
@@ -67,13 +77,17 @@ class StreamProbe(Probe):
         first = self.first.to(h.device)
         self._state(layer, states.hidden, h)
         after = self._float64(states.next_input)
-        large = massive(torch.linalg.vector_norm(h, dim=1)) | massive(torch.linalg.vector_norm(after, dim=1))
+        massive_after = massive(torch.linalg.vector_norm(after, dim=1))
         delta = after.sub_(h)
         self.steps[layer] = torch.linalg.vector_norm(delta, dim=1).cpu()
-        folds = self.folds.slices if self.asks(*LINEAR) else ()  # of no fold nothing is scored
-        self.linearity[layer] = linearity(
-            h, delta, first=first, large=large, folds=folds, permuted=layer in self.permuted
-        )
+        self.linearity[layer] = {}
+        if ways := self.ways_of(*LINEAR):
+            large = self.states[layer].massive.to(h.device) | massive_after
+            more = self.asked is None  # what no metric reads
+            self.linearity[layer] = linearity(
+                h, delta, first=first, large=large, folds=self.folds.slices, ways=ways,
+                permuted=more and layer in self.permuted, published=more,
+            )  # fmt: skip
         if self._last is not None:  # the final norm has run, so this layer is the last
             last, self._last = self._last.to(h.device), None
             del h, delta, after
@@ -88,6 +102,9 @@ class StreamProbe(Probe):
             groups=self.groups.slices,
             dimensions=h.shape[1] - self.layer_norm,
             largest=float(torch.stack([x.abs() for x in stored.aminmax()]).max()),
+            entropies=self.ways_of(*ENTROPIES),
+            cosines=self.ways_of(*COSINES),
+            centred=self.asked is None,
         )
         places = torch.cat([self.sample, self.ends]).to(h.device)
         here = h[places]

@@ -287,13 +287,13 @@ def _residual_stream(checkpoint: Checkpoint, text: Calibration) -> Cost:
     if k < hidden:
         basis = 2 * count * hidden**2 + 4 * hidden**3 / 3 + 4 * k * hidden**2 + 4 * count * hidden * k
     sums = 2 * count * k * (k + hidden)
-    solved = 9 * k**3 + 6 * k**2 * hidden
+    solved = k**3 + 4 * k**2 * hidden
     return Cost(
         reads=0,
         operations=(shape.layers + 1) * state + shape.layers * (basis + sums + (2 * FOLDS + 1) * solved),
         peak=FLOAT64 * (6 * count * hidden + 3 * hidden**2 + 4 * FOLDS * k * (k + hidden)),
         how="Σ(2t²D + 8t³/3) a state over pieces of t ≤ 256 tokens; a layer 2nD² + 4D³/3 + 4kD² + 6nkD + 2nk² and 11 "
-        "solutions of 9k³ + 6k²D, k = min(D, n/8); memory 6 arrays of n × D, 3D² and 20k(k + D)",
+        "solutions of k³ + 4k²D, k = min(D, n/8); memory 6 arrays of n × D, 3D² and 20k(k + D)",
     )
 
 

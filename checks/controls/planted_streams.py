@@ -17,7 +17,6 @@ from analyses.attention_stats import sinks
 from analyses.attention_stats.attention_probe import head_means
 from analyses.attention_stats.means import EARLY
 from analyses.forward.probe import AttentionInputs, ForwardFacts, LayerStates
-from analyses.residual_stream import measures
 from analyses.weights.checkpoint import Checkpoint
 
 LONG = 100.0  # times the others' length, of a planted massive token
@@ -121,9 +120,8 @@ def planted_stream(
         fed.layer(layer, states)
         h = after
     facts = ForwardFacts(**{**own["calibration"], "devices": (), "remarks": ()})
-    tests = fed.asks(*(name for names in measures.TESTS.values() for name in names))
     no_sinks = "a planted stream has no attention"
-    record = residual_stream.measure(checkpoint, fed, facts, seed=seed, no_sinks=no_sinks, tests=tests)
+    record = residual_stream.measure(checkpoint, fed, facts, seed=seed, no_sinks=no_sinks)
     return {"residual_stream": records.plain(record)}
 
 

@@ -20,14 +20,16 @@ from analyses.numerics.permutations import arrangements
 from analyses.records import plain, unexplained_nulls
 from analyses.residual_stream import StreamProbe, measure, probe
 from analyses.residual_stream.growth import half_ratio, step_metrics, unrelated_steps, weights, weights_of
-from analyses.residual_stream.linearity import linearity
+from analyses.residual_stream.linearity import linearity, solve
 from analyses.residual_stream.measures import later_advantage, sink_shares, valley
 from analyses.residual_stream.sinks import shift_p, sink_metrics
 from analyses.residual_stream.states import pieces, reduce_state
 from analyses.residual_stream.stream_probe import angles
-from analyses.residual_stream.ways import WAYS, masks, massive
+from analyses.residual_stream.tracks import middles
+from analyses.residual_stream.ways import WAYS, masks, massive, named
 from analyses.run.suite import records_of
 from analyses.weights.checkpoint import open_checkpoint
+from tests.few_draws import few_draws
 from tests.strategies import seeds
 from tests.tiny import byte_tokenizer, tiny_checkpoint
 
@@ -39,6 +41,7 @@ TEXTS = tuple(
     )
 )  # fmt: skip
 FAMILIES = ("llama", "qwen3", "gpt2", "gpt_neox", "gemma2")
+REDUCED = ("massive_ratio", "valley_ratio", "linear_r2", "mean_cosine", "least_distance", "half_ratio")
 LAYERS = 12  # as few as have a first and a later half for claims about schedules
 
 
@@ -58,10 +61,10 @@ def text(*texts: str) -> Calibration:
 
 @functools.cache
 def measured(folder: Path, dtype: str = "float64"):
-    """The record with sinks; surrogates are drawn for no claim of it."""
+    """The record with sinks, of all that states are reduced to for metrics; surrogates are drawn for no claim of it."""
     checkpoint = open_checkpoint(str(folder))
-    named = ("massive_ratio", "valley_ratio", "linear_r2")  # between them, they need all that is reduced
-    claimed = frozenset({f"residual_stream.metrics.{name}" for name in named} | {"attention_stats.metrics.*"})
+    names = [named(name, way) for name in ("massive_sink_rho", *REDUCED) for way in WAYS]
+    claimed = frozenset({f"residual_stream.metrics.{name}" for name in names} | {"attention_stats.metrics.*"})
     settings = Settings(device="cpu", dtype=dtype, claimed=claimed)
     return records_of(checkpoint, text(), settings, ["residual_stream"])["residual_stream"]
 
@@ -140,8 +143,6 @@ def test_every_track_is_that_of_the_classes_own_states_and_attentions(folders, n
         assert way["entropy"][state] == pytest.approx(expected, rel=1e-9)
         assert later["entropy"][state] == pytest.approx(np.mean([entropy(x[1:], dimensions) for x in states[state]]))
         assert way["cosine"][state] == pytest.approx(mean_pair_cosine(stacked[state]), abs=1e-12)
-        centred = stacked[state] - stacked[state].mean(0)
-        assert way["cosine_centred"][state] == pytest.approx(mean_pair_cosine(centred), abs=1e-12)
     steps = [np.linalg.norm(b - a, axis=1) / n for a, b, n in zip(stacked[:-1], stacked[1:], norms, strict=False)]
     assert way["step"] == pytest.approx([np.median(s) for s in steps], rel=1e-10)
     assert record["block"] == 1
@@ -170,9 +171,10 @@ def test_a_record_explains_its_nulls_and_its_identities_hold(folders, name):
     assert record["identities"]["entropy_bound"]["value"] < 1e-12 > record["identities"]["triangle"]["value"]
 
 
-def planted(states: torch.Tensor, *, lengths: tuple[int, ...]) -> StreamProbe:
+def planted(states: torch.Tensor, *, lengths: tuple[int, ...], asked: frozenset[str] | None = None) -> StreamProbe:
     """A probe that was fed (state, token, hidden) states of prompts of these lengths, as a pass would."""
     fed = StreamProbe(layer_norm=False, depth=len(states) - 1)
+    fed.asked = asked
     fed.begin(torch.arange(max(lengths)) < torch.tensor(lengths)[:, None])
     nothing = torch.zeros_like(states[0])
     for layer, (h, after) in enumerate(zip(states[:-1], states[1:], strict=True)):
@@ -188,7 +190,7 @@ def planted(states: torch.Tensor, *, lengths: tuple[int, ...]) -> StreamProbe:
 def record_of(states: torch.Tensor, lengths: tuple[int, ...], folders, **options):
     checkpoint = open_checkpoint(str(folders["llama"])).restricted(layers=range(len(states) - 1))
     facts = run(open_checkpoint(str(folders["llama"])), text("facts"), [])
-    return measure(checkpoint, planted(states, lengths=lengths), facts, seed=0, **options)
+    return measure(checkpoint, planted(states, lengths=lengths, **options), facts, seed=0)
 
 
 def test_layers_that_write_nothing_are_not_linear_and_the_published_score_calls_them_perfect(folders):
@@ -276,6 +278,57 @@ def test_sums_taken_apart_by_kind_of_token_are_those_of_a_regression_without_the
         parts = [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
         expected = regression(h.numpy()[mask], delta.numpy()[mask], parts, 8)
         assert float(found[way].held_out[0]) == pytest.approx(expected, abs=1e-9), way
+
+
+@pytest.mark.parametrize("energy", [1.0, 1e-3, 0.0])
+def test_maps_are_those_of_least_squares_also_where_a_direction_has_no_energy(energy):
+    """The last of eight columns has this energy; where it has none, the map of least length is numpy's: 0 there."""
+    x, y = gaussian(11, 60, 8), gaussian(12, 60, 5)
+    x[:, -1] *= energy
+    expected = np.linalg.lstsq(x.numpy(), y.numpy(), rcond=1e-10)[0]
+    # The condition of the squares, 1e6 in the middle case, times eps.
+    np.testing.assert_allclose(solve(x.mT @ x, x.mT @ y).numpy(), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_medians_and_largest_of_kept_tokens_are_numpys_and_undefined_of_none():
+    rng = np.random.default_rng(6)
+    values, mask = torch.from_numpy(rng.standard_normal(41)), torch.from_numpy(rng.random(41) < 0.6)
+    without = torch.from_numpy(rng.random((5, 41)) < 0.7)
+    without[0], without[4] = True, ~mask
+    found = middles(values, {"all": torch.ones(41, dtype=torch.bool), "without_first": mask}, without)
+    for way, kept in (("all", without), ("without_first", without & mask)):
+        some = kept if way == "all" else kept[:4]
+        middle, largest = found[way]
+        assert middle[: len(some)].tolist() == [np.median(values[row]) for row in some]
+        assert largest[: len(some)].tolist() == [float(values[row].max()) for row in some]
+    assert np.isnan(found["without_first"][0][4]) and np.isnan(found["without_first"][1][4])
+
+
+def test_mean_cosines_are_those_of_all_pairs_that_count_with_and_without_each_group():
+    h = gaussian(13, 30, 6)
+    h[7] = 0  # a state of length zero has no direction
+    first, groups = torch.arange(30) % 10 == 0, [slice(0, 10), slice(10, 20), slice(20, 30)]
+    state = reduce_state(h, first=first, runs=[], groups=groups, dimensions=6, largest=1.0)
+    for way, counts in (("all", torch.ones(30, dtype=torch.bool)), ("without_first", ~first)):
+        counts = counts & (torch.arange(30) != 7)
+        expected = [mean_pair_cosine(h[counts].numpy())]
+        for part in groups:
+            left = counts.clone()
+            left[part] = False
+            expected.append(mean_pair_cosine(h[left].numpy()))
+        assert state.cosine[way].tolist() == pytest.approx(expected, abs=1e-13), way
+    kept = h[~first]
+    assert state.cosine_centred["without_first"] == pytest.approx(mean_pair_cosine((kept - kept.mean(0)).numpy()))
+
+
+@pytest.mark.parametrize(
+    "name", ["linear_r2", "valley_ratio_without_massive", "norm_growth_without_first", "half_ratio"]
+)
+def test_a_metric_that_is_asked_for_alone_is_the_same_as_among_all(folders, name):
+    states = gaussian(14, 13, 160, 8).cumsum(0)
+    with few_draws():
+        every, alone = (record_of(states, (20,) * 8, folders, asked=a) for a in (None, frozenset({name})))
+    assert alone.metrics[name] == every.metrics[name] and len(alone.metrics) < 10 < len(every.metrics)
 
 
 def test_angles_are_exact_where_an_arc_cosine_is_not():
