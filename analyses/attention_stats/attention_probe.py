@@ -9,23 +9,21 @@ sequence, or of several short ones of similar length, at a time; of each query a
 
 Cost for each pair of a query and a key from the first to the last that any query of its block sees:
 head_dim multiply-adds in float32, one exp and some ten plain passes in float64, 20 bytes of a work
-space that all blocks and layers share.
+space that all blocks and layers share and that the cache of a processor's core holds.
 """
-
-from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 
-from analyses.attention_stats.means import EARLY, HeadMeans, Hidden, Queries, Space, means, over_keys, span
+from analyses.attention_stats.means import EARLY, HeadMeans, Space, Sums, means, over_keys, queries_of
+from analyses.attention_stats.shown import Part, Shown
 from analyses.errors import InputError
 from analyses.forward.probe import AttentionInputs, Probe, Seen
 from analyses.numerics.prompt_groups import groups
 
-BLOCK_ENTRIES = 1 << 20  # logits held at a time, 8 MiB as float64; a single head may exceed it
-QUERIES = 128  # worked on at a time, with the keys that they see: half of all pairs are hidden under a causal mask
-TOGETHER = 1 << 19  # logits of several sequences at a time
-PADDING = 0.1  # of their tokens at most
+BLOCK_ENTRIES = 1 << 18  # logits held at a time, 2 MiB as float64; a single head may exceed it
+QUERIES = 48  # worked on at a time, with the keys that they see: half of all pairs are hidden under a causal mask
+TOGETHER = 1 << 20  # logits of several sequences at a time, all queries with all keys
+ON_DEVICE = 4  # times as many queries, and times that again as many logits, where a call costs more than its arithmetic
 
 
 class AttentionProbe(Probe):
@@ -65,7 +63,7 @@ def head_means(
     inputs: AttentionInputs,
     real: torch.Tensor,
     *,
-    block_entries: int = BLOCK_ENTRIES,
+    block_entries: int | None = None,
     space: Space | None = None,
 ) -> HeadMeans:
     """Attention statistics of one layer.
@@ -80,7 +78,7 @@ def head_means(
     ----------
     inputs : what the layer's attention function received.
     real : (sequence, token) bool, False on the padding at a sequence's end.
-    block_entries : logits to hold at a time.
+    block_entries : logits to hold at a time; None: BLOCK_ENTRIES, on a device more.
     space : the work space of earlier layers.
 
     Raises
@@ -88,42 +86,49 @@ def head_means(
     ValueError if a query sees no key, or sees padding.
     """
     device = torch.device("cpu") if inputs.query.device.type == "mps" else inputs.query.device  # mps has no float64
+    more = 1 if device.type == "cpu" else ON_DEVICE
+    block_entries, space, real = block_entries or BLOCK_ENTRIES * more**2, space or Space(), real.to(device)
     heads, group = inputs.query.shape[1], inputs.query.shape[1] // inputs.key.shape[1]
-    space, real = space or Space(), real.to(device)
-    lengths = real.sum(1)
-    position = torch.arange(real.shape[1], device=device).expand_as(real)[real]  # (query,), over all sequences
-    rows = torch.empty(len(Queries._fields), heads, len(position), dtype=torch.float64, device=device)
-    starts = lengths.cumsum(0) - lengths  # (sequence,) its first query's place
-    for together in alike(lengths.tolist(), min(TOGETHER, block_entries) // heads):
-        of_these = real[together]
-        tokens = int(of_these.sum(1).max())
-        visible, finite = _read(inputs.mask[together].to(device), of_these, tokens)
-        sees_zeroth = visible[..., :1].clone()  # (sequence, 1 or head, query, 1)
-        visible[..., 0] = False
-        for start in range(0, tokens, QUERIES):
-            queries = slice(start, min(start + QUERIES, tokens))
-            counted = of_these[:, queries]  # (sequence, query)
-            at = (starts[together, None] + torch.arange(start, queries.stop, device=device))[counted]
-            keys = span(visible[:, :, queries].flatten(0, 2).any(0))
-            of_all = Hidden.of(visible[:, :, queries, keys])
-            entries = len(of_these) * (queries.stop - start) * (keys.stop - keys.start)
-            for some in _blocks(heads, group, block_entries // entries):
-                block = _Block(together, some, queries, keys)
-                hidden = of_all.to(some)
-                zeroth = block._replace(keys=slice(0, 1))
-                first = _logits(inputs, zeroth, finite, space, device).squeeze(-1).clone()
-                sees = zeroth.of(sees_zeroth).squeeze(-1)
-                mass = torch.zeros((), dtype=torch.float64, device=device)
-                if inputs.weights is not None:
-                    mass = _model_mass(inputs.weights, block, hidden, sees, space)
-                reduced = over_keys(_logits(inputs, block, finite, space, device), hidden, space)
-                every = torch.stack([each.expand_as(first) for each in (*reduced, first, sees.double(), mass)])
-                rows[:, some, at] = every.transpose(1, 2)[:, :, counted]
-    early = early_queries(real)
-    parts = groups(lengths.tolist()).slices
+    queries, most = QUERIES * more, TOGETHER // heads
+    shown = space.of_mask(inputs.mask, lambda: Shown(inputs.mask, real, queries=queries, most=most))
+    wide = torch.promote_types(inputs.query.dtype, torch.float32)
+    query, key = (shown.in_order(states).to(device, wide) for states in (inputs.query, inputs.key))
+    if not real.all():  # padding may hold anything, and hidden pairs are to be finite
+        key = key.masked_fill(~shown.in_order(real)[:, None, :, None], 0)
+    if group > 1:
+        key = key.repeat_interleave(group, 1)
+    rows = torch.empty(len(Sums._fields), heads, *real.shape, dtype=torch.float64, device=device)
+    every = rows.transpose(1, 2)  # (field, sequence, head, token)
+    for part in shown.parts():
+        sequences, queries, keys = part.sequences, part.queries, part.keys
+        entries = len(part.added) * part.added.shape[2] * (keys.stop - keys.start)
+        for some in _blocks(heads, block_entries // entries):
+            sums = Sums(*every[:, sequences, some, queries].unbind())
+            if inputs.weights is not None:
+                _model_mass(inputs.weights, part, some, space, out=sums.mass)
+            bias = None if inputs.bias is None else inputs.bias[:, some, :, keys][part.which]
+            logits = _logits(inputs, query[sequences, some, queries], key[sequences, some, keys], bias, space)
+            over_keys(logits, part.near, part.of(some), space, out=sums)
+    bias = None if inputs.bias is None else shown.in_order(inputs.bias[..., :1])
+    first = _logits(inputs, query, key[:, :, :1], bias, space).squeeze(-1) + shown.added_to_zeroth
+    sees, left = shown.sees_zeroth.double(), shown.left
+    if inputs.weights is not None:
+        Sums(*every).mass.add_(shown.in_order(inputs.weights[..., 0]).to(device, torch.float64) * sees)
+
+    def of_text(values: torch.Tensor) -> torch.Tensor:
+        """(head, query) of (sequence, 1 or head, token), in the order of the text."""
+        return values.transpose(0, 1).flatten(1)[:, shown.places].expand(heads, -1)
+
+    sums = Sums(*rows.flatten(2)[..., shown.places])
     sinks = None if inputs.sinks is None else inputs.sinks.to(device, torch.float64).unsqueeze(-1)
-    shows = inputs.weights is not None
-    return means(Queries(*rows), position, groups=parts, shows_weights=shows, early=early, sinks=sinks)
+    return means(
+        queries_of(sums, keys=of_text(left), zeroth=of_text(first), sees_zeroth=of_text(sees)),
+        torch.arange(real.shape[1], device=device).expand_as(real)[real],
+        groups=groups(real.sum(1).tolist()).slices,
+        shows_weights=inputs.weights is not None,
+        early=early_queries(real),
+        sinks=sinks,
+    )
 
 
 def early_queries(real: torch.Tensor) -> torch.Tensor:
@@ -132,97 +137,35 @@ def early_queries(real: torch.Tensor) -> torch.Tensor:
     return inside[real]
 
 
-def alike(lengths: Sequence[int], most: int) -> list[slice | torch.Tensor]:
-    """Sequences of similar length that are worked on together, as indices into the sequences; a long one alone.
-
-    Parameters
-    ----------
-    lengths : of all sequences.
-    most : pairs of a query and a key, padding included, of several together.
-
-    >>> [len(torch.arange(5)[each]) for each in alike([3, 50, 3, 4, 52], 10_000)]
-    [2, 1, 2]
-    """
-    found: list[list[int]] = []
-    for number in sorted(range(len(lengths)), key=lengths.__getitem__):
-        longest, last = lengths[number], found[-1] if found else []
-        together = len(last) + 1
-        padding = together * longest - sum(lengths[i] for i in last) - longest
-        if last and together * longest**2 <= most and padding <= PADDING * together * longest:
-            last.append(number)
-        else:
-            found.append([number])
-    return [slice(g[0], g[0] + 1) if len(g) == 1 else torch.tensor(g) for g in found]
-
-
-class _Block(NamedTuple):
-    """Heads, queries and keys of some sequences that are worked on together."""
-
-    sequences: slice | torch.Tensor
-    heads: slice
-    queries: slice
-    keys: slice
-
-    def cut(self, states: torch.Tensor) -> torch.Tensor:
-        """The block's entries of a (sequence, head, query, key) array."""
-        return states[:, self.heads, self.queries, self.keys][self.sequences]
-
-    def of(self, per_pair: torch.Tensor) -> torch.Tensor:
-        """The block's entries of what these sequences' (sequence, 1 or head, query, key) array holds."""
-        every_head = per_pair.shape[1] == 1
-        return (per_pair if every_head else per_pair[:, self.heads])[:, :, self.queries, self.keys]
-
-
-def _read(mask: torch.Tensor, real: torch.Tensor, tokens: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """A mask of some sequences, of so many tokens at most: (what is visible, what it adds to the logits, if anything).
-
-    real : (sequence, token). Of padding, keys are hidden, and what its queries see counts for nothing.
-    """
-    shown = mask.clone() if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
-    if (shown & real[:, None, :, None] & ~real[:, None, None]).any():
-        raise ValueError("a query sees padding: the attention mask was not read as the model reads it")
-    shown = (shown & real[:, None, None])[..., :tokens, :tokens]
-    if mask.dtype == torch.bool:
-        return shown, None
-    finite = mask[..., :tokens, :tokens].masked_fill(~shown, 0)
-    return shown, finite if finite.any() else None
-
-
-def _blocks(heads: int, group: int, most: int) -> list[slice]:
-    """So many heads at most, at least one; whole groups of a key head, or equal parts of one group."""
-    most = max(most, 1)
-    step = most - most % group if most >= group else max(n for n in range(1, most + 1) if group % n == 0)
+def _blocks(heads: int, most: int) -> list[slice]:
+    """So many heads at most, at least one."""
+    step = max(most, 1)
     return [slice(first, min(first + step, heads)) for first in range(0, heads, step)]
 
 
 def _logits(
-    inputs: AttentionInputs, block: _Block, finite: torch.Tensor | None, space: Space, device: torch.device
+    inputs: AttentionInputs, query: torch.Tensor, key: torch.Tensor, bias: torch.Tensor | None, space: Space
 ) -> torch.Tensor:
-    """Logits of one block, (sequence, head, query, key) float64, in the work space; `finite` is what the mask adds."""
-    wide = torch.promote_types(inputs.query.dtype, torch.float32)
-    group = inputs.query.shape[1] // inputs.key.shape[1]
-    query = inputs.query[:, block.heads, block.queries][block.sequences].to(device, wide)
-    kv_heads = slice(block.heads.start // group, (block.heads.stop - 1) // group + 1)
-    key = inputs.key[:, kv_heads, block.keys][block.sequences].to(device, wide)
-    sequences, heads, queries, _ = query.shape
-    shape = (sequences, heads, queries, key.shape[2])
-    # A group's queries stand below one another, so that its keys are read once.
-    grouped = query.reshape(sequences * key.shape[1], -1, query.shape[-1])
-    product = space("product", (*grouped.shape[:2], shape[3]), wide, device)
-    torch.baddbmm(product, grouped, key.flatten(0, 1).mT, beta=0, alpha=inputs.scaling, out=product)
-    logits = space("logits", shape, torch.float64, device).copy_(product.view(shape))
+    """Logits in front of the mask, (sequence, head, query, key) float64, in the work space.
+
+    Parameters
+    ----------
+    query, key : (sequence, head, token, head_dim), float32 or wider. bias : of these keys.
+    """
+    shape = (*query.shape[:3], key.shape[2])
+    product = space("product", (shape[0] * shape[1], *shape[2:]), query.dtype, query.device)
+    torch.baddbmm(product, query.flatten(0, 1), key.flatten(0, 1).mT, beta=0, alpha=inputs.scaling, out=product)
+    logits = product.view(shape)
+    if logits.dtype != torch.float64:
+        logits = space("logits", shape, torch.float64, query.device).copy_(logits)
     if inputs.softcap is not None:
         logits.div_(inputs.softcap).tanh_().mul_(inputs.softcap)
-    if inputs.bias is not None:
-        bias = inputs.bias[:, block.heads, :, block.keys][block.sequences]
-        logits += bias.to(device, torch.float64)
-    return logits if finite is None else logits.add_(block.of(finite).double())
+    return logits if bias is None else logits.add_(bias.to(logits))
 
 
-def _model_mass(
-    weights: torch.Tensor, block: _Block, hidden: Hidden, sees_zeroth: torch.Tensor, space: Space
-) -> torch.Tensor:
-    """(sequence, head, query) sums of the model's own probabilities over visible keys."""
-    others, zeroth = block.cut(weights), block._replace(keys=slice(0, 1)).cut(weights).squeeze(-1)
-    wide = space("exponentials", others.shape, torch.float64, sees_zeroth.device).copy_(others)
-    return hidden.fill(wide, 0).sum(-1) + zeroth.to(sees_zeroth.device, torch.float64) * sees_zeroth
+def _model_mass(weights: torch.Tensor, part: Part, heads: slice, space: Space, *, out: torch.Tensor) -> None:
+    """(sequence, head, query) sums of the model's own probabilities over visible keys other than key 0."""
+    others = part.cut(weights, heads)
+    wide = space("exponentials", others.shape, torch.float64, out.device).copy_(others)
+    wide[..., part.near].masked_fill_(part.of(heads).isneginf(), 0)
+    torch.sum(wide, -1, out=out)

@@ -7,11 +7,14 @@ where it holds nearly all of the probability.
 """
 
 import math
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+
+from analyses.attention_stats.shown import Shown
 
 STATISTICS = (
     "entropy",
@@ -42,11 +45,22 @@ class HeadMeans:
     queries: int  # over all sequences
 
 
-class Queries(NamedTuple):
-    """Of each query, (head, query) float64; all over its visible keys other than key 0, but for the last three.
+class Sums(NamedTuple):
+    """Of each query, (sequence, head, query) or (head, query) float64, over its visible keys other than key 0.
 
-    Of some sequences before they are joined, (sequence, head, query).
+    Of a logit d is the difference from the largest, and e its exponential. A query without such a key has anything.
     """
+
+    largest: torch.Tensor  # logit
+    rest: torch.Tensor  # Σ e, the largest left out
+    weighted: torch.Tensor  # Σ e·d
+    total: torch.Tensor  # Σ d
+    size: torch.Tensor  # √Σ d²
+    mass: torch.Tensor  # Σ of the model's own probabilities; in the end with that of key 0, and anything if not shown
+
+
+class Queries(NamedTuple):
+    """Of each query, (head, query) float64; all over its visible keys other than key 0, but for the last three."""
 
     keys: torch.Tensor  # how many
     entropy: torch.Tensor  # nats, 0 where there is no key
@@ -59,10 +73,16 @@ class Queries(NamedTuple):
 
 
 class Space:
-    """Memory that is used again: made anew for every block, it costs more time than what is computed in it."""
+    """Memory that is used again: made anew for every block, it costs more time than what is computed in it.
+
+    With it goes what the last masks show, which the next layer is given again.
+    """
+
+    MASKS = 2  # of layers that see all keys and of layers with a window
 
     def __init__(self) -> None:
         self.kept: dict[str, torch.Tensor] = {}
+        self.masks: list[tuple[weakref.ref[torch.Tensor], int, Shown]] = []  # a mask, its version, what it shows
 
     def __call__(self, use: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         """An array with anything in it, in place of the last one of the same use."""
@@ -71,45 +91,18 @@ class Space:
             kept = self.kept[use] = torch.empty(entries, dtype=dtype, device=device)
         return kept[:entries].view(shape)
 
-
-def span(true: torch.Tensor) -> slice:
-    """From the first true entry to the last; the first entry alone if none is true.
-
-    >>> span(torch.tensor([False, True, False, True, False]))
-    slice(1, 4, None)
-    """
-    (where,) = true.nonzero(as_tuple=True)
-    return slice(int(where[0]), int(where[-1]) + 1) if len(where) else slice(0, 1)
-
-
-class Hidden(NamedTuple):
-    """The pairs of a query and a key that a mask hides, the keys among which they lie, and how many are left."""
-
-    pairs: torch.Tensor  # (sequence, 1 or head, query, key) bool
-    keys: slice
-    left: torch.Tensor  # (sequence, 1 or head, query) float64 keys that each query sees
-
-    @classmethod
-    def of(cls, visible: torch.Tensor) -> "Hidden":
-        pairs = ~visible
-        # As whole numbers they would divide into float32.
-        return cls(pairs, span(pairs.flatten(0, 2).any(0)), visible.sum(-1).double())
-
-    def to(self, heads: slice) -> "Hidden":
-        every_head = self.pairs.shape[1] == 1
-        return self if every_head else Hidden(self.pairs[:, heads], self.keys, self.left[:, heads])
-
-    def fill(self, values: torch.Tensor, value: float) -> torch.Tensor:
-        """Write `value` over the hidden pairs of a (sequence, head, query, key) array.
-
-        A causal mask hides few of a block's.
-        """
-        values[..., self.keys].masked_fill_(self.pairs[..., self.keys], value)
-        return values
+    def of_mask(self, mask: torch.Tensor, make: Callable[[], Shown]) -> Shown:
+        """What this very mask was found to show, or is found to show now."""
+        for known, version, shown in self.masks:
+            if known() is mask and version == mask._version:
+                return shown
+        shown = make()
+        self.masks = [(weakref.ref(mask), mask._version, shown), *self.masks][: self.MASKS]
+        return shown
 
 
-def over_keys(logits: torch.Tensor, hidden: Hidden, space: Space) -> tuple[torch.Tensor, ...]:
-    """The first five fields of `Queries`; that of keys (sequence, 1 or head, query).
+def over_keys(logits: torch.Tensor, near: slice, added: torch.Tensor, space: Space, *, out: Sums) -> None:
+    """All fields of `Sums` but the mass, of a block.
 
     Every key is measured from the largest, whose own exp(0) is left out of the sum, so that ln(1 + rest)
     is exact however small the rest is; then entropy = ln(1 + rest) + Σ e·(−d)/(1 + rest) adds up numbers
@@ -118,21 +111,37 @@ def over_keys(logits: torch.Tensor, hidden: Hidden, space: Space) -> tuple[torch
 
     Parameters
     ----------
-    logits : (sequence, head, query, key) float64, overwritten.
+    logits : (sequence, head, query, key) float64 in front of the mask, overwritten.
+    near, added : keys that the mask hides or changes, and what it adds there, −∞ where it hides (`shown.Part`).
     """
-    n = hidden.left
-    largest, where = hidden.fill(logits, -math.inf).max(-1, keepdim=True)
-    largest.masked_fill_(largest == -math.inf, 0)
+    logits[..., near] += added
+    largest, where = logits.max(-1, keepdim=True)
+    largest.clamp_min_(torch.finfo(torch.float64).min)  # −∞ − (−∞) has no value
     d = logits.sub_(largest)
     e = torch.exp(d, out=space("exponentials", d.shape, d.dtype, d.device)).scatter_(-1, where, 0)
-    rest = e.sum(-1)
-    hidden.fill(d, 0)
-    entropy = rest.log1p() - e.mul_(d).sum(-1) / (1 + rest)
-    total = d.sum(-1)
-    mean = total / n.clamp_min(1)
-    square = (torch.linalg.vector_norm(d, dim=-1).square_() - total * mean).clamp_min_(0)
-    largest = largest.squeeze(-1)
-    return n, entropy, torch.where(n > 0, largest + rest.log1p(), -math.inf), largest + mean, square
+    torch.sum(e, -1, out=out.rest)
+    d[..., near].nan_to_num_(nan=math.nan, posinf=math.inf, neginf=0)
+    torch.sum(e.mul_(d), -1, out=out.weighted)
+    torch.sum(d, -1, out=out.total)
+    torch.linalg.vector_norm(d, dim=-1, out=out.size)
+    out.largest.copy_(largest.squeeze(-1))
+
+
+def queries_of(sums: Sums, *, keys: torch.Tensor, zeroth: torch.Tensor, sees_zeroth: torch.Tensor) -> Queries:
+    """What is known of queries from their sums; `keys` is the number of visible keys other than key 0."""
+    some = keys > 0
+    entropy = torch.where(some, sums.rest.log1p() - sums.weighted / (1 + sums.rest), 0)
+    mean = sums.total / keys.clamp_min(1)
+    return Queries(
+        keys=keys,
+        entropy=entropy,
+        log_mass=torch.where(some, sums.largest + sums.rest.log1p(), -math.inf),
+        mean=torch.where(some, sums.largest + mean, 0),
+        square=torch.where(some, (sums.size.square() - sums.total * mean).clamp_min(0), 0),
+        zeroth=zeroth,
+        sees_zeroth=sees_zeroth,
+        model_mass=sums.mass,
+    )
 
 
 def means(
@@ -183,12 +192,14 @@ def means(
 
     spread, counted = (square / keys).sqrt(), (keys >= 2).expand_as(square)
 
-    def mean_without(part: slice) -> torch.Tensor:
-        kept = counted.clone()
-        kept[:, part] = False
-        return mean(spread, kept)
+    def left_out() -> torch.Tensor:
+        """(group, head) means over all groups but one."""
+        inside = torch.where(counted, spread, 0)
+        sums = torch.stack([inside[:, part].sum(1) for part in groups])
+        numbers = torch.stack([counted[:, part].sum(1) for part in groups])
+        others = 1 - torch.eye(len(groups), dtype=sums.dtype, device=sums.device)
+        return (others @ sums / (others @ numbers.double())).cpu()
 
-    left_out = [mean_without(part) for part in groups]
     return HeadMeans(
         entropy=mean(entropy, keys > 0),
         entropy_fraction=mean(entropy / bound.clamp_min(math.log(2)), keys >= 2),
@@ -197,7 +208,7 @@ def means(
         sink_share_early=mean(p_zeroth, early),
         entropy_without_sink=mean(of.entropy, of.keys >= 2),
         logit_std_without_sink=mean((of.square / of.keys.clamp_min(1)).sqrt(), of.keys >= 2),
-        logit_std_left_out=torch.stack(left_out) if left_out else torch.empty(0, len(entropy), dtype=torch.float64),
+        logit_std_left_out=left_out() if groups else torch.empty(0, len(entropy), dtype=torch.float64),
         entropy_excess=float(torch.maximum(entropy - bound, -entropy).max()),
         row_sum_error=float((total - 1).abs().max()),
         queries=len(position),

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from analyses.attention_stats import attention_probe, measure
+from analyses.attention_stats import attention_probe, measure, shown
 from analyses.attention_stats.attention_probe import AttentionProbe, head_means
 from analyses.attention_stats.means import STATISTICS, HeadMeans, Space
 from analyses.errors import InputError
@@ -158,12 +158,12 @@ def test_short_sequences_together_have_the_statistics_of_each_alone(lengths, win
 
 def test_sequences_that_go_together_are_alike_in_length_and_each_goes_once():
     lengths = np.random.default_rng(0).integers(1, 200, 60).tolist()
-    groups = [torch.arange(60)[each].tolist() for each in attention_probe.alike(lengths, 100_000)]
+    groups = [torch.arange(60)[each].tolist() for each in shown.alike(lengths, 100_000)]
     assert sorted(sum(groups, [])) == list(range(60)) and len(groups) < 40
     for group in groups:
         longest, tokens = max(lengths[i] for i in group), sum(lengths[i] for i in group)
         assert len(group) == 1 or len(group) * longest**2 <= 100_000
-        assert len(group) * longest - tokens <= attention_probe.PADDING * len(group) * longest
+        assert len(group) * longest - tokens <= shown.PADDING * len(group) * longest
 
 
 def test_capped_logits_are_what_counts_where_the_model_caps():
@@ -239,9 +239,9 @@ def test_all_blocks_share_one_work_space_of_a_blocks_size(monkeypatch):
     tokens, places, space = 12, [], Space()
     original = attention_probe.over_keys
 
-    def watched(logits, hidden, space):
+    def watched(logits, *rest, **out):
         places.append(logits.data_ptr())
-        return original(logits, hidden, space)
+        return original(logits, *rest, **out)
 
     monkeypatch.setattr(attention_probe, "over_keys", watched)
     inputs = with_logits(torch.randn(3, tokens, tokens, generator=torch.Generator().manual_seed(2)), causal(tokens))
@@ -249,6 +249,21 @@ def test_all_blocks_share_one_work_space_of_a_blocks_size(monkeypatch):
     assert len(places) == 3 and len(set(places)) == 1
     assert max(map(len, space.kept.values())) <= tokens**2
     assert all(getattr(means, name).shape == (3,) for name in STATISTICS)
+
+
+def test_what_a_mask_shows_is_found_once_for_all_layers_and_anew_where_the_mask_is_another(monkeypatch):
+    made, space, original = [], Space(), attention_probe.Shown
+    monkeypatch.setattr(attention_probe, "Shown", lambda *given, **how: made.append(1) or original(*given, **how))
+    logits = torch.randn(2, 9, 9, generator=torch.Generator().manual_seed(6))
+    full, window = causal(9), causal(9, window=3)
+    for mask in (full, window, full, window):  # layers that take turns
+        again = head_means(with_logits(logits, mask), everything_real(9), space=space)
+        alone = head_means(with_logits(logits, mask.clone()), everything_real(9))
+        assert all(torch.equal(getattr(again, name), getattr(alone, name)) for name in ALWAYS)
+    assert len(made) == 2 + 4
+    full.copy_(window)
+    changed = head_means(with_logits(logits, full), everything_real(9), space=space)
+    assert torch.equal(changed.entropy, again.entropy), "the mask is the same object, and shows something else"
 
 
 @pytest.fixture(scope="module")
