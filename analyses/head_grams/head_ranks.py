@@ -76,7 +76,7 @@ def balanced(keys: torch.Tensor, queries: torch.Tensor, turns: Turns) -> tuple[t
     keys : (kv_head, head_dim, hidden). queries : (head, head_dim, hidden). turns : STILL where any map is exact.
     """
     group = len(queries) // len(keys)
-    a, b = keys @ keys.mT, queries @ queries.mT
+    a, b = spectra.gram(keys), spectra.gram(queries)
     summed = b.unflatten(0, (len(keys), group)).sum(1)
     there, back = torch.zeros_like(a), torch.zeros_like(a)  # the map of queries, and its inverse, that of keys
     turned = 2 * len(turns.frequencies)
@@ -228,11 +228,13 @@ def _published(checkpoint: Checkpoint, device: str) -> dict[str, float | None]:
     right, wrong = [], []
     for layer in layers:
         keys = checkpoint.head_blocks("k_proj", layer, device=device)  # (kv_head, head_dim, hidden)
-        queries = checkpoint.head_blocks("q_proj", layer, device=device).flatten(0, 1)
-        group = len(queries) // keys.shape[1] // len(keys)
-        right.append(_symmetry(queries, keys.repeat_interleave(group, 0).flatten(0, 1)))
-        if group > 1 and len(queries) == shape.hidden:
-            wrong.append(_symmetry(queries, misread(keys, group).flatten(0, 1)))
+        queries = checkpoint.head_blocks("q_proj", layer, device=device)
+        group = len(queries) // len(keys)
+        # Heads of a group meet the same keys, so that their queries may be summed first.
+        summed = queries.unflatten(0, (len(keys), group)).sum(1)
+        right.append(_symmetry(summed.flatten(0, 1), keys.flatten(0, 1)))
+        if group > 1 and queries.shape[:2].numel() == shape.hidden:
+            wrong.append(_symmetry(queries.flatten(0, 1), misread(keys, group).flatten(0, 1)))
     return {
         "symmetry_of_sum": float(np.median(right)),
         "symmetry_misread": float(np.median(wrong)) if wrong else None,
