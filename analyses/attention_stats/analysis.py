@@ -131,7 +131,8 @@ def measure(
         temperature = [_temperature(means, layer, absent) for layer, means in enumerate(by_layer)]
         spreads = torch.stack([means.logit_std_left_out.mean(1) for means in by_layer], 1)  # (group, layer)
         left_out = (1 / spreads).tolist() if (spreads > 0).all() else []
-        identities |= _probe_identities(by_layer, facts) | _witnessed(probe.seen)
+        identities |= _probe_identities(by_layer, own=facts.attention == "eager" and probe.holds_against_own)
+        identities |= _witnessed(probe.seen)
     return AttentionStats(
         model=checkpoint.name,
         dtype="float64" if facts is None else facts.dtype,
@@ -226,14 +227,14 @@ def _temperature(means: HeadMeans, layer: int, absent: dict[str, str]) -> float 
     return None
 
 
-def _probe_identities(by_layer: list[HeadMeans], facts: ForwardFacts) -> dict[str, Metric]:
+def _probe_identities(by_layer: list[HeadMeans], *, own: bool) -> dict[str, Metric]:
     rows = {"rows": sum(means.queries * len(means.entropy) for means in by_layer)}
 
     def worst(values: list[float], method: str) -> Metric:
         layer = max(range(len(values)), key=values.__getitem__)
         return Metric(value=values[layer], n=rows, where=f"layer {layer}", method=method)
 
-    source = "the model's own probabilities" if facts.attention == "eager" else "probabilities recomputed from q and k"
+    source = "the model's own probabilities" if own else "probabilities recomputed from q and k"
     return {
         "entropy_bound": worst(
             [max(0.0, means.entropy_excess) for means in by_layer],

@@ -9,8 +9,10 @@ sequence, or of several short ones of similar length, at a time; of each query a
 
 Cost for each pair of a query and a key from the first to the last that any query of its block sees:
 head_dim multiply-adds in float32, one exp and some ten plain passes in float64, 20 bytes of a work
-space that all blocks and layers share and that the cache of a processor's core holds.
+space that all blocks and layers share.
 """
+
+from dataclasses import replace
 
 import torch
 
@@ -36,6 +38,11 @@ class AttentionProbe(Probe):
         self.seen: dict[int, Seen] = {}
         self.narrow = False  # whether a softmax ran in float32 within a float64 pass
 
+    @property
+    def holds_against_own(self) -> bool:
+        """Whether the model's own probabilities are summed, which an identity needs and no metric does."""
+        return self.asked is None
+
     def begin(self, real: torch.Tensor) -> None:
         self.real = real
         self.space = Space()
@@ -47,7 +54,8 @@ class AttentionProbe(Probe):
             if not torch.stack(by_token.aminmax()).isfinite().all():
                 if not by_token[self.real.to(states.device)].isfinite().all():
                     raise InputError(f"layer {layer}: {name} are not finite; use a wider --dtype")
-        self.layers[layer] = head_means(inputs, self.real, space=self.space)
+        own = inputs if self.holds_against_own else replace(inputs, weights=None)
+        self.layers[layer] = head_means(own, self.real, space=self.space)
         if inputs.weights is not None and inputs.weights.dtype == torch.float64:
             some = inputs.weights[0, 0]
             self.narrow |= bool(torch.equal(some.float().double(), some) and ((some > 0) & (some < 1)).any())

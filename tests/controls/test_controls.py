@@ -253,7 +253,7 @@ def shuffled(tmp_path_factory):
     text = replace(text, texts=text.texts[:8])
     twin = SHUFFLED.apply(checkpoint, 3)
     subject = Subject(checkpoint, text, settings, {}, {}, lambda line: None)
-    return subject, twin, suite.records_of(twin, text, settings, registry.NAMES)
+    return subject, twin, suite.records_of(twin, text, replace(settings, attention="sdpa"), registry.NAMES)
 
 
 SPARED = ("NR1", "NR1m", "NR3", "NR4", "NR5", "SF1", "SF3", "SF4", "SF5", "HG1", "HE1", "HE2", "HE3", "DS3", "DS4")
