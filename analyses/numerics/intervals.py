@@ -189,10 +189,11 @@ def spearman(x: np.ndarray, y: np.ndarray, *, level: float = LEVEL) -> tuple[flo
     n = len(x)
     if n < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None, None
-    rho = float(stats.spearmanr(x, y).statistic)
+    depth, ranks = stats.rankdata(x), stats.rankdata(y)
+    rho = float(np.corrcoef(depth, ranks)[0, 1])
     if n < LEAST_TREND:
         return rho, None
-    ranks = stats.rankdata(np.asarray(y)[np.argsort(x)])
+    ranks = ranks[np.argsort(x)]
     phi = autocorrelation.estimate(ranks, trend=True, raised=autocorrelation.caution(n, trend=False) + RANK_CAUTION)
     # Of a slope on independent noise, √RSS·√(1/(S_xx·(n−2))) is one standard error.
     spread = n * (n**2 - 1) / 12
