@@ -32,7 +32,7 @@ from analyses.delta_svd.stacks import (
     jackknife,
     power,
 )
-from analyses.numerics.intervals import LEVEL, bootstrap
+from analyses.numerics.intervals import LEVEL, bootstrap, medians
 from analyses.records import Metric
 
 COMPARED = ("phase_difference_p", "phase_cos_difference_p")
@@ -158,9 +158,7 @@ def _maps(
     )
     remainder = Metric(
         value=float(np.median(top1)) if top1.size else None,
-        interval=bootstrap(
-            lambda drawn: np.median(top1[drawn], axis=1), len(top1), seed=seed, track=top1, within=(0, 1)
-        ),
+        interval=bootstrap(lambda drawn: medians(top1, drawn), len(top1), seed=seed, track=top1, within=(0, 1)),
         n=n | {"layers": len(top1)},
         method=f"median over layers of phase {SHARED}: first direction's share of what the shared map leaves",
         reason=None if top1.size else "the map leaves nothing of any layer",

@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from analyses.numerics.intervals import bootstrap
+from analyses.numerics import intervals
+from analyses.numerics.intervals import bootstrap, times_drawn
 from analyses.records import Metric
 
 MIXED = (0.2, 0.8)  # share of negative energy between which a head counts as of mixed sign
 MATCHED = "at the best matching of heads"
-RESAMPLED = 1 << 21  # values resampled at a time
 
 
 def medians(rows: np.ndarray) -> np.ndarray:
@@ -31,47 +31,52 @@ def shares(rows: np.ndarray) -> np.ndarray:
     return np.where(known, rows, 0).sum(1) / np.where(known.any(1), known.sum(1), np.nan)
 
 
+def _resampled_shares(values: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """`shares` of the (unit, head) values of the units drawn, of which each has one."""
+    known = ~np.isnan(values)
+    counts = times_drawn(drawn)
+    return (counts @ np.where(known, values, 0).sum(1)) / (counts @ known.sum(1))
+
+
 def over_pairs(values: np.ndarray, how: str, *, seed: int) -> Metric:
     """Median over pairs and heads of (pair, head) values, where NaN means not measured."""
     reason = "in every pair of adjacent layers, no two heads could be compared"
     what = f"median over pairs of adjacent layers and heads, {how}"
-    return _over("pairs", values, medians, what, reason=reason, seed=seed)
+    return _over("pairs", values, medians, intervals.medians, what, reason=reason, seed=seed)
 
 
 def median_over_layers(values: np.ndarray, *, reason: str, seed: int) -> Metric:
     """Median over layers and heads of (layer, head) values, where NaN means not measured."""
-    return _over("layers", values, medians, "median over layers and heads", reason=reason, seed=seed)
+    return _over("layers", values, medians, intervals.medians, "median over layers and heads", reason=reason, seed=seed)
 
 
 def mixed_sign_share(negative: np.ndarray, *, reason: str, seed: int) -> Metric:
     """Share of heads whose negative energy lies in `MIXED`, from (layer, head) curvatures."""
     mixed = np.where(np.isnan(negative), np.nan, (negative >= MIXED[0]) & (negative <= MIXED[1]))
-    return _over("layers", mixed, shares, "share of heads", reason=reason, seed=seed)
+    return _over("layers", mixed, shares, _resampled_shares, "share of heads", reason=reason, seed=seed)
 
 
 def _over(
     units: str,
     values: np.ndarray,
     statistic: Callable[[np.ndarray], np.ndarray],
+    of_drawn: Callable[[np.ndarray, np.ndarray], np.ndarray],
     what: str,
     *,
     reason: str,
     seed: int,
 ) -> Metric:
-    """A statistic of (unit, head) values, of rows of values at once, and its bootstrap over the units that have any."""
+    """A statistic of (unit, head) values, of rows of values at once, and its bootstrap over the units that have any.
+
+    of_drawn : the same of resampled units, from the values and (resample, unit) indices.
+    """
     known = values[~np.isnan(values).all(axis=1)]
     n = {units: len(known), "heads": int((~np.isnan(known)).sum())}
     if not len(known):
         return Metric(value=None, n=n, reason=reason)
-    step = max(1, RESAMPLED // known.size)
-
-    def resampled(drawn: np.ndarray) -> np.ndarray:
-        parts = (known[drawn[start : start + step]] for start in range(0, len(drawn), step))
-        return np.concatenate([statistic(part.reshape(len(part), -1)) for part in parts])
-
     return Metric(
         value=float(statistic(known.reshape(1, -1))[0]),
-        interval=bootstrap(resampled, len(known), seed=seed, track=statistic(known)),
+        interval=bootstrap(lambda drawn: of_drawn(known, drawn), len(known), seed=seed, track=statistic(known)),
         n=n,
         method=f"{what}; bootstrap over {units}",
     )

@@ -7,14 +7,12 @@ union: Berger 1982, Technometrics 24, 295); some family lies above if one's Bonf
 interval holds these two bounds, so that the ordinary comparison with a limit is the right one.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from analyses.numerics import intervals
 from analyses.records import Member, Metric
-
-Reduction = Callable[..., np.ndarray]  # over the last axis: np.median, np.mean
 
 
 def member(
@@ -23,10 +21,9 @@ def member(
     seed: int,
     families: int,
     unit: str = "pairs",
-    reduce: Reduction = np.median,
     within: tuple[float, float] = (-np.inf, np.inf),
 ) -> Member:
-    """One family's statistic over its known units, its interval, and its interval among `families`."""
+    """The median of one family's known units, its interval, and its interval among `families`."""
     values = np.array([np.nan if value is None else value for value in track], dtype=float)
     known = values[np.isfinite(values)]
     n = {unit: len(known)}
@@ -35,14 +32,14 @@ def member(
 
     joint = 1 - (1 - intervals.LEVEL) / families
     own, bonferroni = intervals.bootstraps(
-        lambda drawn: reduce(known[drawn], axis=-1)[:, None],
+        lambda drawn: intervals.medians(known, drawn)[:, None],
         len(known),
         seed=seed,
         levels=(intervals.LEVEL, joint),
         track=known,
         within=within,
     )
-    return Member(value=float(reduce(known, axis=-1)), interval=own, bonferroni=bonferroni, n=n)
+    return Member(value=float(np.median(known)), interval=own, bonferroni=bonferroni, n=n)
 
 
 def worst_of(
@@ -53,23 +50,21 @@ def worst_of(
     method: str,
     absent: str,
     unit: str = "pairs",
-    reduce: Reduction = np.median,
     within: tuple[float, float] = (-np.inf, np.inf),
 ) -> Metric:
-    """The largest or least of the families' statistics over depth.
+    """The largest or least of the families' medians over depth.
 
     Parameters
     ----------
     tracks : family → (unit) values in their order over depth; None where undefined. None at all: not applicable, for
         the reason `absent`.
     worst : "largest" or "least".
-    within : range of the statistic.
+    within : range of the values.
     """
     if not tracks:
         return Metric(value=None, reason=absent, applies=False, method=method)
     found = {
-        name: member(track, seed=seed, families=len(tracks), unit=unit, reduce=reduce, within=within)
-        for name, track in tracks.items()
+        name: member(track, seed=seed, families=len(tracks), unit=unit, within=within) for name, track in tracks.items()
     }
     return worst_member(found, worst=worst, method=method, unit=unit)
 

@@ -18,6 +18,7 @@ from analyses.numerics import autocorrelation
 LEVEL = 0.90  # two-sided; each end alone is a 95 % bound
 RESAMPLES = 2000  # percentile ends then have a Monte Carlo error of about 0.5 percentage points
 RANK_CAUTION = -0.25  # beside `autocorrelation.caution` of a mean: the interval of ranks is wider by itself
+BLOCK = 1 << 16  # values whose order over the units drawn is followed at a time: they stay in the cache
 LEAST = 4  # units: fewer say nothing of their spread about a parabola
 LEAST_TREND = 5  # layers: the same about a line over depth
 
@@ -139,6 +140,36 @@ def times_drawn(drawn: np.ndarray) -> np.ndarray:
     resamples, n = drawn.shape
     cells = (drawn + n * np.arange(resamples)[:, None]).ravel()
     return np.bincount(cells, minlength=resamples * n).reshape(resamples, n).astype(float)
+
+
+def medians(values: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """(resample,) median of all values of the units drawn; gaps (NaN) count for nothing, NaN where there are only gaps.
+
+    All values are put in order once; where the half of what was drawn is reached, by how often each was, is the median.
+
+    Parameters
+    ----------
+    values : (unit,) or (unit, value).
+    drawn : (resample, n) indices of units.
+
+    >>> medians(np.array([4.0, 1.0, 2.0]), np.array([[0, 1, 2], [0, 0, 1], [1, 2, 2]])).tolist()
+    [2.0, 4.0, 2.0]
+    """
+    flat, counts = values.ravel(), times_drawn(drawn)
+    order = np.argsort(flat)[: (~np.isnan(flat)).sum()]  # gaps last
+    if not len(order):
+        return np.full(len(drawn), np.nan)
+    ordered, unit = flat[order], order // (flat.size // len(values))
+    found = np.empty(len(drawn))
+    step = max(1, BLOCK // len(order))
+    for start in range(0, len(drawn), step):
+        rows = slice(start, start + step)
+        reached = counts[rows, unit].cumsum(1)
+        total = reached[:, -1:]
+        low, high = ((reached <= at).sum(1) for at in ((total - 1) // 2, total // 2))
+        middle = (ordered[np.minimum(low, len(order) - 1)] + ordered[np.minimum(high, len(order) - 1)]) / 2
+        found[rows] = np.where(total[:, 0] > 0, middle, np.nan)
+    return found
 
 
 def _exchangeable(n: int, level: float) -> float:

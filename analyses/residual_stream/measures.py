@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from analyses.numerics.intervals import Interval, bootstrap, spearman, with_prompts
+from analyses.numerics.intervals import Interval, bootstrap, medians, spearman, with_prompts
 from analyses.records import Metric
 from analyses.residual_stream.growth import GROWTH, STEPS, growth_metrics, step_metrics
 from analyses.residual_stream.linearity import TOKENS_PER_DIRECTION as TOKENS_PER_DIRECTION
@@ -165,7 +165,7 @@ def _median(table: np.ndarray, n: Mapping[str, float], what: str, seed: int, *, 
     if not np.isfinite(track).all():
         return Metric(value=None, n=n, method=what, reason=UNDEFINED)
     value = float(np.median(track))
-    interval = bootstrap(lambda drawn: np.median(track[drawn], axis=1), len(track), seed=seed, within=within)
+    interval = bootstrap(lambda drawn: medians(track, drawn), len(track), seed=seed, within=within)
     left_out = np.median(table[1:], axis=1) if len(table) > 2 else np.empty(0)
     if interval is not None and len(left_out) and np.isfinite(left_out).all():
         low, high = with_prompts(value, interval, left_out)

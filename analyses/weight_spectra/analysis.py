@@ -15,7 +15,7 @@ import torch
 from analyses.forward.inputs import Inputs
 from analyses.null_residual.grams import MADE_OF, branches, layer_grams
 from analyses.numerics import spectra
-from analyses.numerics.intervals import bootstrap
+from analyses.numerics.intervals import bootstrap, medians
 from analyses.records import SCHEMA_VERSION, Metric
 from analyses.weight_spectra.power_law import LEAST, against_itself, fits
 from analyses.weights.checkpoint import Checkpoint
@@ -157,7 +157,7 @@ def _metrics(which: str, tails: dict[str, list[Tail | None]], seed: int) -> dict
     made, layers = np.isfinite(p).all(), alphas.shape[1]
     n = {"layers": layers, "matrices": alphas.size}
     value = float(np.median(alphas))
-    interval = bootstrap(lambda drawn: np.median(alphas[:, drawn], axis=(0, 2)), layers, seed=seed, within=(1, np.inf))
+    interval = bootstrap(lambda drawn: medians(alphas.T, drawn), layers, seed=seed, within=(1, np.inf))
     method = "median over matrices and layers of the exponent of the density of λ = σ²; bootstrap over layers"
     ends = interval and tuple(end - MIDDLE for end in interval)
     return {

@@ -44,6 +44,16 @@ def test_sums_over_drawn_units_are_how_often_each_was_drawn_times_its_summand():
     assert intervals.times_drawn(drawn) @ summands == pytest.approx(summands[drawn].sum(1), abs=1e-13)
 
 
+@given(seeds)
+def test_medians_of_drawn_units_are_those_of_their_values_one_resample_after_the_other(seed):
+    draw = rng(seed)
+    values = draw.integers(9, size=(7, draw.integers(1, 4))) / 3.0  # equal ones among them
+    values[draw.random(values.shape) < draw.choice([0, 0.3, 1])] = np.nan
+    drawn = draw.integers(7, size=(40, 7))
+    by_hand = [np.median(known) if len(known := v[~np.isnan(v)]) else np.nan for v in values[drawn].reshape(40, -1)]
+    assert np.array_equal(intervals.medians(values, drawn), by_hand, equal_nan=True)
+
+
 @pytest.mark.parametrize("trend", [False, True])
 @pytest.mark.parametrize("phi", [0.0, 0.6, 0.9])
 def test_variance_and_expected_residuals_under_persistent_noise_are_those_of_simulated_tracks(trend, phi):
