@@ -1,5 +1,7 @@
 """Hypothesis profiles and the closed network: `ci` is deterministic, `dev` looks for new examples."""
 
+import functools
+import importlib.metadata
 import os
 import socket
 from pathlib import Path
@@ -13,6 +15,8 @@ hypothesis.settings.register_profile("ci", deadline=None, max_examples=30, deran
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+# What is installed stays as it is while tests run; each run asks for it a hundred times, and parses it anew.
+importlib.metadata.version = functools.cache(importlib.metadata.version)
 ORIGINAL_CONNECT = socket.socket.connect
 
 QUICK = ("analyses", "checks", "fathom")  # doctests

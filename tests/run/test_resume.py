@@ -27,7 +27,7 @@ WEIGHTS = ("null_residual", "head_grams")  # quick, and the second has arrays be
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("models") / "tiny")
+    return tiny_checkpoint(tmp_path_factory.mktemp("models") / "tiny", layers=2)
 
 
 def fathom(*arguments: object) -> int:
@@ -121,12 +121,13 @@ def test_controls_are_kept_with_the_records_that_they_are_of(tiny, tmp_path, mon
     assert len(asked) == 2
 
 
-# One process imports everything once and forks each run: what is killed is a real run, without ten seconds of imports.
+# One process runs once, which imports everything, and forks each further run: what is killed is a real run, without ten
+# seconds of imports. It has one thread, since a pool of threads would not be there in a fork.
 # A timer that is not caught ends a process as SIGKILL does; set when a file is opened or renamed, it strikes within
 # the write.
 RUNNER = """
 import json, os, random, resource, signal, sys, time
-import checks.cli, checks.machine.manifest, checks.report.page, analyses.run.measure
+import checks.cli
 
 def die_at(count, delay):
     left = [count]
@@ -138,6 +139,7 @@ def die_at(count, delay):
                 signal.setitimer(signal.ITIMER_REAL, delay)
     sys.addaudithook(watch)
 
+checks.cli.main(sys.argv[1:])
 for line in sys.stdin:
     asked = json.loads(line)
     begun, pid = time.monotonic(), os.fork()
@@ -158,10 +160,15 @@ for line in sys.stdin:
 class Runner:
     """Runs `fathom` in processes of its own; `errors` is what the last one said."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, first: list[object]):
         self.file = folder / "errors.txt"
         self.process = subprocess.Popen(
-            [sys.executable, "-c", RUNNER], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", RUNNER, *map(str, first)],
+            cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
     @property
@@ -182,9 +189,14 @@ class Runner:
         return os.waitstatus_to_exitcode(int(status)), float(seconds)
 
 
+def command(tiny: Path, seed: int, out: Path) -> list[object]:
+    return ["run", tiny, "--out", out, "--seed", seed, "--only", ",".join(WEIGHTS), "--device", "cpu", "--quiet"]
+
+
 @pytest.fixture(scope="module")
-def runner(tmp_path_factory):
-    made = Runner(tmp_path_factory.mktemp("runner"))
+def runner(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runner")
+    made = Runner(folder, command(tiny, 0, folder / "first"))
     yield made
     made.process.stdin.close()
     made.process.wait(60)
@@ -192,15 +204,12 @@ def runner(tmp_path_factory):
 
 
 def test_killed_at_any_moment_a_run_leaves_old_or_new_records_and_goes_on(tiny, tmp_path, runner):
-    def command(seed: int, out: Path) -> list[object]:
-        return ["run", tiny, "--out", out, "--seed", seed, "--only", ",".join(WEIGHTS), "--device", "cpu", "--quiet"]
-
     whole = {}
     for seed in (0, 1):  # what the two runs leave if nobody kills them
-        code, length = runner.run(*command(seed, tmp_path / str(seed)))
+        code, length = runner.run(*command(tiny, seed, tmp_path / str(seed)))
         assert code == 0, runner.errors
         whole[seed] = record_bytes(tmp_path / str(seed) / "tiny")
-    assert runner.run(*command(0, tmp_path / "out"))[0] == 0
+    assert runner.run(*command(tiny, 0, tmp_path / "out"))[0] == 0
     folder, draw, killed = tmp_path / "out" / "tiny", random.Random(0), 0
     for attempt in range(KILLS):
         seed = 1 - attempt % 2
@@ -208,7 +217,7 @@ def test_killed_at_any_moment_a_run_leaves_old_or_new_records_and_goes_on(tiny, 
             how = {"kill_after": draw.uniform(0, length)}
         else:  # a record is written within a millisecond or so
             how = {"die_at": (draw.randint(1, 20), draw.choice((1e-6, 1e-4, 5e-4, 1e-3)))}
-        killed += runner.run(*command(seed, tmp_path / "out"), **how)[0] in (-signal.SIGKILL, -signal.SIGALRM)
+        killed += runner.run(*command(tiny, seed, tmp_path / "out"), **how)[0] in (-signal.SIGKILL, -signal.SIGALRM)
         # Each file is the old or the new one. A record and arrays that are not of one run are refused by whoever reads.
         found = {name: (folder / name).read_bytes() for name in whole[0]}
         assert all(found[name] in (whole[0][name], whole[1][name]) for name in found)
@@ -216,7 +225,7 @@ def test_killed_at_any_moment_a_run_leaves_old_or_new_records_and_goes_on(tiny, 
             described = records.read_json(folder / "manifest.json")["records"]
             assert described == {name: json.loads(found[f"{name}.json"])["checksum"] for name in WEIGHTS}
     assert killed > KILLS // 2
-    assert runner.run(*command(1, tmp_path / "out"))[0] == 0
+    assert runner.run(*command(tiny, 1, tmp_path / "out"))[0] == 0
     assert record_bytes(folder) == whole[1]
 
 
@@ -234,10 +243,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_made(tiny, tmp_path, mo
         return real(*arguments)
 
     monkeypatch.setattr(os, call, full)
-    assert (
-        fathom("run", tiny, "--out", tmp_path, "--quiet", "--device", "cpu", "--only", ",".join(WEIGHTS), "--seed", 1)
-        == 2
-    )
+    assert fathom(*command(tiny, 1, tmp_path)) == 2
     monkeypatch.undo()
     error = capsys.readouterr().err
     assert "No space left on device" in error and error.count("\n") == 1
@@ -246,8 +252,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_made(tiny, tmp_path, mo
 
 
 def test_a_limit_on_file_size_is_one_line(tiny, tmp_path, runner):
-    words = ("run", tiny, "--out", tmp_path, "--device", "cpu", "--quiet", "--only", ",".join(WEIGHTS))
-    assert runner.run(*words, limit=4096)[0] == 2
+    assert runner.run(*command(tiny, 0, tmp_path), limit=4096)[0] == 2
     assert "cannot be written (File too large)" in runner.errors and runner.errors.count("\n") == 1
     assert not list((tmp_path / "tiny").iterdir())
 
