@@ -28,6 +28,9 @@ from analyses.weights.checkpoint import Checkpoint
 ANALYSIS = "delta_svd"
 POST_NORM = "the stream is normalised behind each branch, so that a write is not the sum of what the branches add"
 ONE_ORDER = "there is no test, or the phases' lengths have one order"
+NOT_TESTED = PhaseTest(difference=None, p=None, segmentations=0, power=None)
+TESTED = {"phase_test": ("phase_p_published",), "phase_test_centred": ("phase_p", "phase_power")}
+"""Test of the phases → the metrics that are read off it."""
 NO_TEST = "a layer has no top direction, or no distance in depth has pairs both inside and across phases"
 
 
@@ -107,7 +110,7 @@ def measure(
     """
     if probe.failure is not None:
         raise probe.failure
-    depth = checkpoint.shape.layers
+    depth, whole = checkpoint.shape.layers, probe.asked is None  # of some metrics no more is made than they need
     writes = [probe.writes[layer] for layer in range(depth)]
     directions = torch.stack([probe.directions[layer] for layer in range(depth)])  # (layer, mode, hidden)
     centred = torch.stack([probe.centred[layer] for layer in range(depth)])
@@ -115,9 +118,13 @@ def measure(
     ranges = phase_ranges(depth)
     phases = {
         name: describe(phase, cos, cos_centred, directions.numpy(), centred.numpy()) if phase else None
-        for name, phase in ranges.items()
+        for name, phase in (ranges.items() if whole else ())
     }
-    tests = {"phase_test": _test(cos, ranges, seed), "phase_test_centred": _test(cos_centred, ranges, seed)}
+    similarities = {"phase_test": cos, "phase_test_centred": cos_centred}
+    tests = {
+        name: _test(similarities[name], ranges, seed) if probe.asks(*metrics) else NOT_TESTED
+        for name, metrics in TESTED.items()
+    }
     tokens = int(probe.later.sum())
     per_dimension = tokens / checkpoint.shape.hidden
     pairs, text, of_pairs, absent_pairs = neighbours(
@@ -147,8 +154,8 @@ def measure(
         pairs=pairs,
         text=text,
         annealing=hypothesis,
-        metrics=_metrics(writes, tests, per_dimension, seed) | of_pairs | of_hypothesis,
-        identities=_identities(probe, depth, checkpoint.architecture.unsummed or POST_NORM),
+        metrics=_metrics(probe, writes, tests, per_dimension, seed) | of_pairs | of_hypothesis,
+        identities=_identities(probe, depth, checkpoint.architecture.unsummed or POST_NORM) if whole else {},
         absent=_absent(writes, phases, tests, probe.published_last) | absent_pairs | absent_hypothesis,
         notes=_notes(checkpoint, facts),
     )
@@ -167,7 +174,7 @@ def _abs_cos(directions: torch.Tensor) -> np.ndarray:
 
 def _test(similarity: np.ndarray, ranges: dict[str, range], seed: int) -> PhaseTest:
     if np.isnan(similarity).any():
-        return PhaseTest(difference=None, p=None, segmentations=0, power=None)
+        return NOT_TESTED
     return phase_test(similarity, ranges, seed=seed)
 
 
@@ -197,36 +204,44 @@ def _published_last(write: LayerWrite | None) -> dict[str, float | None]:
 
 
 def _metrics(
-    writes: list[LayerWrite], tests: dict[str, PhaseTest], per_dimension: float, seed: int
+    probe: DeltaProbe, writes: list[LayerWrite], tests: dict[str, PhaseTest], per_dimension: float, seed: int
 ) -> dict[str, Metric]:
-    shares = [write.without_outliers.top1_frac if write.without_outliers else None for write in writes]
-    bare = member(shares, seed=seed, families=1, unit="layers", within=(0, 1))
+    """Of those that are asked for."""
+
+    def bare() -> Metric:
+        shares = [write.without_outliers.top1_frac if write.without_outliers else None for write in writes]
+        found = member(shares, seed=seed, families=1, unit="layers", within=(0, 1))
+        return Metric(
+            value=found.value,
+            interval=found.interval,
+            n={**found.n, "tokens_per_dimension": per_dimension},
+            method="median over layers of the first direction's share, largest feature dimensions left out; over depth",
+            reason=found.reason,
+        )
 
     def p_value(test: PhaseTest) -> Metric:
         n = {"segmentations": test.segmentations}
         method = "distance-matched intra − cross |cos| against random contiguous segmentations, one-sided"
         return Metric(value=test.p, n=n, method=method, reason=NO_TEST if test.p is None else None)
 
-    return {
-        "median_top1_frac_without_outliers": Metric(
-            value=bare.value,
-            interval=bare.interval,
-            n={**bare.n, "tokens_per_dimension": per_dimension},
-            method="median over layers of the first direction's share, largest feature dimensions left out; over depth",
-            reason=bare.reason,
-        ),
-        "phase_p": p_value(tests["phase_test_centred"]),
-        "phase_power": Metric(
-            value=tests["phase_test_centred"].power,
-            n={"segmentations": tests["phase_test_centred"].segmentations},
+    def power(test: PhaseTest) -> Metric:
+        return Metric(
+            value=test.power,
+            n={"segmentations": test.segmentations},
             method=f"share of segmentations of the phases' lengths in which |cos| larger by {PLANTED} inside is seen",
-            reason=ONE_ORDER if tests["phase_test_centred"].power is None else None,
-        ),
-        "phase_p_published": p_value(tests["phase_test"]),
-        "rel_step_spearman": trend(
+            reason=ONE_ORDER if test.power is None else None,
+        )
+
+    made = {
+        "median_top1_frac_without_outliers": bare,
+        "phase_p": lambda: p_value(tests["phase_test_centred"]),
+        "phase_power": lambda: power(tests["phase_test_centred"]),
+        "phase_p_published": lambda: p_value(tests["phase_test"]),
+        "rel_step_spearman": lambda: trend(
             [write.size.rel_step_mean for write in writes], [write.without.get("rel_step_mean") for write in writes]
         ),
     }
+    return {name: make() for name, make in made.items() if probe.asks(name)}
 
 
 def trend(steps: list[float | None], without: Sequence[torch.Tensor | None] = ()) -> Metric:
@@ -323,6 +338,4 @@ def analyse(inputs: Inputs) -> tuple[DeltaSvd, dict[str, torch.Tensor]]:
     """`measure` as the suite calls it."""
     passes = inputs.passes
     passes.require()
-    return measure(
-        inputs.checkpoint, passes.probes["delta_svd"], passes.facts, seed=inputs.seed, device=inputs.device
-    )
+    return measure(inputs.checkpoint, passes.probes["delta_svd"], passes.facts, seed=inputs.seed, device=inputs.device)

@@ -39,6 +39,9 @@ COMPARED = ("phase_difference_p", "phase_cos_difference_p")
 OF_DIRECTIONS = ("phase_c_rank_ratio", "phase_e_rank_share", "phase_difference", "phase_cos_difference", *COMPARED)
 """Metrics of the layers' top directions, those that compare with other segmentations first."""
 
+OF_MAPS = ("shared_map_r2_ratio", "shared_map_p", "shared_map_power", "remainder_top1")
+"""Metrics of the maps that layers share, which need the normal equations of each layer's."""
+
 MAP_METHOD = (
     "ridge on the pooled states' leading directions, states and writes centred over tokens, folds of whole prompts; "
     "layers weigh equally"
@@ -87,7 +90,9 @@ def annealing(
         name: stacks.ratio(phase) if len(phase) >= LEAST_LAYERS and not silent[list(phase)].any() else None
         for name, phase in (phases.items() if asked is None else ())
     }
-    track, metrics = _maps(sums, phases, short[SHARED], seed, compared=asked is None or "shared_map_p" in asked)
+    track, metrics = None, {}
+    if asked is None or not asked.isdisjoint(OF_MAPS):
+        track, metrics = _maps(sums, phases, short[SHARED], seed, compared=asked is None or "shared_map_p" in asked)
     if asked is None or not asked.isdisjoint(OF_DIRECTIONS):
         compared = asked is None or not asked.isdisjoint(COMPARED)
         metrics |= _directions(stacks, directions, phases, short, silent, seed, compared=compared)
@@ -115,15 +120,14 @@ def _maps(
     sums: Sequence[Sums | None], phases: Mapping[str, range], short: str | None, seed: int, *, compared: bool
 ) -> tuple[dict | None, dict[str, Metric]]:
     """Tracks of all layers' maps, and AN1 and AN2."""
-    names = ("shared_map_r2_ratio", "shared_map_p", "shared_map_power", "remainder_top1")
     if any(found is None for found in sums):
-        return None, {name: Metric(value=None, reason=TOO_FEW) for name in names}
+        return None, {name: Metric(value=None, reason=TOO_FEW) for name in OF_MAPS}
     maps = in_one_basis(sums)
     runs = [phase for phase in phases.values() if len(phase)]
-    found = shared_maps(maps, runs)
-    left = remainders(maps, runs)
     others = other_runs(len(sums), phases[SHARED], seed) if compared and not short else []
-    ratios = [one.ratio for one in shared_maps(maps, others)]
+    found = shared_maps(maps, [*runs, *others])
+    found, ratios = found[: len(runs)], [one.ratio for one in found[len(runs) :]]
+    left = remainders(maps, runs)
     track = {
         "directions": maps.state.shape[2],
         "own_r2": np.concatenate([one.own for one in found]).tolist(),
@@ -134,7 +138,7 @@ def _maps(
         "shared_runs": [ratio for ratio in ratios if ratio is not None],
     }
     if short:
-        return track, {name: Metric(value=None, reason=short) for name in names}
+        return track, {name: Metric(value=None, reason=short) for name in OF_MAPS}
     phase, one = phases[SHARED], found[runs.index(phases[SHARED])]
     n = {"layers": len(phase), "tokens_per_direction": float(maps.counts[0].sum()) / maps.state.shape[2]}
     test = among(one.ratio, ratios)
@@ -169,7 +173,7 @@ def _maps(
         method=f"share of runs in which a ratio larger by {PLANTED_RATIO} is seen, runs that overlap sharing it",
         reason=p.reason,
     )
-    return track, dict(zip(names, (ratio, p, seeing, remainder), strict=True))
+    return track, dict(zip(OF_MAPS, (ratio, p, seeing, remainder), strict=True))
 
 
 def _ratio_interval(shared: np.ndarray, own: np.ndarray, seed: int) -> tuple[float, float] | None:

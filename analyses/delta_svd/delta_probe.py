@@ -11,6 +11,7 @@ dropped: it attends to nothing but itself, and in many models it carries a huge 
 
 import torch
 
+from analyses.delta_svd.annealing import OF_MAPS
 from analyses.delta_svd.covariances import Covariance, alignment, covariance
 from analyses.delta_svd.functional import BRANCHES, cosines
 from analyses.delta_svd.overlaps import Frames, directions_of, overlap
@@ -24,8 +25,13 @@ TOKENS = 256  # compared at a time, in float64
 
 FUNCTIONAL = ("functional_cos", "functional_cos_squared")
 BETWEEN = ("write_alignment", "write_overlap", "median_adjacent_abs_cos_centred")
-MAPS = ("shared_map_r2_ratio", "shared_map_p", "remainder_top1")
-"""Metrics that need the next layer's branches, the write of the layer before, the normal equations of maps."""
+"""Metrics that need the next layer's branches, and the write of the layer before."""
+OF_FORM = {
+    "plain": ("median_top1_frac", "phase_p_published"),
+    "unit_rows": ("median_top1_frac_unit_rows",),
+    "without_outliers": ("median_top1_frac_without_outliers",),
+}
+"""Form of a write → the metrics that are made of it."""
 
 
 class DeltaProbe(Probe):
@@ -68,23 +74,31 @@ class DeltaProbe(Probe):
     def layer(self, layer: int, states: LayerStates) -> None:
         if not torch.stack(states.next_input.aminmax()).isfinite().all():  # both are NaN if any is
             raise InputError(f"layer {layer}: hidden states are not finite; use a wider --dtype")
+        whole = self.asked is None  # identities, and what was published of the last layer, are no metrics
+        if whole:
+            self._compare_sums(layer, states)
+        self._compare_branches(layer, states)
+        h = self._centred(self._later(states.hidden).double())
+        write = self._write(states, states.next_input)
+        forms = {form for form, metrics in OF_FORM.items() if self.asks(*metrics)}
+        self.writes[layer], directions, centred = layer_write(h, write, self.groups.slices, forms)
+        self.directions[layer], self.centred[layer] = directions[:DIRECTIONS].cpu(), centred[:DIRECTIONS].cpu()
+        if self.asks(*OF_MAPS):
+            self.maps[layer] = sums(h, write, self.folds.slices, single=states.hidden.dtype == torch.float32)
+        if whole and self._after is not None:  # the final norm has run, so this layer is the last
+            after = self._write(states, self._after.to(states.hidden.device))
+            self.published_last = layer_write(h, after, forms={"plain"})[0]
+            del after
+        self._after = None
+        del h
+        self._compare_with_before(layer, write.sub_(write.mean(0)), centred)
+
+    def _compare_sums(self, layer: int, states: LayerStates) -> None:
         stream, chain, branches = _largest(states)
         scale = stream if stream > 0 else 1.0
         self.chain_error[layer] = chain / scale
         if self.branches_add:
             self.branch_error[layer] = branches / scale
-        self._compare_branches(layer, states)
-        h = self._centred(self._later(states.hidden).double())
-        write = self._write(states, states.next_input)
-        self.writes[layer], directions, centred = layer_write(h, write, self.groups.slices)
-        self.directions[layer], self.centred[layer] = directions[:DIRECTIONS].cpu(), centred[:DIRECTIONS].cpu()
-        if self.asks(*MAPS):
-            self.maps[layer] = sums(h, write, self.folds.slices, single=states.hidden.dtype == torch.float32)
-        if self._after is not None:  # the final norm has run, so this layer is the last
-            self.published_last = layer_write(h, self._write(states, self._after.to(states.hidden.device)))[0]
-            self._after = None
-        del h
-        self._compare_with_before(layer, write.sub_(write.mean(0)), centred)
 
     def _compare_branches(self, layer: int, states: LayerStates) -> None:
         self.refused = self.refused or states.next_refused

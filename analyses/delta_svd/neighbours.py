@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from analyses.delta_svd.delta_probe import DeltaProbe
+from analyses.delta_svd.delta_probe import FUNCTIONAL, DeltaProbe
 from analyses.delta_svd.functional import BRANCHES
 from analyses.delta_svd.of_text import PROMPTS, beside, error, median, medians, table
 from analyses.delta_svd.writes import Spectrum
@@ -56,7 +56,7 @@ class Text:
 def neighbours(
     probe: DeltaProbe, *, depth: int, adjacent: Sequence[float], per_dimension: float, seed: int
 ) -> tuple[list[Pair], Text, dict[str, Metric], dict[str, str]]:
-    """Pairs of layers, the text's standard errors, metrics, and reasons for what the record lacks.
+    """Pairs of layers, the text's standard errors, the metrics asked for, and reasons for what the record lacks.
 
     Parameters
     ----------
@@ -69,17 +69,23 @@ def neighbours(
     alignments = table([probe.alignments.get(pair + 1) for pair in pairs])
     overlaps = table([None if both is None else both[0] for both in over])
     n = {"tokens_per_dimension": per_dimension}
-    functional = {
-        b: median(np.abs(cosines[b]), probe.refused or STILL, seed=seed, families=len(BRANCHES), within=(0, 1))
-        for b in BRANCHES
-    }
-    what = "median over pairs of |cos| of what a branch and the next layer's write on the same states, centred"
-    found = worst_member(functional, worst="largest", method=f"{what}; {PROMPTS}")
-    worst = found.where or BRANCHES[0]
+    metrics: dict[str, Metric] = {}
+    errors: dict[str, float | None] = {}
+    worst, why = BRANCHES[0], None
+    if probe.asks(*FUNCTIONAL):
+        functional = {
+            b: median(np.abs(cosines[b]), probe.refused or STILL, seed=seed, families=len(BRANCHES), within=(0, 1))
+            for b in BRANCHES
+        }
+        what = "median over pairs of |cos| of what a branch and the next layer's write on the same states, centred"
+        found = worst_member(functional, worst="largest", method=f"{what}; {PROMPTS}")
+        worst, why = found.where or worst, found.reason
+        metrics["functional_cos"] = replace(found, n={**found.n, **n})
+        errors = {f"functional_cos_{branch}": error(medians(np.abs(cosines[branch]))[1:]) for branch in BRANCHES}
     narrow = depth > 1 and not np.isfinite(overlaps).any()
     cases = {
         "functional_cos_squared": (
-            cosines[worst] ** 2, found.reason or STILL, (0, 1),
+            cosines[worst] ** 2, why or STILL, (0, 1),
             f"cos² of the same, {worst}: what one scalar multiple explains",
         ),
         "write_alignment": (
@@ -91,9 +97,9 @@ def neighbours(
             "overlap of eight directions of adjacent centred writes, over chance",
         ),
     }  # fmt: skip
-    metrics = {"functional_cos": replace(found, n={**found.n, **n})}
-    errors = {f"functional_cos_{branch}": error(medians(np.abs(cosines[branch]))[1:]) for branch in BRANCHES}
     for name, (values, why, within, text) in cases.items():
+        if not probe.asks(name):
+            continue
         one = median(values, why, seed=seed, within=within)
         metrics[name] = Metric(
             value=one.value,
@@ -104,8 +110,10 @@ def neighbours(
         )
         errors[name] = error(medians(values)[1:])
     of_layers = layer_tables(probe, depth, adjacent)
-    errors |= {name: error(medians(values)[1:]) for name, values in of_layers.items()}
+    errors |= {name: error(medians(values)[1:]) for name, values in of_layers.items() if probe.asks(name)}
     for name, (why, unit, text) in OF_LAYERS.items():
+        if not probe.asks(name):
+            continue
         one = median(of_layers[name], why, seed=seed, unit=unit, within=(0, 1))
         metrics[name] = Metric(
             value=one.value,
@@ -123,9 +131,7 @@ def neighbours(
         )
         for pair in pairs
     ]
-    text = Text(
-        groups=list(probe.groups.counts), whole_prompts=probe.groups.whole_prompts, standard_errors=errors
-    )
+    text = Text(groups=list(probe.groups.counts), whole_prompts=probe.groups.whole_prompts, standard_errors=errors)
     return listed, text, metrics, _absent(listed, text, probe.refused)
 
 

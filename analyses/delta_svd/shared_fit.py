@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from analyses.delta_svd.shared_map import Maps, explained, solve
+from analyses.delta_svd.shared_map import Maps, solve
 from analyses.numerics.spectra import EPS
 
 RUNS = 99  # other runs of layers compared at most: p = 0.01 at the least
@@ -40,45 +40,37 @@ class Remainder:
     top_singular: float  # σ₁, the published γ_ℓ of v_ℓ
 
 
-
 def shared_maps(maps: Maps, runs: Sequence[range]) -> list[SharedMap]:
     """Held-out R² of one map for each run of layers, and of the layers' own maps."""
     layers = len(maps.energy)
-    own = torch.zeros(layers, dtype=torch.float64)
+    own, total = torch.zeros(layers, dtype=torch.float64), 1 - maps.kept  # what no map can reach counts as unexplained
     shared = [torch.zeros(len(run), dtype=torch.float64) for run in runs]
-    for fold in range(maps.folds):
-        squares, products = maps.train(fold)
-        test_squares, test_products, _ = maps.test(fold)
-        own += explained(test_squares, test_products, solve(squares, products))
+    for split in maps.splits():
+        total = total + split.test_energy
+        each = solve(split.squares, split.products)
+        own += (each * (2 * split.test_products - split.test_squares @ each)).sum((1, 2))
         for found, run in zip(shared, runs, strict=True):
             part = slice(run.start, run.stop)
-            one = solve(squares[part].sum(0), products[part].sum(0))
-            found += explained(test_squares[part], test_products[part], one)
-    total = _tested(maps)
+            one = solve(split.squares[part].sum(0), split.products[part].sum(0))  # (k, r)
+            both = split.test_products[part].flatten(1) @ one.flatten()
+            found += 2 * both - split.test_squares[part].flatten(1) @ (one @ one.mT).flatten()
     return [
         SharedMap(own=(own[run.start : run.stop] / total[run.start : run.stop]).numpy(), shared=(found / part).numpy())
         for run, found, part in zip(runs, shared, (total[r.start : r.stop] for r in runs), strict=True)
     ]
 
 
-def _tested(maps: Maps) -> torch.Tensor:
-    """Energy of the folds about the training means, in all directions, relative to that of the write; (layer,)."""
-    inside = sum(maps.test(fold)[2].diagonal(dim1=1, dim2=2).sum(1) for fold in range(maps.folds))
-    return inside + (1 - maps.kept)
-
-
 def remainders(maps: Maps, phases: Sequence[range]) -> list[Remainder]:
     """Of every layer, what the map of its own phase leaves, over all folds."""
     layers, r = len(maps.energy), maps.write.shape[2]
     left = torch.zeros(layers, r, r, dtype=torch.float64)
-    for fold in range(maps.folds):
-        squares, products = maps.train(fold)
-        test_squares, test_products, test_writes = maps.test(fold)
+    for split in maps.splits(whole=True):
+        left += split.test_writes
         for phase in phases:
             part = slice(phase.start, phase.stop)
-            one = solve(squares[part].sum(0), products[part].sum(0))  # (k, r)
-            cross = one.mT @ test_products[part]
-            left[part] += test_writes[part] - cross - cross.mT + one.mT @ test_squares[part] @ one
+            one = solve(split.squares[part].sum(0), split.products[part].sum(0))  # (k, r)
+            left[part] -= one.mT @ (2 * split.test_products[part] - split.test_squares[part] @ one)
+    left = (left + left.mT) / 2  # the cross products' two halves were taken as one, doubled
     found = []
     for layer in range(layers):
         energy = float(maps.energy[layer])

@@ -12,7 +12,7 @@ Each layer's squared error counts relative to the energy of its write, so that n
 prediction is of prompts that the map has not seen.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +23,9 @@ TOKENS_PER_DIRECTION = 8  # so many tokens for every regressor
 ITERATIONS = 4  # of the subspace iteration: of slowly falling energies it finds 98 % of what k directions can hold
 RIDGE = 1e-3  # of each regressor's own energy
 NOTHING = 1e-10  # of the largest energy of a direction: below that it is rounding, or the mean that a norm takes off
+
+Moved = tuple[torch.Tensor, torch.Tensor]
+"""Sums of rows, (layer, k), and the origin that the rows are moved to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +72,8 @@ def sums(h: torch.Tensor, delta: torch.Tensor, folds: Sequence[slice], *, single
     for fold, part in enumerate(folds):  # about the whole text's mean: the sums then lose nothing to a large one
         x, y = _seen(h[part] - means[0], states), _seen(delta[part] - means[1], writes)
         found.state[fold], found.write[fold] = x.sum(0), y.sum(0)
-        found.state_state[fold], found.state_write[fold] = x.mT @ x, x.mT @ y
-        found.write_write[fold] = y.mT @ y
+        found.state_state[fold], found.state_write[fold] = gram(x.mT), x.mT @ y
+        found.write_write[fold] = gram(y.mT)
     return found
 
 
@@ -126,35 +129,50 @@ class Maps:
     energy: torch.Tensor  # (layer,) of the centred write in all directions
     kept: torch.Tensor  # (layer,) share of it inside the basis
 
-    def train(self, fold: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Centred ⟨h hᵀ⟩ and ⟨h δᵀ⟩ of all tokens outside a fold, divided by the layer's energy; (layer, k, ·)."""
-        count, state, write = (x.sum(1) - x[:, fold] for x in (self.counts, self.state, self.write))
-        mean = state / count[:, None]
-        weight = 1 / self.energy.where(self.energy > 0, torch.inf)[:, None, None]
-        squares = self.state_state.sum(1) - self.state_state[:, fold] - state[:, :, None] * mean[:, None, :]
-        products = self.state_write.sum(1) - self.state_write[:, fold] - mean[:, :, None] * write[:, None, :]
-        return squares * weight, products * weight
-
-    def test(self, fold: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """⟨h hᵀ⟩, ⟨h δᵀ⟩, ⟨δ δᵀ⟩ of a fold about the means of all other tokens, divided likewise; (layer, ·, ·)."""
-        count, (state, write) = self.counts[:, fold], (x[:, fold] for x in (self.state, self.write))
-        rest = self.counts.sum(1) - count
-        a, b = ((x.sum(1) - x[:, fold]) / rest[:, None] for x in (self.state, self.write))  # training means
-        weight = 1 / self.energy.where(self.energy > 0, torch.inf)[:, None, None]
-
-        def about(products: torch.Tensor, x: torch.Tensor, m: torch.Tensor, y: torch.Tensor, mm: torch.Tensor):
-            outer = x[:, :, None] * mm[:, None, :] + m[:, :, None] * y[:, None, :]
-            return (products - outer + count[:, None, None] * m[:, :, None] * mm[:, None, :]) * weight
-
-        return (
-            about(self.state_state[:, fold], state, a, state, a),
-            about(self.state_write[:, fold], state, a, write, b),
-            about(self.write_write[:, fold], write, b, write, b),
-        )
+    def splits(self, *, whole: bool = False) -> Iterator["Split"]:
+        """Of each fold, what a map is fitted to and what it is tested on; `whole` : in all directions of writes."""
+        counts, states, writes = self.counts.sum(1), self.state.sum(1), self.write.sum(1)
+        squares, products = self.state_state.sum(1), self.state_write.sum(1)
+        for fold in range(self.counts.shape[1]):
+            count, state, write = self.counts[:, fold], self.state[:, fold], self.write[:, fold]
+            others, rest, left = counts - count, states - state, writes - write
+            a, b = rest / others[:, None], left / others[:, None]  # training means, (layer, k) and (layer, r)
+            yield Split(
+                squares=self._about(squares - self.state_state[:, fold], others, (rest, a), (rest, a)),
+                products=self._about(products - self.state_write[:, fold], others, (rest, a), (left, b)),
+                test_squares=self._about(self.state_state[:, fold], count, (state, a), (state, a)),
+                test_products=self._about(self.state_write[:, fold], count, (state, a), (write, b)),
+                test_writes=self._about(self.write_write[:, fold], count, (write, b), (write, b)) if whole else None,
+                test_energy=self._energy(self.write_write[:, fold], count, write, b),
+            )
 
     @property
-    def folds(self) -> int:
-        return self.counts.shape[1]
+    def weight(self) -> torch.Tensor:
+        """(layer,) that makes each layer's energy 1."""
+        return 1 / self.energy.where(self.energy > 0, torch.inf)
+
+    def _about(self, sums: torch.Tensor, count: torch.Tensor, one: Moved, other: Moved) -> torch.Tensor:
+        """Weighted Σ (x − a)(y − b)ᵀ from Σ x yᵀ; `one` is Σ x and a, `other` Σ y and b."""
+        (x, a), (y, b) = one, other
+        left, right = torch.stack([x - count[:, None] * a, a], 2), torch.stack([b, y], 1)
+        return torch.baddbmm(sums, left, right, alpha=-1).mul_(self.weight[:, None, None])
+
+    def _energy(self, sums: torch.Tensor, count: torch.Tensor, y: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        """Weighted Σ ‖y − b‖²."""
+        centred = sums.diagonal(dim1=1, dim2=2).sum(1) - 2 * (y * b).sum(1) + count * b.square().sum(1)
+        return centred * self.weight
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """Sums of one fold and of all others, about the others' means, each layer's divided by its energy."""
+
+    squares: torch.Tensor  # (layer, k, k) ⟨h hᵀ⟩ of the others
+    products: torch.Tensor  # (layer, k, r) ⟨h δᵀ⟩ of the others
+    test_squares: torch.Tensor  # of the fold
+    test_products: torch.Tensor
+    test_writes: torch.Tensor | None  # (layer, r, r) ⟨δ δᵀ⟩ of the fold, where asked for
+    test_energy: torch.Tensor  # (layer,) ⟨δ, δ⟩ of the fold
 
 
 def in_one_basis(layers: Sequence[Sums]) -> Maps:
@@ -170,12 +188,14 @@ def in_one_basis(layers: Sequence[Sums]) -> Maps:
     carried: dict[str, list[torch.Tensor]] = {name: [] for name in ("s", "w", "ss", "sw", "ww")}
     for layer in layers:
         t = states.mT if layer.states is None else layer.states.double() @ states.mT  # (own direction, pooled)
-        u = torch.eye(layer.write.shape[1], dtype=t.dtype) if writes is None else layer.writes.double() @ writes.mT
         carried["s"].append(layer.state @ t)
-        carried["w"].append(layer.write @ u)
         carried["ss"].append(t.mT @ layer.state_state @ t)
-        carried["sw"].append(t.mT @ layer.state_write @ u)
-        carried["ww"].append(u.mT @ layer.write_write @ u)
+        write, state_write, write_write = layer.write, t.mT @ layer.state_write, layer.write_write
+        if writes is not None:
+            u = layer.writes.double() @ writes.mT
+            write, state_write, write_write = write @ u, state_write @ u, u.mT @ write_write @ u
+        for name, part in (("w", write), ("sw", state_write), ("ww", write_write)):
+            carried[name].append(part)
     s, w, ss, sw, ww = (torch.stack(parts) for parts in carried.values())
     counts, energy = torch.stack([x.counts for x in layers]), torch.tensor([x.energy for x in layers]).double()
     inside = ww.sum(1).diagonal(dim1=1, dim2=2).sum(1) - w.sum(1).square().sum(1) / counts.sum(1)
@@ -216,8 +236,3 @@ def solve(squares: torch.Tensor, products: torch.Tensor) -> torch.Tensor:
     largest = energy.amax(-1, keepdim=True)
     ridge = torch.diag_embed(RIDGE * energy + NOTHING * largest + (largest == 0))
     return torch.linalg.solve(squares + ridge, products)
-
-
-def explained(squares: torch.Tensor, products: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
-    """Energy that a map explains of a fold: 2⟨δ, T h⟩ − ‖T h‖²; (…,)."""
-    return 2 * (maps * products).sum((-2, -1)) - (maps * (squares @ maps)).sum((-2, -1))

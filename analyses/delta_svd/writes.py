@@ -10,7 +10,7 @@ spectrum is also taken with the mean removed, with every token's write scaled to
 with the largest feature dimensions left out, and the energy shares of all three are recorded.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 
 import torch
@@ -20,6 +20,7 @@ from analyses.numerics.spectra import EPS, eigenvalues, energy_entropy, gram, le
 
 TOP = 10  # singular values kept
 DIRECTIONS = 8  # top directions kept per layer, as many as a phase's shared basis holds
+FORMS = frozenset({"plain", "unit_rows", "without_outliers"})  # of a write, beside the centred one
 OUTLIER_SHARE = 0.01  # of the feature dimensions, by energy, are left out; at least one
 
 
@@ -53,6 +54,7 @@ class LayerWrite:
     """One layer's write, as published (`size`, `spectrum`) and corrected."""
 
     size: Size
+    # Each of the next four is None where it was not asked for, too.
     spectrum: Spectrum | None  # of δ; None where the layer writes nothing
     centred: Spectrum | None  # mean over tokens removed; None where every token gets the same write
     unit_rows: Spectrum | None  # every token's write scaled to length 1, zero writes left out
@@ -68,7 +70,7 @@ class LayerWrite:
 
 
 def layer_write(
-    h: torch.Tensor, delta: torch.Tensor, groups: Sequence[slice] = ()
+    h: torch.Tensor, delta: torch.Tensor, groups: Sequence[slice] = (), forms: Set[str] = FORMS
 ) -> tuple[LayerWrite, torch.Tensor, torch.Tensor]:
     """Statistics of one layer's write and its top directions.
 
@@ -76,6 +78,7 @@ def layer_write(
     ----------
     h, delta : (token, hidden) float64, the layer's input and write.
     groups : runs of tokens, each of which is left out once (`left_out`).
+    forms : those whose spectra are taken, beside that of the centred write; of another there is none.
 
     Returns
     -------
@@ -89,27 +92,29 @@ def layer_write(
     out = by_dim.argsort(descending=True, stable=True)[: max(1, int(OUTLIER_SHARE * hidden))]
     kept = torch.ones(hidden, dtype=torch.bool, device=delta.device)
     kept[out] = False
-    small_gram = smaller_gram(delta)
-    energies, directions = modes(small_gram, delta, SPAN)
-    rest = _energies(small_gram[kept][:, kept] if tokens >= hidden else gram(delta[:, kept]))
+    small_gram = smaller_gram(delta) if forms & {"plain", "without_outliers"} else None
+    plain, directions = modes(small_gram, delta, SPAN) if "plain" in forms else (None, delta.new_zeros(SPAN, hidden))
+    rest = unit = None
+    if "without_outliers" in forms:
+        rest = _energies(small_gram[kept][:, kept] if tokens >= hidden else gram(delta[:, kept]))
     del small_gram
     mean = delta.mean(0)
     centred_energies, centred_directions = principal(torch.sub(delta, mean, out=varied), SPAN)
     # The mean of identical rows is rounded, which must not pass for a write that varies.
     varies = float(centred_energies.sum()) > (EPS * tokens) ** 2 * total
     centred_without = left_out(varied, centred_directions, groups, centred=True) if groups and varies else None
-    torch.div(delta, by_token.sqrt().where(by_token > 0, 1.0)[:, None], out=varied)
-    if groups:
-        unit, unit_directions = principal(varied, SPAN)
-        for name, rows, span in (("top1_frac", delta, directions), ("top1_frac_unit_rows", varied, unit_directions)):
-            without[name] = left_out(rows, span, groups, centred=False).top1
-    else:
-        unit = _energies(smaller_gram(varied))
+    if groups and "plain" in forms:
+        without["top1_frac"] = left_out(delta, directions, groups, centred=False).top1
+    if "unit_rows" in forms:
+        torch.div(delta, by_token.sqrt().where(by_token > 0, 1.0)[:, None], out=varied)
+        unit, span = principal(varied, SPAN) if groups else (_energies(smaller_gram(varied)), None)
+        if groups:
+            without["top1_frac_unit_rows"] = left_out(varied, span, groups, centred=False).top1
 
     def share(energy: torch.Tensor) -> float | None:
         return float(energy) / total if total else None
 
-    spectrum = _spectrum(energies)
+    spectrum = _spectrum(plain)
     write = LayerWrite(
         size=of_size,
         spectrum=spectrum,
@@ -120,7 +125,7 @@ def layer_write(
         top_token_share=share(by_token.max()),
         outlier_dims=out.tolist(),
         outlier_share=share(by_dim[out].sum()),
-        energy_error=abs(float(energies[0]) - spectrum.top1_frac * total) / total if spectrum else 0.0,
+        energy_error=abs(float(plain[0]) - spectrum.top1_frac * total) / total if spectrum else 0.0,
         without=without,
         centred_without=centred_without,
     )
@@ -196,9 +201,8 @@ def _energies(small_gram: torch.Tensor) -> torch.Tensor:
     return eigenvalues(small_gram).flip(0).clamp_min(0) if small_gram.numel() else small_gram.new_zeros(1)
 
 
-def _spectrum(energies: torch.Tensor) -> Spectrum | None:
-    total = energies.sum()
-    if total == 0:
+def _spectrum(energies: torch.Tensor | None) -> Spectrum | None:
+    if energies is None or (total := energies.sum()) == 0:
         return None
     share = energies / total
     return Spectrum(

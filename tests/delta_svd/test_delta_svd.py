@@ -201,9 +201,10 @@ def folders(tmp_path_factory) -> dict[str, Path]:
     return {name: tiny_checkpoint(root / name, name, layers=4) for name in MODEL_TYPES}
 
 
-def measured(folder: Path, *texts: str, **options):
+def measured(folder: Path, *texts: str, asked: frozenset[str] | None = None, **options):
     checkpoint = open_checkpoint(str(folder))
     probe = DeltaProbe(layer_norm=checkpoint.architecture.layer_norm)
+    probe.asked = asked
     facts = run(checkpoint, prompts(*texts), [probe], **options)
     return measure(checkpoint, probe, facts, seed=0, device="cpu")
 
@@ -219,6 +220,21 @@ def test_the_streams_identities_hold_on_every_architecture_and_dtype(folders, na
     if dtype in ("bfloat16", "float16"):
         assert record.identities["branch_sum"].value > bound / 100  # the bound is not idle
     assert record.identities["top1_energy"].value <= 1e-13  # eps·side
+
+
+def test_a_metric_that_is_asked_for_alone_is_the_same_as_among_all(folders):
+    every = measured(folders["llama"])[0].metrics
+    names = ("median_top1_frac", "median_top1_frac_unit_rows", "median_top1_frac_without_outliers", "write_alignment")
+    names += (
+        "functional_cos_squared",
+        "median_adjacent_abs_cos_centred",
+        "rel_step_spearman",
+        "median_top1_frac_centred",
+    )
+    for name in names:
+        alone = measured(folders["llama"], asked=frozenset({name}))[0].metrics
+        assert alone[name] == every[name] and every[name].value is not None, name
+        assert len(alone) <= 2 < len(every)  # the two of branches are one
 
 
 def test_statistics_are_those_of_the_librarys_hidden_states(folders):
