@@ -30,10 +30,11 @@ from dataclasses import dataclass
 import torch
 
 from analyses.numerics import spectra
+from analyses.numerics.blockwise import row_squares
 from analyses.weights.canonical import centred, neuron_rows, read_by_heads
 from analyses.weights.checkpoint import Checkpoint
 from analyses.weights.folded import folded_readers
-from analyses.weights.planes import Part, read_factors
+from analyses.weights.planes import read_factors, swapped
 
 NEURON_GRAMS = {"gate": "gate.read", "up": "up.read", "down": "down.write"}
 READS = ("gate.read", "up.read", "q.read", "k.read", "ov.read")
@@ -146,9 +147,9 @@ def _neurons(
     checkpoint: Checkpoint, layer: int, roles: Sequence[str], wanted: Sequence[str], device: str, dtype: torch.dtype
 ) -> tuple[Rows, dict[str, float]]:
     """Their Grams that are wanted, and the scales of gate, and of up and down together."""
-    free, hidden = free_factors(checkpoint), checkpoint.shape.hidden
+    free = free_factors(checkpoint)
     names = {role: NEURON_GRAMS[role] for role in roles if NEURON_GRAMS[role] in wanted}
-    grams = {name: torch.zeros(hidden, hidden, dtype=dtype, device=device) for name in names.values()}
+    grams: Rows = {}
     squares = dict.fromkeys(("gate", "up_down", "before the norm"), 0.0)
     for rows, square, stored in _blocks(checkpoint, roles, layer, device, dtype):
         if "gate" in roles:
@@ -157,12 +158,13 @@ def _neurons(
         squares["up_down"] += float((square["up"] * square["down"] * weight).sum())
         squares["before the norm"] += float((square["up"] * stored * weight).sum())
         for role in names:
-            r = rows(role)
-            partners = [square[other] for other in free if other != role] if role in free else []
-            for partner in partners:
-                r = r * _narrowed(partner.sqrt()[:, None], dtype)
-            grams[names[role]] += spectra.gram(r.mT)
-            del r
+            factors = torch.ones_like(square[role])
+            for other in free if role in free else ():
+                if other != role:
+                    factors = factors * square[other]
+            made = spectra.gram(_weighted(rows(role), square[role], factors, dtype).mT)
+            grams[names[role]] = grams[names[role]].add_(made) if names[role] in grams else made
+            del made
     up_down = _scale(checkpoint, squares["up_down"], squares["before the norm"])
     return grams, {"gate": squares["gate"] ** 0.5, "up_down": up_down}
 
@@ -179,32 +181,37 @@ def _blocks(
     for expert in range(count) if count else (None,):
         rows, square, stored = {}, {}, {}
 
-        def read(role: str, expert: int | None = expert, stored: Rows = stored) -> torch.Tensor:
-            found = neuron_rows(checkpoint, role, layer, device, expert=expert, dtype=dtype)
-            if role != "down":
-                return found
-            stored[role] = _squares(found)
-            behind = _behind(checkpoint, "ffn_out_ln", layer, device)
+        def read(role: str, expert: int | None = expert) -> torch.Tensor:
+            return neuron_rows(checkpoint, role, layer, device, expert=expert, dtype=dtype)
+
+        def written(role: str, found: torch.Tensor) -> torch.Tensor:
+            behind = _behind(checkpoint, "ffn_out_ln", layer, device) if role == "down" else 1.0
             return found * behind.to(dtype) if torch.is_tensor(behind) else found
 
         for role in roles:
-            rows[role] = read(role)
-            square[role] = _squares(rows[role])
+            found = read(role)
+            stored[role] = row_squares(found)
+            rows[role] = written(role, found)
+            square[role] = stored[role] if rows[role] is found else row_squares(rows[role])
+            del found
             if dtype != torch.float64:
                 del rows[role]
-        yield rows.pop if rows else lambda role, read=read: _narrowed(read(role), dtype), square, stored["down"]
+        again = lambda role, read=read, written=written: written(role, read(role))  # noqa: E731
+        yield rows.pop if rows else again, square, stored["down"]
 
 
-def _squares(rows: torch.Tensor) -> torch.Tensor:
-    """(neuron,) float64."""
-    if rows.dtype == torch.float64:
-        return rows.square().sum(-1)
-    return torch.linalg.vector_norm(rows, dim=-1, dtype=torch.float64).square()
+def _weighted(rows: torch.Tensor, squares: torch.Tensor, factors: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Rows times √factors, (row,); in float32 at a size that their products bear, whatever that of the weights is.
+
+    squares : ‖row‖², (row,).
+    """
+    weights = factors.sqrt() / (1.0 if dtype == torch.float64 else _size((squares * factors).sum()))
+    return rows * weights.to(dtype)[:, None]
 
 
-def _narrowed(rows: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Rows as they are in float64; in float32 at a size that their products bear, whatever that of the weights is."""
-    return rows if dtype == torch.float64 else (rows / spectra.binary_size(rows).to(rows.dtype)).to(dtype)
+def _size(square: torch.Tensor) -> torch.Tensor:
+    """A power of two of the size of rows that have this sum of squares."""
+    return spectra.binary_size(square.sqrt().view(1, 1))
 
 
 def _behind(checkpoint: Checkpoint, role: str, layer: int, device: str) -> torch.Tensor | float:
@@ -231,45 +238,49 @@ def _query_key(
     parts = folded_readers(checkpoint, layer, device=device).parts()
     reading = read_factors(parts)  # (head, head_dim, hidden)
     square = reading.square().sum((1, 2))  # ‖g‖² per head
-    unit = torch.where(square > 0, 1 / square.where(square > 0, 1.0).sqrt(), 0.0)[:, None, None]
+    unit = torch.where(square > 0, 1 / square.where(square > 0, 1.0).sqrt(), 0.0)  # (head,)
     if "q.read" in wanted:
-        grams["q.read"] = _gram(reading * unit, dtype)
+        grams["q.read"] = _gram(reading.mul_(unit[:, None, None]).to(dtype))
     del reading
     if "k.read" in wanted:
-        swapped = [Part(p.weight, p.queries, p.keys.repeat_interleave(len(p.queries) // len(p.keys), 0)) for p in parts]
-        grams["k.read"] = _gram(read_factors(swapped) * unit, dtype)
+        grams["k.read"] = _gram(read_factors(swapped(parts, unit)).to(dtype))
     return float(square.mean().sqrt())
-
-
-def through(rows: torch.Tensor, partners: torch.Tensor) -> torch.Tensor:
-    """A with AᵀA = gᵀg for g = partnersᵀ·rows, (head, row, hidden), without forming g.
-
-    partnersᵀ = Q R gives gᵀg = (R·rows)ᵀ(R·rows), exact also for partners of low rank.
-    """
-    return torch.linalg.qr(partners.mT, mode="r").R @ rows
 
 
 def _value_output(
     checkpoint: Checkpoint, layer: int, grams: Rows, wanted: Sequence[str], device: str, dtype: torch.dtype
 ) -> float:
     """The root mean square of ‖P‖ over query heads; ov.read and ov.write are put into `grams`."""
-    v = read_by_heads(checkpoint, "v_proj", layer, device)
-    o = checkpoint.weight("o_proj", layer, device=device).mT.unflatten(0, (-1, checkpoint.shape.value_dim))
-    o = centred(checkpoint, o)
-    v = v.repeat_interleave(len(o) // len(v), 0)
+    values = read_by_heads(checkpoint, "v_proj", layer, device)  # (kv_head, dim, hidden)
+    output = checkpoint.weight("o_proj", layer, device=device).mT.unflatten(0, (-1, checkpoint.shape.value_dim))
+    output = centred(checkpoint, output)  # (head, dim, hidden)
     behind = _behind(checkpoint, "attn_out_ln", layer, device)
-    written = o * behind if torch.is_tensor(behind) else o
-    reading = through(v, written)
-    unscaled = reading if written is o else through(v, o)
-    square, before = (float(rows.square().sum((1, 2)).mean()) for rows in (reading, unscaled))
+    written = output * behind if torch.is_tensor(behind) else output
+    reading, heads = through(values, written), len(output)  # of all the heads that share a value head
+    square = reading.square().sum()
+    before = square if written is output else through(values, output).square().sum()
+    del output
+    size = 1.0 if dtype == torch.float64 else _size(square)  # products of float32 rows are of rows of size 1
     if "ov.read" in wanted:
-        grams["ov.read"] = _gram(reading, dtype)
-    del reading, unscaled
+        grams["ov.read"] = _gram((reading / size).to(dtype))
+    del reading
     if "ov.write" in wanted:
-        grams["ov.write"] = _gram(through(written, v), dtype)
-    return _scale(checkpoint, square, before)
+        grams["ov.write"] = _gram((through(written, values) / size).to(dtype))
+    return _scale(checkpoint, float(square) / heads, float(before) / heads)
 
 
-def _gram(heads: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Σ AᵀA over (head, row, hidden), of rows in `dtype`."""
-    return spectra.gram(_narrowed(heads.flatten(0, 1), dtype).mT)
+def through(rows: torch.Tensor, partners: torch.Tensor) -> torch.Tensor:
+    """A with AᵀA = Σ gᵀg for g = partnerᵀ·rows, (head, row, hidden), without forming g.
+
+    partnerᵀ = Q R gives gᵀg = (R·rows)ᵀ(R·rows), exact also for partners of low rank. Of fewer partners than heads each
+    serves as many heads in a row; of more, as many in a row are one head's, and the sum is over these.
+    """
+    if len(partners) > len(rows):
+        partners = partners.unflatten(0, (len(rows), -1)).transpose(1, 2).flatten(2)  # (head, row, partner·hidden)
+    factors = torch.linalg.qr(partners.mT, mode="r").R
+    return factors.repeat_interleave(len(rows) // len(factors), 0) @ rows
+
+
+def _gram(heads: torch.Tensor) -> torch.Tensor:
+    """Σ AᵀA over (head, row, hidden)."""
+    return spectra.gram(heads.flatten(0, 1).mT)

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 
 from analyses.null_residual.probed_heads import draw_probes, held_out, probed, product_norms, score_probed
+from analyses.numerics.blockwise import row_squares
 from analyses.numerics.spectra import binary_size, factored_inner_products, full_float32, signed_permutation
 from analyses.weights.canonical import (
     ATTENTION,
@@ -267,30 +268,24 @@ def _sampled_neuron_pairs(
 ) -> Iterator[MatchedPair]:
     """Holds one role of one layer, SAMPLE neurons of the old and as many of the new; reads a layer twice."""
 
-    def rows_of(role: str, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Float32 rows of any size that weights may have, and their lengths in float64, (neuron, 1)."""
-        rows = neuron_rows(checkpoint, role, layer, device, dtype=torch.float32)
-        rows = rows / binary_size(rows).to(rows.dtype)
-        return rows, torch.linalg.vector_norm(rows, dim=-1, keepdim=True, dtype=torch.float64)
+    def rows_of(role: str, layer: int) -> torch.Tensor:
+        return neuron_rows(checkpoint, role, layer, device, dtype=torch.float32)
 
     before: dict[str, torch.Tensor] = {}  # role → (neuron, hidden) unit rows of the layer before
     stand_for = 0  # so many neurons
     for layer in range(checkpoint.shape.layers):
-        size = torch.cat([rows_of(role, layer)[1] for role in roles], dim=1)  # (neuron, role)
-        alive, largest = (size > 0).all(1), size.prod(1).argsort(descending=True, stable=True)[:NEURONS]
+        size = torch.stack([row_squares(rows_of(role, layer)) for role in roles]).sqrt()  # (role, neuron)
+        alive, largest = (size > 0).all(0), size.prod(0).argsort(descending=True, stable=True)[:NEURONS]
         chosen = largest[:: max(1, len(largest) // SAMPLE)]
         chosen, count = chosen[alive[chosen]], int(alive[largest].sum())
         after, cosines, scrambled = {}, {}, {}
-        for role in roles:
-            rows, length = rows_of(role, layer)
-            rows = rows / length.where(length > 0, 1.0).to(rows.dtype)
-            after[role] = rows[chosen]
+        for role, length in zip(roles, size.float(), strict=True):
+            rows = rows_of(role, layer)
+            after[role] = rows[chosen] / length[chosen, None]
             if layer:  # the few rows are scrambled instead of the many
-                living = rows if alive.all() else rows[alive]
-                cosines[role] = before[role] @ living.mT
-                if scramble:
-                    scrambled[role] = scramble.undo(before[role]) @ living.mT
-                del living
+                old = torch.cat([before[role], scramble.undo(before[role])]) if scramble else before[role]
+                found = old @ (rows if alive.all() else rows[alive]).mT / length[alive]
+                cosines[role], scrambled[role] = found[: len(before[role])], found[len(before[role]) :]
             del rows
         if layer:
             cos, chance = neuron_matches(cosines), score_neurons(scrambled) if scramble else {}
@@ -328,12 +323,13 @@ def _probed_pairs(
     elsewhere = scramble.undo(probes.mT).mT if scramble else None
     before = None
     for factors in layers:
-        after = probed(factors, probes)
+        sizes = [product_norms(left, right) for left, right in factors]
+        after = probed(factors, sizes, probes)
         if before is not None:
             cos, error = score_probed(before, after)
             chance = {}
             if scramble:
-                turned = (of._replace(images=scramble(of.images)) for of in probed(factors, elsewhere))
+                turned = (of._replace(images=scramble(of.images)) for of in probed(factors, sizes, elsewhere))
                 chance, _ = score_probed(before, tuple(turned))
             yield MatchedPair(cos=cos, chance=chance, error=error)
         before = after

@@ -10,6 +10,7 @@ standard deviation, and less by √(1 − p/D), since no direction comes twice.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -36,13 +37,15 @@ def draw_probes(hidden: int, seed: int, *, device: str) -> torch.Tensor:
     return (haar(hidden, count, generator) * math.sqrt(hidden / count)).float().to(device)
 
 
-def probed(factors: HeadFactors, probes: torch.Tensor) -> tuple[Probed, Probed]:
-    """Of one layer: its maps W_kᵀW_q and W_oW_v, from ((W_k, W_q), (W_v, W_oᵀ)), see `head_factors`."""
-    return tuple(_probed(left, right, probes) for left, right in factors)
+def probed(factors: HeadFactors, sizes: Sequence[torch.Tensor], probes: torch.Tensor) -> tuple[Probed, Probed]:
+    """Of one layer: its maps W_kᵀW_q and W_oW_v, from ((W_k, W_q), (W_v, W_oᵀ)), see `head_factors`.
+
+    sizes : of each of the two, `product_norms`.
+    """
+    return tuple(_probed(left, right, size, probes) for (left, right), size in zip(factors, sizes, strict=True))
 
 
-def _probed(left: torch.Tensor, right: torch.Tensor, probes: torch.Tensor) -> Probed:
-    size = product_norms(left, right)
+def _probed(left: torch.Tensor, right: torch.Tensor, size: torch.Tensor, probes: torch.Tensor) -> Probed:
     inner = (right @ probes.to(right.dtype)).mT / size.where(size > 0, 1.0).to(right.dtype)[:, None, None]
     groups = inner.unflatten(0, (len(left), -1))  # (kv_head, group, probe, head_dim)
     return Probed((groups @ left[:, None]).flatten(0, 1), size > 0)

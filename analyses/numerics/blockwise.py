@@ -44,6 +44,14 @@ def dot(x: torch.Tensor, y: torch.Tensor) -> float:
     return float(np.vecdot(x.numpy().reshape(runs), y.numpy().reshape(runs)).sum())
 
 
+def row_squares(rows: torch.Tensor) -> torch.Tensor:
+    """‖row‖² of a (row, entry) matrix, (row,) float64, upcast a few rows at a time; rows may lie across memory."""
+    if rows.device.type != "cpu":
+        return torch.linalg.vector_norm(rows, dim=-1, dtype=torch.float64).square()
+    blocks = (block.double().numpy() for block in rows.split(max(1, 2 * BLOCK // rows.shape[1])))
+    return torch.from_numpy(np.concatenate([np.vecdot(block, block) for block in blocks]))
+
+
 def _blocks(*tensors: torch.Tensor) -> Iterator[list[torch.Tensor]]:
     flat = [tensor.view(-1) for tensor in tensors]
     if flat[0].device.type != "cpu":

@@ -146,11 +146,35 @@ def read_factors(of: Sequence[Part]) -> torch.Tensor:
     """
     rows = []
     for part in of:
-        # With keys = Rᴴ Qᴴ, keys·keysᴴ = RᴴR: R carries the keys' lengths and angles over to the queries.
-        lengths = torch.linalg.qr(part.keys.mH, mode="r").R
-        read = _repeated(lengths, part) @ part.queries * part.weight**0.5
+        if part.keys.shape[2] == 1:
+            lengths = _lengths(part.keys)
+            read = part.queries * _repeated(lengths * part.weight**0.5, part)
+        else:
+            # With keys = Rᴴ Qᴴ, keys·keysᴴ = RᴴR: R carries the keys' lengths and angles over to the queries.
+            lengths = torch.linalg.qr(part.keys.mH, mode="r").R
+            read = _repeated(lengths * part.weight**0.5, part) @ part.queries
         rows += [read.real, read.imag] if read.is_complex() else [read]
     return torch.cat([found.flatten(1, 2) for found in rows], dim=1)
+
+
+def _lengths(rows: torch.Tensor) -> torch.Tensor:
+    """‖row‖, (..., row, 1); complex rows as real ones of twice as many entries, which is the faster way."""
+    real = torch.view_as_real(rows).flatten(-2) if rows.is_complex() else rows
+    return torch.linalg.vector_norm(real, dim=-1, keepdim=True)
+
+
+def swapped(of: Sequence[Part], factors: torch.Tensor) -> list[Part]:
+    """Heads whose queries are these heads' keys, and whose keys are the queries of all heads that share them.
+
+    `read_factors` of them gives F with FᵀF = Σ c² · mean over Δ of g(Δ) g(Δ)ᵀ, summed over the heads of a key head with
+    c of `factors`, (head,): (kv_head, head_dim, hidden).
+    """
+    found = []
+    for part in of:
+        queries = (part.queries * factors[:, None, None, None]).unflatten(0, (len(part.keys), -1))
+        queries = queries.permute(0, 2, 3, 1, 4).flatten(3)  # (kv_head, frequency, row, group·hidden)
+        found.append(Part(part.weight, queries, part.keys))
+    return found
 
 
 def _repeated(of_keys: torch.Tensor, part: Part) -> torch.Tensor:
