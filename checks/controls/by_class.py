@@ -12,7 +12,7 @@ from typing import Any
 
 from analyses.numerics.pvalues import STOP, sequential_p
 from checks.claims.gate import POWER, Gate, Outcome
-from checks.controls.planted_streams import SINKS, STREAMS, planted_sinks, planted_stream
+from checks.controls.planted_streams import SINKS, STREAMS, planted_sinks, planted_streams
 from checks.controls.steps import counts
 from checks.controls.subject import Evidence, Run, Subject, claimed, needs_forward, run_of
 from checks.controls.surrogates import DRAWS, TRACKS, planted_records
@@ -284,19 +284,21 @@ def schedules(subject: Subject) -> dict[str, Evidence]:
 def streams(subject: Subject) -> dict[str, Evidence]:
     """A claim about states that does not hold, on a planted stream of the model's own sizes."""
     evidence = {}
-    for gate in subject.gates("presence", "schedule", status="fail"):
-        if gate.id == "AT1":
-            found = planted_sinks(subject.found, seed=subject.settings.seed)
-            run = run_of(gate, found, name="planted attention")
-            evidence[gate.id] = _positive(SINKS, [run], subject.outcomes[gate.id])
-        elif gate.id in STREAMS:
-            subject.say(f"{subject.checkpoint.name}: control planted stream of {gate.id}")
-            asked = frozenset(path.rpartition(".")[2] for path in claimed([gate]))
-            found = planted_stream(
-                gate.id, subject.checkpoint, subject.found, seed=subject.settings.seed, asked=asked
-            )
-            run = run_of(gate, found, name="planted stream")
-            evidence[gate.id] = _positive(STREAMS[gate.id].law, [run], subject.outcomes[gate.id])
+    failed = {gate.id: gate for gate in subject.gates("presence", "schedule", status="fail")}
+    if gate := failed.get("AT1"):
+        run = run_of(gate, planted_sinks(subject.found, seed=subject.settings.seed), name="planted attention")
+        evidence[gate.id] = _positive(SINKS, [run], subject.outcomes[gate.id])
+    asked = {
+        claim: frozenset(path.rpartition(".")[2] for path in claimed([gate]))
+        for claim, gate in failed.items()
+        if claim in STREAMS
+    }
+    if asked:
+        subject.say(f"{subject.checkpoint.name}: control planted streams of {', '.join(asked)}")
+        found = planted_streams(asked, subject.checkpoint, subject.found, seed=subject.settings.seed)
+        for claim, records in found.items():
+            run = run_of(failed[claim], records, name="planted stream")
+            evidence[claim] = _positive(STREAMS[claim].law, [run], subject.outcomes[claim])
     return evidence
 
 

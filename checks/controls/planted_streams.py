@@ -23,7 +23,43 @@ LONG = 100.0  # times the others' length, of a planted massive token
 GROWTH = 0.05  # a layer, of a planted exponential
 FALL = 20.0  # from the first to the last relative write
 
-Next = Callable[[torch.Tensor, int, int, torch.Generator], torch.Tensor]  # (h_ℓ, ℓ, L, draws) → δ_ℓ
+
+class Noise:
+    """Unit normal states of one seed, in their order, drawn once for all streams that go on together."""
+
+    def __init__(self, shape: tuple[int, int], *, seed: int):
+        self.shape, self.seed = shape, seed
+        self.generator = torch.Generator().manual_seed(seed)
+        self.last: dict[int, torch.Tensor] = {}  # the last two: a layer that draws nothing leaves its stream one behind
+        self.drawn = 0
+
+    def of(self, number: int) -> torch.Tensor:
+        while self.drawn <= number:
+            self.last.pop(self.drawn - 2, None)
+            self.last[self.drawn] = torch.randn(self.shape, generator=self.generator, dtype=torch.float64)
+            self.drawn += 1
+        return self.last[number]
+
+
+class Draws:
+    """What one stream draws: states from the common noise, matrices by itself."""
+
+    def __init__(self, noise: Noise):
+        self.noise, self.count = noise, 0
+        self.own: torch.Generator | None = None
+
+    def states(self) -> torch.Tensor:
+        self.count += 1
+        return self.noise.of(self.count - 1)
+
+    def matrix(self, side: int) -> torch.Tensor:
+        if self.own is None:
+            self.own = torch.Generator().manual_seed(self.noise.seed)
+            torch.randn(self.noise.shape, generator=self.own, dtype=torch.float64)  # the first states
+        return torch.randn(side, side, generator=self.own, dtype=torch.float64)
+
+
+Next = Callable[[torch.Tensor, int, int, Draws], torch.Tensor]  # (h_ℓ, ℓ, L, draws) → δ_ℓ
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,36 +71,31 @@ class PlantedStream:
     massive: tuple[float, float] | None = None  # share of the depth between which each prompt's first token is LONG
 
 
-def _unrelated(h: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
-    return torch.randn(h.shape, generator=draw, dtype=h.dtype)
+def _equal(h: torch.Tensor, layer: int, depth: int, draw: Draws) -> torch.Tensor:
+    return draw.states()
 
 
-def _equal(h: torch.Tensor, layer: int, depth: int, draw: torch.Generator) -> torch.Tensor:
-    return _unrelated(h, draw)
-
-
-def _falling(h: torch.Tensor, layer: int, depth: int, draw: torch.Generator) -> torch.Tensor:
+def _falling(h: torch.Tensor, layer: int, depth: int, draw: Draws) -> torch.Tensor:
     size = FALL ** (-layer / max(depth - 1, 1)) / 2
-    return size * _unrelated(h, draw) * h.norm(dim=1, keepdim=True) / h.shape[1] ** 0.5
+    return size * draw.states() * h.norm(dim=1, keepdim=True) / h.shape[1] ** 0.5
 
 
-def _growing(h: torch.Tensor, layer: int, depth: int, draw: torch.Generator) -> torch.Tensor:
-    return GROWTH * h + 0.01 * _unrelated(h, draw)
+def _growing(h: torch.Tensor, layer: int, depth: int, draw: Draws) -> torch.Tensor:
+    return GROWTH * h + 0.01 * draw.states()
 
 
-def _linear(h: torch.Tensor, layer: int, depth: int, draw: torch.Generator) -> torch.Tensor:
-    w = torch.randn(h.shape[1], h.shape[1], generator=draw, dtype=h.dtype)
-    return h @ w / (2 * h.shape[1] ** 0.5)
+def _linear(h: torch.Tensor, layer: int, depth: int, draw: Draws) -> torch.Tensor:
+    return h @ draw.matrix(h.shape[1]) / (2 * h.shape[1] ** 0.5)
 
 
-def _quiet_later(h: torch.Tensor, layer: int, depth: int, draw: torch.Generator) -> torch.Tensor:
+def _quiet_later(h: torch.Tensor, layer: int, depth: int, draw: Draws) -> torch.Tensor:
     size = 1.0 if layer < depth // 2 else 0.02
-    return size * _unrelated(h, draw) * h.norm(dim=1, keepdim=True) / h.shape[1] ** 0.5
+    return size * draw.states() * h.norm(dim=1, keepdim=True) / h.shape[1] ** 0.5
 
 
-def _common(h: torch.Tensor, layer: int, depth: int, draw: torch.Generator) -> torch.Tensor:
-    towards = torch.ones_like(h) * (torch.arange(h.shape[1]) % 2 * 2 - 1)  # one direction, without a mean over features
-    return 2.0 * towards if layer == 0 else 0.2 * towards + 0.01 * _unrelated(h, draw)
+def _common(h: torch.Tensor, layer: int, depth: int, draw: Draws) -> torch.Tensor:
+    towards = torch.arange(h.shape[1], dtype=h.dtype) % 2 * 2 - 1  # one direction, without a mean over features
+    return (2.0 * towards).expand_as(h) if layer == 0 else 0.2 * towards + 0.01 * draw.states()
 
 
 STREAMS: Mapping[str, PlantedStream] = {
@@ -85,48 +116,65 @@ STREAMS: Mapping[str, PlantedStream] = {
 """Claim → the stream on which it must hold."""
 
 
-def planted_stream(
-    claim: str,
+def planted_streams(
+    asked: Mapping[str, frozenset[str] | None],
     checkpoint: Checkpoint,
     found: Mapping[str, Mapping[str, Any]],
     *,
     seed: int,
-    asked: frozenset[str] | None = None,
-) -> dict[str, Any]:
-    """The record of residual_stream on a planted stream of this model's own sizes, under its name.
+) -> dict[str, dict[str, Any]]:
+    """Claim → the record of residual_stream on its planted stream of this model's own sizes, under its name.
 
-    asked : names of the metrics that are read, for which alone states are reduced; None for all.
+    asked : claim → names of the metrics that are read, for which alone states are reduced; None for all. The streams
+        go on layer by layer together, so that one layer's states of each are held.
     """
-    plant, own = STREAMS[claim], found["residual_stream"]
-    depth, hidden, tokens, prompts = (own[key] for key in ("num_layers", "hidden", "tokens", "prompts"))
+    own = found["residual_stream"]
+    tokens, prompts = own["tokens"], own["prompts"]
     lengths = torch.full((prompts,), tokens // prompts)
     lengths[: tokens % prompts] += 1
-    fed = residual_stream.StreamProbe(layer_norm=False, depth=depth)
-    fed.asked = asked
-    fed.begin(torch.arange(int(lengths.max())) < lengths[:, None])
-    draw = torch.Generator().manual_seed(seed)
-    h = torch.randn(tokens, hidden, generator=draw, dtype=torch.float64)
-    start, stop = plant.massive or (2.0, 2.0)  # none
-    long = [LONG if start <= s / depth <= stop else 1.0 for s in range(depth + 1)]
-    for layer in range(depth):
-        after = h + plant.write(h, layer, depth, draw)
-        seen, next_seen = (_lengthened(x, fed.first, long[s]) for x, s in ((h, layer), (after, layer + 1)))
-        if layer == depth - 1:
-            fed.final(next_seen, next_seen)
-        write = next_seen - seen
-        states = LayerStates(
-            hidden=seen, attention=write, feed_forward=torch.zeros_like(write), output=next_seen, next_input=next_seen
-        )
-        fed.layer(layer, states)
-        h = after
+    noise = Noise((tokens, own["hidden"]), seed=seed)
+    streams = {claim: Stream(STREAMS[claim], noise, lengths, own["num_layers"], a) for claim, a in asked.items()}
+    for layer in range(own["num_layers"]):
+        for stream in streams.values():
+            stream.layer(layer)
     facts = ForwardFacts(**{**own["calibration"], "devices": (), "remarks": ()})
-    no_sinks = "a planted stream has no attention"
-    record = residual_stream.measure(checkpoint, fed, facts, seed=seed, no_sinks=no_sinks)
-    return {"residual_stream": records.plain(record)}
+    options = dict(seed=seed, no_sinks="a planted stream has no attention")
+    return {
+        claim: {"residual_stream": records.plain(residual_stream.measure(checkpoint, stream.fed, facts, **options))}
+        for claim, stream in streams.items()
+    }
 
 
-def _lengthened(h: torch.Tensor, first: torch.Tensor, factor: float) -> torch.Tensor:
-    return torch.where(first[:, None], factor * h, h)
+class Stream:
+    """A planted stream up to one of its layers, and the probe that has seen it."""
+
+    def __init__(
+        self, plant: PlantedStream, noise: Noise, lengths: torch.Tensor, depth: int, asked: frozenset[str] | None
+    ):
+        self.plant, self.depth, self.draws = plant, depth, Draws(noise)
+        self.fed = residual_stream.StreamProbe(layer_norm=False, depth=depth)
+        self.fed.asked = asked
+        self.fed.begin(torch.arange(int(lengths.max())) < lengths[:, None])
+        self.h = self.draws.states()
+        self.seen = self._lengthened(self.h, 0)
+
+    def layer(self, layer: int) -> None:
+        self.h = self.h + self.plant.write(self.h, layer, self.depth, self.draws)
+        seen, self.seen = self.seen, self._lengthened(self.h, layer + 1)
+        if layer == self.depth - 1:
+            self.fed.final(self.seen, self.seen)
+        states = LayerStates(
+            hidden=seen,
+            attention=self.seen - seen,
+            feed_forward=torch.zeros(1, dtype=seen.dtype).expand_as(seen),
+            output=self.seen,
+            next_input=self.seen,
+        )
+        self.fed.layer(layer, states)
+
+    def _lengthened(self, h: torch.Tensor, state: int) -> torch.Tensor:
+        start, stop = self.plant.massive or (2.0, 2.0)  # none
+        return torch.where(self.fed.first[:, None], LONG * h, h) if start <= state / self.depth <= stop else h
 
 
 PULL = 6.0  # logit of key 0 in the planted heads, where all others have 0

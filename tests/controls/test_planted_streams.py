@@ -10,7 +10,7 @@ from analyses.run import suite
 from analyses.weights.checkpoint import open_checkpoint
 from checks.claims import CLAIMS
 from checks.claims.gate import evaluate
-from checks.controls.planted_streams import STREAMS, planted_sinks, planted_stream
+from checks.controls.planted_streams import STREAMS, planted_sinks, planted_streams
 from checks.controls.subject import claimed
 from checks.twins.planted import query_key_mixture
 from checks.twins.planted_parts import heavy_tails, tapered_heads
@@ -31,21 +31,28 @@ def model(tmp_path_factory):
         return checkpoint, suite.records_of(checkpoint, TEXT, Settings(device="cpu"), ["residual_stream"])
 
 
+@pytest.fixture(scope="module")
+def planted(model):
+    """Claim → the whole record on its stream."""
+    return planted_streams(dict.fromkeys(STREAMS), *model, seed=0)
+
+
 @pytest.mark.parametrize("claim", [claim for claim in STREAMS if claim != "RS4r"])
-def test_a_claim_about_states_holds_on_the_stream_that_was_planted_for_it(model, claim):
-    outcome = evaluate(GATES[claim], planted_stream(claim, *model, seed=0))
+def test_a_claim_about_states_holds_on_the_stream_that_was_planted_for_it(model, planted, claim):
+    outcome = evaluate(GATES[claim], planted[claim])
     assert outcome.status == "pass", [(f.quantity, f.observed, f.interval, f.status) for f in outcome.findings]
     asked = frozenset(path.rpartition(".")[2] for path in claimed([GATES[claim]]))
-    assert evaluate(GATES[claim], planted_stream(claim, *model, seed=0, asked=asked)) == outcome  # and nothing else
+    alone = planted_streams({claim: asked}, *model, seed=0)  # of no other claim, and of no other metric
+    assert evaluate(GATES[claim], alone[claim]) == outcome
 
 
-def test_twelve_layers_do_not_tell_an_unrelated_stack_to_a_fifth_and_its_number_is_right(model):
-    outcome = evaluate(GATES["RS4r"], planted_stream("RS4r", *model, seed=0))
+def test_twelve_layers_do_not_tell_an_unrelated_stack_to_a_fifth_and_its_number_is_right(planted):
+    outcome = evaluate(GATES["RS4r"], planted["RS4r"])
     assert outcome.status == "inconclusive" and outcome.findings[0].observed < 0.05
 
 
-def test_a_stack_of_unrelated_writes_is_not_linear_and_has_no_massive_token(model):
-    found = planted_stream("RS5r", *model, seed=0)
+def test_a_stack_of_unrelated_writes_is_not_linear_and_has_no_massive_token(planted):
+    found = planted["RS5r"]
     assert evaluate(GATES["RS1"], found).status == evaluate(GATES["RS6"], found).status == "fail"
     assert evaluate(GATES["RS5"], found).status == "fail"
 
