@@ -21,7 +21,9 @@ DRAWS = 49  # samples made of the law: p is right to 0.07
 CANDIDATES = 64  # values of x_min tried on each of them, evenly over the order
 LEAST = 16  # values: of fewer no tail is fitted
 LEVEL = 0.90
-BLOCK = 1 << 15  # distances computed at a time: they stay in the cache, and the tails of a block begin close together
+PROBES = 8  # values of a tail that bound its distance
+ROUNDING = 1e-12  # of a distance
+BLOCK = 1 << 15  # values of tails looked at at a time: they stay in the cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,30 +95,41 @@ def _starts(x: np.ndarray, candidates: int | None) -> np.ndarray:
 
 
 def _distances(logs: np.ndarray, starts: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """(row, start) largest |F(x) − share of the tail below x| over the tail's values."""
-    found = np.empty(starts.shape)
-    length = logs.shape[1]
-    height = max(1, min(len(logs), BLOCK // length))
-    width = max(1, BLOCK // (height * length))
-    for top in range(0, len(logs), height):
-        for left in range(0, starts.shape[1], width):
-            block = slice(top, top + height), slice(left, left + width)
-            found[block] = _block(logs[block[0]], starts[block], alpha[block])
+    """(row, start) largest |F(x) − share of the tail below x| over the tail's values; ∞ where another start is nearer.
+
+    A few values of each tail bound its distance from below, and nearly all are then known to be farther than one whose
+    distance is known.
+    """
+    rows, bound = np.arange(len(logs)), np.empty(starts.shape)
+    step = max(1, BLOCK // (PROBES * starts.shape[1]))
+    for block in (slice(first, first + step) for first in range(0, len(rows), step)):
+        start = starts[block, :, None]
+        at = start + ((logs.shape[1] - 1 - start) * np.arange(1, PROBES + 1) / PROBES).astype(int)
+        bound[block] = _farthest(logs, rows[block, None, None], start, alpha[block, :, None], at)
+    likely = bound.argmin(1)
+    known = _whole_tails(logs, rows, starts[rows, likely], alpha[rows, likely])
+    row, column = np.nonzero(bound <= known[:, None] + ROUNDING)
+    found = np.full(starts.shape, np.inf)
+    found[row, column] = _whole_tails(logs, row, starts[row, column], alpha[row, column])
     return found
 
 
-def _block(logs: np.ndarray, starts: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    first, length = starts.min(), logs.shape[1]  # no tail here has a value before the first
-    law = logs[:, None, first:] - _at(logs, starts)[..., None]
-    np.maximum(law, 0, out=law)  # before a tail begins, law and share are both 0
-    law *= (1 - alpha)[..., None]
+def _whole_tails(logs: np.ndarray, row: np.ndarray, start: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """(tail) `_farthest` over all values of the tails that begin at `start` in these rows."""
+    found, order = np.empty(len(row)), np.argsort(start, kind="stable")
+    step = max(1, BLOCK // logs.shape[1])
+    for tails in (order[first : first + step, None] for first in range(0, len(order), step)):
+        at = np.arange(start[tails[0, 0]], logs.shape[1])  # none of these tails begins before the first
+        found[tails[:, 0]] = _farthest(logs, row[tails], start[tails], alpha[tails], at)
+    return found
+
+
+def _farthest(logs: np.ndarray, row: np.ndarray, start: np.ndarray, alpha: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Largest |F(x) − share of the tail below x| over the values `at`, the last axis; 0 before the tail begins."""
+    law = np.maximum(logs[row, at] - logs[row, start], 0)
+    law *= 1 - alpha
     np.expm1(law, out=law)  # less the law's share below each value
-    if (starts == starts[0]).all():  # no row has equal values
-        starts = starts[:1]
-    share = np.arange(first, length, dtype=float) - starts[..., None]
-    np.maximum(share, 0, out=share)
-    share /= (length - starts)[..., None]
-    law += share
+    law += np.maximum(at - start, 0) / (logs.shape[1] - start)
     return np.abs(law, out=law).max(-1)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from hypothesis import given
 
 from analyses import weight_spectra
 from analyses.null_residual.grams import branches, layer_grams
@@ -12,6 +13,7 @@ from analyses.weight_spectra.power_law import against_itself, fit, fits
 from analyses.weights.checkpoint import open_checkpoint
 from checks.maps.catalogue import SCRAMBLE
 from checks.maps.gains import RESCALE_GAINS
+from tests.strategies import seeds
 from tests.tiny import tiny_checkpoint
 
 
@@ -89,6 +91,14 @@ def test_samples_fitted_together_have_the_laws_of_each_alone_whatever_their_leng
     assert together[-1] == together[2]
     if candidates is None:
         assert [together[i].alpha for i in (0, 5)] == pytest.approx([exponent(mixed[i]) for i in (0, 5)], rel=1e-12)
+
+
+@given(seeds)
+def test_the_nearest_law_is_found_though_most_distances_are_bounded_only(seed):
+    rng = np.random.default_rng(seed)
+    sample = pareto(2.0 + rng.random(), int(rng.integers(16, 120)), seed) * rng.choice([1.0, 3.0])
+    sample[: rng.integers(10)] = np.median(sample)  # some equal values
+    assert fit(sample).alpha == pytest.approx(exponent(sample), rel=1e-12)
 
 
 def test_too_few_values_or_equal_ones_have_no_tail():
