@@ -300,7 +300,8 @@ def _head_pairs(
 
     def factors(layer: int) -> HeadFactors:
         blocks = head_factors(checkpoint, layer, device, dtype=torch.float64 if probes is None else torch.float32)
-        return tuple((_sized(checkpoint, left), _sized(checkpoint, right)) for left, right in blocks)
+        blocks = [list(block) for block in blocks]
+        return tuple((_sized(checkpoint, block.pop(0)), _sized(checkpoint, block.pop(0))) for block in blocks)
 
     if probes is not None:
         yield from _probed_pairs(map(factors, range(checkpoint.shape.layers)), scramble, probes)
@@ -324,13 +325,13 @@ def _probed_pairs(
     before = None
     for factors in layers:
         sizes = [product_norms(left, right) for left, right in factors]
-        after = probed(factors, sizes, probes)
+        after = tuple(probed(factors, sizes, probes))
         if before is not None:
             cos, error = score_probed(before, after)
             chance = {}
             if scramble:
                 turned = (of._replace(images=scramble(of.images)) for of in probed(factors, sizes, elsewhere))
-                chance, _ = score_probed(before, tuple(turned))
+                chance, _ = score_probed(before, turned)
             yield MatchedPair(cos=cos, chance=chance, error=error)
         before = after
 

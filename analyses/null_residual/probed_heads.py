@@ -10,7 +10,7 @@ standard deviation, and less by √(1 − p/D), since no direction comes twice.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -37,12 +37,12 @@ def draw_probes(hidden: int, seed: int, *, device: str) -> torch.Tensor:
     return (haar(hidden, count, generator) * math.sqrt(hidden / count)).float().to(device)
 
 
-def probed(factors: HeadFactors, sizes: Sequence[torch.Tensor], probes: torch.Tensor) -> tuple[Probed, Probed]:
+def probed(factors: HeadFactors, sizes: Sequence[torch.Tensor], probes: torch.Tensor) -> Iterator[Probed]:
     """Of one layer: its maps W_kᵀW_q and W_oW_v, from ((W_k, W_q), (W_v, W_oᵀ)), see `head_factors`.
 
     sizes : of each of the two, `product_norms`.
     """
-    return tuple(_probed(left, right, size, probes) for (left, right), size in zip(factors, sizes, strict=True))
+    return (_probed(left, right, size, probes) for (left, right), size in zip(factors, sizes, strict=True))
 
 
 def _probed(left: torch.Tensor, right: torch.Tensor, size: torch.Tensor, probes: torch.Tensor) -> Probed:
@@ -52,27 +52,34 @@ def _probed(left: torch.Tensor, right: torch.Tensor, size: torch.Tensor, probes:
 
 
 def score_probed(
-    a: tuple[Probed, Probed], b: tuple[Probed, Probed]
+    a: Iterable[Probed], b: Iterable[Probed]
 ) -> tuple[dict[str, float | None], dict[str, float | None]]:
     """Mean cosine of matched heads' maps in two layers, each map matched on the other, and its standard error.
 
     Parameters
     ----------
-    a, b : (qk, vo) of two layers, made with the same directions.
+    a, b : (qk, vo) of two layers, made with the same directions; one map of each is held at a time.
     """
-    rows, columns = (x[0].alive & x[1].alive for x in (a, b))
-    images = [(one.images[rows], other.images[columns]) for one, other in zip(a, b, strict=True)]
-    cosines = [one.flatten(1) @ other.flatten(1).mT for one, other in images]  # (head, head')
+    products, alive, hidden = [], [], 1
+    others = iter(b)
+    for one in a:
+        other = next(others)
+        hidden = one.images.shape[-1]
+        products.append(one.images.transpose(0, 1) @ other.images.permute(1, 2, 0))  # (probe, head, head')
+        alive.append((one.alive, other.alive))
+        del other  # or two maps would be held while the next is made
+    rows, columns = ((qk & vo).cpu() for qk, vo in zip(*alive, strict=True))
+    products = [of.cpu().double()[:, rows][:, :, columns] for of in products]
+    cosines = [of.sum(0) for of in products]  # (head, head')
     means: dict[str, float | None] = {}
     errors: dict[str, float | None] = {}
-    for role, on, (one, other), cos in zip(("qk", "vo"), reversed(cosines), images, cosines, strict=True):
-        if not cos.numel():
+    for role, on, of in zip(("qk", "vo"), reversed(cosines), products, strict=True):
+        if not on.numel():
             means[role] = errors[role] = None
             continue
-        left, right = map(torch.from_numpy, assigned(on))
-        matched = (one[left.to(one.device)] * other[right.to(other.device)]).sum(-1, dtype=torch.float64)
-        by_probe = matched.mean(0)  # (probe,)
-        count, hidden = len(by_probe), one.shape[-1]
+        left, right = assigned(on)
+        by_probe = of[:, left, right].mean(1)  # (probe,)
+        count = len(by_probe)
         means[role] = max(-1.0, min(1.0, float(by_probe.sum())))
         errors[role] = math.sqrt(count * (1 - count / hidden)) * float(by_probe.std()) if count > 1 else None
     return means, errors

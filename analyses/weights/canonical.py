@@ -33,11 +33,11 @@ def neuron_rows(
     dtype: torch.dtype = torch.float64,
 ) -> torch.Tensor:
     """(neuron, hidden): rows of gate and up as they read the stream, columns of down; of one expert where there are."""
-    weight = checkpoint.stored(FEED_FORWARD[role], layer, expert=expert, device=device).to(dtype)
+    stored = checkpoint.stored(FEED_FORWARD[role], layer, expert=expert, device=device)
     if role == "down":
-        return centred(checkpoint, weight.mT)
+        return centred(checkpoint, stored.to(dtype).mT)
     gain = _gain(checkpoint, checkpoint.architecture.feed_forward_norm, layer, device, dtype)
-    return centred(checkpoint, weight * gain)
+    return centred(checkpoint, _times(stored, gain, dtype))
 
 
 def head_factors(
@@ -64,13 +64,19 @@ def read_by_heads(
         dim = checkpoint.shape.value_dim if family == "v_proj" else checkpoint.shape.head_dim
         gain = _gain(checkpoint, "input_ln", layer, device)
         return latent.rows(checkpoint, family, layer, device, gain=gain).to(dtype).unflatten(0, (-1, dim))
-    rows = checkpoint.stored_heads(family, layer, device=device).to(dtype)
-    rows = rows * _gain(checkpoint, "input_ln", layer, device, dtype)
+    stored = checkpoint.stored_heads(family, layer, device=device)
+    rows = _times(stored, _gain(checkpoint, "input_ln", layer, device, dtype), dtype)
     if not checkpoint.architecture.post_norm:  # there the stream carries the gain of the norm that made it
         rows = centred(checkpoint, rows)
     if checkpoint.architecture.qk_layer_norm and checkpoint.has_qk_norm and family != "v_proj":
         rows = rows - rows.mean(-2, keepdim=True)
     return rows
+
+
+def _times(stored: torch.Tensor, gain: torch.Tensor | float, dtype: torch.dtype) -> torch.Tensor:
+    """Rows in `dtype`, times a gain; what is stored stays as it is, and of its copies one is held."""
+    rows = stored.to(dtype)
+    return rows * gain if rows is stored else rows.mul_(gain)
 
 
 def qk_gain(checkpoint: Checkpoint, family: str, layer: int, heads: int, device: str) -> torch.Tensor:
