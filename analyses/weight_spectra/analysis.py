@@ -92,7 +92,7 @@ def measure(
             if layer not in having:
                 continue
             for name, gram in layer_grams(checkpoint, branch, layer, device=device).grams.items():
-                grams.setdefault(name, []).append(_known(spectra.eigenvalues(gram).clamp_min(0)))
+                grams.setdefault(name, []).append(_known(spectra.eigenvalues(gram)))
     stored_tails = _tails(own, lambda layer: [seed, layer], samples=samples)
     folded_tails = _tails(grams, lambda layer: [seed, layer, 1], samples=samples)
     few = f"fewer than {LEAST} eigenvalues that are not zero, or all alike"
@@ -121,7 +121,8 @@ def measure(
 
 def _known(values: torch.Tensor) -> np.ndarray:
     """Of (mode,) eigenvalues in any order, those that are not rounding."""
-    return values[values > NOTHING * values.max()].cpu().numpy()
+    found = values.cpu().numpy()
+    return found[found > NOTHING * found.max(initial=0)]
 
 
 def _tails(spectra_of: Spectra, seed: Callable[[int], list[int]], *, samples: bool) -> dict[str, list[Tail | None]]:

@@ -6,6 +6,7 @@ handles that stay open count as resident memory for as long as they live.
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -183,7 +184,7 @@ def require_finite(name: str, tensor: torch.Tensor) -> None:
     """Raise InputError, naming the tensor and counting the entries, unless all of it is finite."""
     if tensor.dtype not in FLOATS:
         return
-    if not tensor.numel() or all(torch.isfinite(end) for end in torch.aminmax(tensor)):  # 30 times as fast as a mask
+    if not tensor.numel() or all(math.isfinite(end.item()) for end in torch.aminmax(tensor)):  # a mask takes 30 times
         return
     flat = tensor.reshape(-1)  # in blocks: the masks of a whole embedding would be as large as itself
     bad = sum(part.numel() - int(torch.isfinite(part).sum()) for part in flat.split(FINITE_BLOCK))
