@@ -234,24 +234,24 @@ def _published(checkpoint: Checkpoint, device: str) -> dict[str, float | None]:
         summed = queries.unflatten(0, (len(keys), group)).sum(1)
         right.append(_symmetry(summed.flatten(0, 1), keys.flatten(0, 1)))
         if group > 1 and queries.shape[:2].numel() == shape.hidden:
-            wrong.append(_symmetry(queries.flatten(0, 1), misread(keys, group).flatten(0, 1)))
+            wrong.append(_symmetry(misread(queries, len(keys)).flatten(0, 1), keys.flatten(0, 1)))
     return {
         "symmetry_of_sum": float(np.median(right)),
         "symmetry_misread": float(np.median(wrong)) if wrong else None,
     }
 
 
-def misread(keys: torch.Tensor, group: int) -> torch.Tensor:
-    """(head, head_dim, hidden) of (kv_head, head_dim, hidden) keys as the published code spreads them over groups.
+def misread(queries: torch.Tensor, kv_heads: int) -> torch.Tensor:
+    """(head, head_dim, hidden) queries, summed over those that meet one key head in the published code.
 
-    It repeats the whole tensor where each head is to be repeated: query head h meets key head h mod kv_heads.
+    It repeats all keys where each head is to be repeated: query head h meets key head h mod kv_heads.
     """
-    return keys.repeat(group, 1, 1)
+    return queries.unflatten(0, (-1, kv_heads)).sum(0)
 
 
 def _symmetry(queries: torch.Tensor, keys: torch.Tensor) -> float:
-    """½(1 + tr M²/‖M‖²) of M = W_qᵀW_k, from products of side (head·head_dim), or of M where the stream is narrower."""
-    if len(queries) > queries.shape[1]:
+    """½(1 + tr M²/‖M‖²) of M = W_qᵀW_k, from M, or where they are less work from three products of all rows."""
+    if 3 * len(queries) > queries.shape[1]:
         whole = queries.mT @ keys
         norm = float(whole.square().sum())
         return 0.5 * (1 + float((whole * whole.mT).sum()) / norm) if norm > 0 else float("nan")

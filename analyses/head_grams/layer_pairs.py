@@ -133,7 +133,7 @@ def _asymmetry(inner: np.ndarray | None, layer: Heads, largest: float) -> float:
 
     inner : the products of the layer's heads; None to take both sides from the factors.
     """
-    first = Heads(layer.keys[:1], layer.queries[: layer.queries_per_key])
+    first = Heads(layer.keys[:1], layer.queries[:1])
     of_first = inner_products(first, layer).cpu().numpy()[0] if inner is None else inner[0]
     to_first = inner_products(layer, first).cpu().numpy()[:, 0]
     return float(np.abs(of_first - to_first).max() / (largest or 1))

@@ -14,6 +14,7 @@ from analyses.delta_svd.shared_map import TOKENS_PER_DIRECTION
 from analyses.forward.calibration import STREAM_TOKENS, Calibration
 from analyses.head_grams import folded_heads
 from analyses.head_grams.all_pairs import FLOAT32_HIDDEN, SLAB_BYTES, TILE_BYTES, operations, paired_operations
+from analyses.head_grams.head_ranks import SHOWN
 from analyses.head_grams.shards import factor_work, matches_all
 from analyses.null_residual.grams import branches
 from analyses.null_residual.matching import NEURONS, SAMPLE
@@ -24,6 +25,7 @@ from analyses.numerics.prompt_groups import FOLDS, GROUPS
 from analyses.residual_stream.states import PIECE
 from analyses.weights.checkpoint import Checkpoint
 from analyses.weights.schema import FEED_FORWARD, MATRICES
+from analyses.weights.shape import Shape
 
 FLOAT64 = 8  # bytes
 CHARACTERS = 4  # of a text, per token: English in a vocabulary of some ten thousand pieces
@@ -128,6 +130,10 @@ def _null_residual(checkpoint: Checkpoint) -> Cost:
 STEPS = 5  # of Lanczos, of a spectrum that is sampled: 4 for the oblong, 7 for square matrices
 PASSES = 22  # over each entry of a pair for its spectra: residual, shuffle, upcasts; as measured, in passes of 1 ns
 ROWS = 34  # the same for neurons and heads, read twice in float32, scaled and matched
+PASSES_OF_HEADS = 60  # over each entry of queries and keys, as they are read, upcast, scaled, turned; as measured
+BY_KEYS = ("k.read", "ov.read")  # Grams of one row for all heads that share a key or value head
+KEPT = 32 << 20  # bytes of an array up to which the C library keeps what is freed for the next one
+ANEW = 29  # float32 arrays as large as a matrix beyond that, in all that is done with it; as measured by page faults
 LIKENESS = 4  # the same for cosines and residuals
 
 
@@ -137,33 +143,35 @@ def sampled_residual(checkpoint: Checkpoint, spectra: str) -> Cost:
     layers, pairs = shape.layers, shape.layers - 1
     hidden, heads, dim = shape.hidden, shape.heads, shape.head_dim
     matrices = [shape.of(f) for f in checkpoint.families if f in MATRICES]
-    entries = float(sum(rows * columns for rows, columns in matrices))
+    sizes = [float(rows * columns) for rows, columns in matrices]
+    entries = sum(sizes)
     neurons = [f for f in FEED_FORWARD if f in checkpoint.families]
     of = branches(checkpoint)
-    read_by = {"feed-forward": shape.feed_forward, "attention": heads * dim}
+    sides = {"feed-forward": shape.feed_forward, "attention": heads * dim}
+    rows = {name: sides[branch] for branch, names in of.items() for name in names}
+    rows |= {name: shape.kv_heads * dim for name in BY_KEYS if name in rows}
     grams = sum(map(len, of.values()))
     sampling = spectra != "none"
     # One triangle of each Gram; a sample's neurons with all of the next layer's, and scrambled; heads with the probes.
-    products = layers * hidden**2 * sum(len(names) * read_by[branch] for branch, names in of.items())
+    products = layers * float(hidden) ** 2 * sum(rows.values())
     products += pairs * len(neurons) * 4 * min(SAMPLE, shape.feed_forward) * shape.feed_forward * hidden
     products += pairs * (16 * heads * dim * PROBES * hidden + 8 * (heads + shape.kv_heads) * dim**2 * hidden)
     few = pairs * sampling * 2.0 * PILOT * STEPS * (8 * entries + 3 * grams * hidden**2)
-    factorisations = layers * 12.0 * heads * dim**2 * hidden
     passes = layers * entries * (LIKENESS + ROWS) + pairs * sampling * entries * PASSES
     small, large = sorted(max(matrices, key=lambda shape: shape[0] * shape[1]))
     held = 2 * sum(map(len, of.values())) * hidden**2 + 8 * heads * dim * hidden
     return Cost(
         reads=5 * _bytes(checkpoint, MATRICES),
-        operations=products + few + factorisations,
+        operations=products + few,
         peak=max(BYTES["float32"] * (7 * small * large), BYTES["float32"] * (held + 3 * shape.feed_forward * hidden)),
-        how="a layer's Grams D²(3F + 4Hd), 12·256·F·D for a sample of neurons, 16HdD·128 for heads by 128 directions, "
+        how="a layer's Grams D²(3F + 2(H + K)d), 12·256·F·D for a sample of neurons, 16HdD·128 for heads by 128 directions, "
         "32 operations an entry and each of 40 products of a sampled spectrum; memory 7 float32 matrices, or 14D² "
         "numbers and a layer's heads or neurons",
         work={
             "float32 products": products,
             "products of few vectors": few,
-            "factorisations": factorisations,
             "entries": passes,
+            "new pages": layers * ANEW * sum(4.0 * size for size in sizes if 4 * size > KEPT),
         },
     )
 
@@ -216,14 +224,34 @@ def _head_grams(checkpoint: Checkpoint) -> Cost:
         how="LH·D²(LH + 4d) for all pairs of heads, L²(H + K)d²D at equal index, LH(40d²D + 80d³) for each, "
         "LD²(Hd + 7D/3) for what layers read; memory 7 layers of q and k, or 5 and 5D² numbers, "
         "at most 160 MiB of all layers, 3(LH)² numbers",
-        work={
-            "float32 products" if hidden >= FLOAT32_HIDDEN else "float64 products": every,
-            "factorisations": layers * shape.heads * 70 * dim**2 * hidden,
-            "small spectra": layers * shape.heads * 90.0 * dim**3,
-            "eigenvalues": layers * 14.0 * hidden**3 / 3,
-            "entries": layers * 60.0 * rows * hidden,
-        },
+        work=_heads_by_kind(shape),
     )
+
+
+def _heads_by_kind(shape: Shape) -> dict[str, float]:
+    """What `head_grams` does, kind by kind, as a test counts it."""
+    layers, heads, kv_heads, dim, hidden = shape.layers, shape.heads, shape.kv_heads, shape.head_dim, shape.hidden
+    both, pair = heads + kv_heads, dim**2 * hidden  # pair: half the operations of one head's rows with another's
+    # A head's queries with its keys and with themselves, those of head 0 with all, Gram matrices of four sides; what
+    # layers read; small matrices.
+    products = layers * (4 * heads * pair + 4 * both * pair + 2 * both * pair + hidden**2 * heads * dim)
+    products += layers * 18.0 * heads * dim**3 + min(layers, SHOWN) * 2.0 * kv_heads * dim * hidden**2
+    of_pairs = operations(layers, heads, dim, hidden)
+    if not matches_all(shape):
+        of_pairs, products = 0.0, products + sum(factor_work(shape, layer) for layer in range(layers))
+    elif hidden >= FLOAT32_HIDDEN:
+        products += paired_operations(layers, heads, kv_heads, dim, hidden)
+    else:
+        of_pairs, products = 0.0, products + of_pairs
+    return {
+        "products of heads": of_pairs,
+        "float64 products": products,
+        # Keys reflected, queries turned by them and reflected, stored and folded; the stored queries by themselves.
+        "factorisations": layers * (14.0 * heads + 4 * kv_heads) * pair,
+        "small spectra": layers * heads * 71.0 * dim**3,
+        "eigenvalues": layers * 7.0 * hidden**3 / 3,
+        "entries": layers * PASSES_OF_HEADS * float(both * dim * hidden),
+    }
 
 
 def _attention_stats(checkpoint: Checkpoint, text: Calibration) -> Cost:

@@ -2,13 +2,23 @@
 
 import json
 import struct
+from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from analyses import head_grams
+from analyses.forward.calibration import load_calibration
 from analyses.forward.inputs import Settings
+from analyses.head_grams import all_pairs, folded_heads
+from analyses.numerics import spectra
 from analyses.run import hours
+from analyses.run.costs import costs
 from analyses.run.plan import plan
+from analyses.weights.checkpoint import open_checkpoint
 from checks.bench.checkpoints import SIZES, Size, write
 from checks.cli import main
 
@@ -90,14 +100,58 @@ def test_more_cores_never_take_longer_and_more_layers_always_do(tmp_path):
         assert hours.times(few, one)[name] < seconds
 
 
+def test_work_on_heads_is_of_the_kinds_that_are_done(tmp_path, monkeypatch):
+    """torch's operations are counted where it dispatches them, NumPy's where they are called."""
+    done: Counter[str] = Counter()
+
+    class Counted(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            name, x = function._overloadpacket.__name__, args[0]
+            if name in ("mm", "bmm"):
+                kind = "products of heads" if x.dtype == torch.float32 else "float64 products"
+                done[kind] += 2 * x.numel() * args[1].shape[-1] * (4 if x.is_complex() else 1)
+            elif name in ("geqrf", "linalg_qr"):
+                done["factorisations"] += 2 * x.numel() * min(x.shape[-2:])
+            elif name == "ormqr":
+                done["factorisations"] += 4 * args[2].numel() * x.shape[-1]
+            elif "eigh" in name:
+                done["small spectra"] += 9 * x.numel() * x.shape[-1]
+            elif "cholesky" in name:
+                done["eigenvalues"] += (2 if "inverse" in name else 1) * x.numel() * x.shape[-1] / 3
+            return function(*args, **(kwargs or {}))
+
+    def counted(module, name, kind, work):
+        original = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda x, **k: done.update({kind(x): work(x)}) or original(x, **k))
+
+    of_heads = lambda x: "products of heads" if x.dtype == torch.float32 else "float64 products"  # noqa: E731
+    for module in (spectra, all_pairs, folded_heads):  # one triangle
+        counted(module, "gram", of_heads, lambda x: x.numel() * x.shape[-2])
+    size = Size(layers=3, hidden=512, heads=4, kv_heads=2, head_dim=64, feed_forward=64)
+    wide = lambda x: "eigenvalues" if x.shape[-1] == size.hidden else "small spectra"  # noqa: E731
+    counted(np.linalg, "eigvalsh", wide, lambda x: 4 / 3 * x.size * x.shape[-1])
+    counted(np.linalg, "svd", lambda x: "small spectra", lambda x: 9 * x.size * x.shape[-1])
+    checkpoint = open_checkpoint(str(write(size, tmp_path / "model")))
+    with Counted():
+        head_grams.measure(checkpoint, seed=0, device="cpu")
+    expected = costs(checkpoint, load_calibration(None), dtype="float32")["head_grams"].work
+    for kind in expected.keys() - {"entries"}:  # leading terms of each: the next ones are smaller by heads or head_dim
+        assert done[kind] == pytest.approx(expected[kind], rel=ACCURACY), (kind, done, expected)
+
+
 # Processor seconds of `fathom measure --only NAME` on one core of two that nine others shared, by the dimensions:
 # measured when the rates were, and to be measured again with them.
 WIDER = replace(SIZES["0.6b"], hidden=2048, feed_forward=6144)  # as of 1.7B
+SMALL_HEADS = Size(layers=4, hidden=2048, heads=32, kv_heads=4, head_dim=64, feed_forward=5632)  # as of TinyLlama
+LARGE_HEADS = Size(layers=3, hidden=2304, heads=8, kv_heads=4, head_dim=256, feed_forward=9216)  # as of Gemma 2 2B
 MEASURED = [  # dimensions, layers, analysis, seconds
-    (SIZES["0.6b"], 6, "null_residual", 17.1),
-    (SIZES["0.6b"], 6, "head_grams", 14.5),
+    (SIZES["0.6b"], 6, "null_residual", 16.3),
+    (SIZES["0.6b"], 6, "head_grams", 12.5),
     (WIDER, 3, "null_residual", 27.8),
-    (WIDER, 3, "head_grams", 24.5),
+    (WIDER, 3, "head_grams", 18.7),
+    (SMALL_HEADS, 4, "null_residual", 34.2),
+    (SMALL_HEADS, 4, "head_grams", 18.8),
+    (LARGE_HEADS, 3, "head_grams", 22.6),
 ]
 
 

@@ -128,6 +128,8 @@ def test_operations_are_those_that_are_done(folder, monkeypatch):
     counted(all_pairs, "gram", lambda x: x.shape[-2] ** 2 * x.shape[-1])  # one triangle
     counted(spectra, "eigenvalues", lambda x: 4 / 3 * batch(x) * x.shape[-1] ** 3)
     counted(torch.linalg, "eigvalsh", lambda x: 4 / 3 * batch(x) * x.shape[-1] ** 3)
+    counted(torch, "geqrf", lambda x: 2 * batch(x) * max(x.shape[-2:]) * min(x.shape[-2:]) ** 2)
+    counted(torch, "ormqr", lambda x: 4 * batch(x) * x.shape[-2] * x.shape[-1] ** 2)  # as many columns at least
     counted(torch.linalg, "qr", lambda x: 4 * batch(x) * max(x.shape[-2:]) * min(x.shape[-2:]) ** 2)
     counted(folded_heads, "gram", lambda x: x.shape[-2] ** 2 * x.shape[-1])  # one triangle
     counted(folded_heads, "eigenvalues", lambda x: 4 / 3 * x.shape[-1] ** 3)
