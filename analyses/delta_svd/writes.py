@@ -2,7 +2,7 @@
 
 The write is δ = h_{ℓ+1} − h_ℓ over the tokens of a text, (token, hidden). Spectra and directions
 come from the Gram matrix of its smaller side, m, and the symmetric eigenvalue problem in float64: for
-energy shares that is as good as an SVD and faster. A layer takes three products of m²·n operations and
+energy shares that is as good as an SVD and faster. A layer takes two or three products of m²·n operations and
 four reductions of 4/3·m³, only the leading vectors are made, and beside h and δ one array of their size
 and two of m² are held. The leading direction of δ as it stands is
 mostly the mean write; and one massive token or one outlier feature can carry it alone. So the
@@ -92,17 +92,20 @@ def layer_write(
     out = by_dim.argsort(descending=True, stable=True)[: max(1, int(OUTLIER_SHARE * hidden))]
     kept = torch.ones(hidden, dtype=torch.bool, device=delta.device)
     kept[out] = False
-    small_gram = smaller_gram(delta) if forms & {"plain", "without_outliers"} else None
-    plain, directions = modes(small_gram, delta, SPAN) if "plain" in forms else (None, delta.new_zeros(SPAN, hidden))
-    rest = unit = None
-    if "without_outliers" in forms:
-        rest = _energies(small_gram[kept][:, kept] if tokens >= hidden else gram(delta[:, kept]))
-    del small_gram
     mean = delta.mean(0)
-    centred_energies, centred_directions = principal(torch.sub(delta, mean, out=varied), SPAN)
+    small_gram = smaller_gram(torch.sub(delta, mean, out=varied))
+    centred_energies, centred_directions = modes(small_gram, varied, SPAN)
     # The mean of identical rows is rounded, which must not pass for a write that varies.
     varies = float(centred_energies.sum()) > (EPS * tokens) ** 2 * total
     centred_without = left_out(varied, centred_directions, groups, centred=True) if groups and varies else None
+    plain, directions, rest, unit = None, delta.new_zeros(SPAN, hidden), None, None
+    if forms & {"plain", "without_outliers"}:
+        small_gram = small_gram.addr_(mean, mean, alpha=tokens) if tokens >= hidden else smaller_gram(delta)
+    if "plain" in forms:
+        plain, directions = modes(small_gram, delta, SPAN)
+    if "without_outliers" in forms:
+        rest = _energies(small_gram[kept][:, kept] if tokens >= hidden else gram(delta[:, kept]))
+    del small_gram
     if groups and "plain" in forms:
         without["top1_frac"] = left_out(delta, directions, groups, centred=False).top1
     if "unit_rows" in forms:

@@ -10,8 +10,9 @@ every record: numbers on different text are different numbers.
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from analyses.errors import InputError
 
@@ -35,6 +36,7 @@ class Calibration:
     stream: bool  # a user's files: each cut into sequences of STREAM_TOKENS
     ids: tuple[tuple[int, ...], ...] = ()  # sequences of token ids, in place of texts
     tokens: int = 0  # sequences are read until so many tokens have one before them; 0: each text's first sequence
+    read: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)  # as models' tokens
 
     @property
     def digest(self) -> str:

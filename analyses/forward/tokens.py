@@ -30,11 +30,18 @@ class Sequences:
 
 
 def sequences(checkpoint: Checkpoint, calibration: Calibration, trust_remote_code: bool) -> Sequences:
-    """The text in sequences that the model has positions for.
+    """The text in sequences that the model has positions for; a twin, with its model's tokenizer, is given the same.
 
     Raises NoTokenizer if texts are to be read and the folder has none; InputError if it is damaged or makes nothing of
     a text.
     """
+    asked = (checkpoint.folder, _longest(checkpoint), trust_remote_code)
+    if not checkpoint.altered or asked not in calibration.read:
+        calibration.read[asked] = _sequences(checkpoint, calibration, trust_remote_code)
+    return calibration.read[asked]
+
+
+def _sequences(checkpoint: Checkpoint, calibration: Calibration, trust_remote_code: bool) -> Sequences:
     tokenizer = None if calibration.ids else load_tokenizer(checkpoint, trust_remote_code)
     limit = _longest(checkpoint)
     if calibration.stream or calibration.ids:

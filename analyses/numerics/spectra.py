@@ -14,6 +14,7 @@ import torch
 from scipy.linalg import eigh_tridiagonal, eigvalsh_tridiagonal, lapack
 
 EPS = torch.finfo(torch.float64).eps
+SMALL = 160  # side; measured: 16 vectors at 128, 1.2 ms of a full decomposition against 1.4; at 192, 2.6 against 2.5
 
 
 def signed_permutation(size: int, seeds: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -139,15 +140,19 @@ def leading_modes(symmetric: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.
     """All eigenvalues of a (side, side) symmetric matrix, ascending, and the eigenvectors of the k largest.
 
     One reduction to tridiagonal form (4/3·side³ operations) serves both, and only k vectors are carried back through it
-    (4·k·side²), where a full decomposition makes all of them: at side 1,024 a third of the time.
+    (4·k·side²), where a full decomposition makes all of them: at side 1,024 a third of the time. Up to SMALL that is
+    the faster way.
 
     Returns
     -------
     (side,) and (side, k), the last column belonging to the largest; k is at most the side.
     """
     side = len(symmetric)
-    if symmetric.device.type != "cpu" or side < 3:
+    if symmetric.device.type != "cpu":
         values, vectors = torch.linalg.eigh(symmetric)
+        return values, vectors[:, side - k :]
+    if side <= SMALL:
+        values, vectors = map(torch.from_numpy, np.linalg.eigh(symmetric.numpy()))
         return values, vectors[:, side - k :]
     array = np.array(symmetric.numpy(), order="F")
     reflectors, diagonal, beside, tau, _ = lapack.dsytrd(array, lower=1, lwork=64 * side, overwrite_a=1)

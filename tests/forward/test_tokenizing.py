@@ -12,6 +12,7 @@ from analyses.forward.calibration import Calibration, load_calibration
 from analyses.forward.tokens import sequences
 from analyses.run.plan import plan
 from analyses.weights.checkpoint import open_checkpoint
+from checks.twins.twins import SHUFFLED
 from tests.tiny import tiny_checkpoint
 
 RUNAWAY = "(a+a+)+b"  # tries every way to cut a row of a's, twice as many with each a more
@@ -130,3 +131,17 @@ def test_a_text_far_larger_than_any_claim_needs_is_one_line(tmp_path, files):
     given = tmp_path if files > 1 else tmp_path / "0.txt"
     with pytest.raises(InputError, match=r"21 MB of text.* expected at most 20 MB: give a part of it"):
         load_calibration(given)
+
+
+def test_a_model_reads_a_text_anew_and_its_twins_are_given_what_it_read(model, monkeypatch):
+    loaded, original = [], tokens.load_tokenizer
+    monkeypatch.setattr(tokens, "load_tokenizer", lambda *given: loaded.append(1) or original(*given))
+    checkpoint, words = open_checkpoint(str(model)), text("some words")
+    alone = sequences(SHUFFLED.apply(checkpoint, 0), text("some words"), False)  # a twin by itself reads, too
+    read = sequences(checkpoint, words, False)
+    assert len(loaded) == 2 and alone == read == sequences(checkpoint, words, False)
+    assert len(loaded) == 3
+    for seed in range(2):
+        assert sequences(SHUFFLED.apply(checkpoint, seed), words, False) == read
+    assert len(loaded) == 3
+    assert sequences(SHUFFLED.apply(checkpoint, 0), text("others"), False) != read

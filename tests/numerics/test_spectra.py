@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from analyses import head_grams
 from analyses.head_grams import all_pairs
 from analyses.null_residual import matching
-from analyses.numerics import lanczos
+from analyses.numerics import lanczos, spectra
 from analyses.numerics.spectra import (
     EPS,
     Householder,
@@ -282,13 +282,16 @@ def test_product_singular_values_are_those_of_the_product(factors):
     torch.testing.assert_close(ours[:n], dense[:n], rtol=0, atol=atol)
 
 
-@given(st.integers(1, 12), st.integers(1, 12), seeds, st.booleans())
-def test_leading_modes_are_those_of_the_full_decomposition(side, rank, seed, repeated):
+@given(st.integers(1, 12), st.integers(1, 12), seeds, st.booleans(), st.sampled_from([2, spectra.SMALL]))
+def test_leading_modes_are_those_of_the_full_decomposition(side, rank, seed, repeated, small):
+    """`small` : up to which side they are taken from it; of a larger matrix no more vectors are made than asked for."""
     rows = torch.randn(side, rank, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     if repeated:
         rows = rows.sign()  # eigenvalues that coincide
     symmetric, k = gram(rows), min(side, 3)
-    values, vectors = leading_modes(symmetric, k)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spectra, "SMALL", small)
+        values, vectors = leading_modes(symmetric, k)
     scale = float(symmetric.norm()) or 1.0
     atol = 64 * side * EPS * scale  # backward error of the reduction and of the tridiagonal solver
     torch.testing.assert_close(values, torch.linalg.eigvalsh(symmetric), rtol=0, atol=atol)
@@ -296,7 +299,7 @@ def test_leading_modes_are_those_of_the_full_decomposition(side, rank, seed, rep
     torch.testing.assert_close(vectors.mT @ vectors, torch.eye(k, dtype=torch.float64), rtol=0, atol=64 * side * EPS)
 
 
-@pytest.mark.parametrize("side", [1, 2, 3, 9])
+@pytest.mark.parametrize("side", [1, 2, 3, 9, spectra.SMALL + 1])
 def test_leading_modes_of_nothing_are_zero_with_orthonormal_vectors(side):
     values, vectors = leading_modes(torch.zeros(side, side, dtype=torch.float64), 1)
     assert (values == 0).all() and float(vectors.norm()) == pytest.approx(1)
