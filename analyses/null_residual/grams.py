@@ -61,9 +61,9 @@ class LayerGrams:
 
 def unmeasured(checkpoint: Checkpoint) -> dict[str, str]:
     """Names in GRAMS and SCALES that this checkpoint has not → why."""
-    found = {}
+    found, here = {}, set(checkpoint.families)
     for name, families in MADE_OF.items():
-        if lacking := [family for family in families if family not in checkpoint.families]:
+        if lacking := [family for family in families if family not in here]:
             found[name] = f"{lacking[0]}: {checkpoint.absent[lacking[0]]}"
         elif name in SCALES and checkpoint.architecture.post_norm:
             found[name] = "the stream carries the gain of the norm that made it, whose size is free"
