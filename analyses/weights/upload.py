@@ -37,8 +37,6 @@ class Upload:
 
     def __call__(self, name: str, stored: torch.Tensor, device: str) -> torch.Tensor:
         """The tensor on a device; raises InputError naming it where there is no memory for it."""
-        if device == "cpu":
-            return stored.to(device)
         with out_of_memory(f"tensor {name}", "--layers FIRST:END, --families NAME or --device cpu"):
             if torch.device(device).type != "cuda":
                 return stored.to(device)
