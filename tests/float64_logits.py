@@ -1,5 +1,6 @@
 """Logits of the library's own model classes to full float64: their norms, softmaxes and routers compute in float32."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -34,10 +35,22 @@ def float64_model(folder: Path, checkpoint: Checkpoint | None = None) -> transfo
 @torch.no_grad()
 def logits(model: transformers.PreTrainedModel, checkpoint: Checkpoint | None = None) -> torch.Tensor:
     """(sequence, token, vocabulary) on TOKENS, of the model or of a twin of its checkpoint."""
-    if checkpoint is not None:
-        model = float64_model(checkpoint.folder, checkpoint)
+    given = {} if checkpoint is None else {name: checkpoint.tensor(name).double() for name in checkpoint.files}
+    if not takes(model, given):
+        model, given = float64_model(checkpoint.folder, checkpoint), {}
     with NeverNarrowed():
-        return model(input_ids=TOKENS).logits
+        return torch.func.functional_call(model, given, kwargs={"input_ids": TOKENS}).logits
+
+
+def takes(model: transformers.PreTrainedModel, given: Mapping[str, torch.Tensor]) -> bool:
+    """Whether these are all parameters of a model under its own names, none of them twice: then it need not be built."""
+    own = dict(model.named_parameters(remove_duplicate=False))
+    if not given:
+        return True
+    if not all(name in own and own[name].shape == tensor.shape for name, tensor in given.items()):
+        return False
+    named = [id(own[name]) for name in given]
+    return len(set(named)) == len(named) and {*named} == {id(each) for each in own.values()}
 
 
 def moved(after: torch.Tensor, before: torch.Tensor) -> float:
