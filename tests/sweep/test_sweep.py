@@ -1,4 +1,4 @@
-"""Twelve checkpoints, two workers, and what is left when processes are killed: real ones, by their number.
+"""Eight checkpoints, two workers, and what is left when processes are killed: real ones, by their number.
 
 The order of events differs from run to run on purpose: whatever it was, the bytes must be the same.
 """
@@ -22,7 +22,7 @@ from checks.sweep import failures, lease, plan
 from tests.tiny import tiny_checkpoint
 
 ROOT = Path(__file__).parents[2]
-STEPS = tuple(range(0, 1200, 100))
+STEPS = tuple(range(0, 800, 100))
 SLOW = 240  # seconds after which a sweep of seconds has got stuck
 
 dask = pytest.mark.skipif(not importlib.util.find_spec("distributed"), reason="no Dask (make engines)")
@@ -42,7 +42,7 @@ def has_slurm() -> bool:
 
 @pytest.fixture(scope="module")
 def series(tmp_path_factory) -> Path:
-    """A training series: twelve checkpoints of one small model."""
+    """A training series: eight checkpoints of one small model."""
     folder = tmp_path_factory.mktemp("series")
     for k, step in enumerate(STEPS):
         tiny_checkpoint(folder / f"step{step}", layers=3, seed=k, tokenizer=False)
@@ -128,17 +128,21 @@ def undisturbed(series, tmp_path_factory) -> dict[str, bytes]:
     return results(out)
 
 
-def test_a_sweep_leaves_the_bytes_of_single_runs(series, undisturbed, tmp_path):
-    one = series / "step300"
-    words = ["measure", one, "--only", "null_residual,head_grams", "--device", "cpu", "--out", tmp_path, "--quiet"]
+def single_run(model: Path, out: Path) -> dict[str, bytes]:
+    """The bytes of the records of a run without a sweep."""
+    words = ["measure", model, "--only", "null_residual,head_grams", "--device", "cpu", "--out", out, "--quiet"]
     before = torch.get_num_threads()
     torch.set_num_threads(1)  # as each worker's, and part of the key
     try:
         assert cli.main([str(word) for word in words]) == 0
     finally:
         torch.set_num_threads(before)
-    for name in ("null_residual.json", "head_grams.json", "head_grams.safetensors"):
-        assert (tmp_path / "step300" / name).read_bytes() == undisturbed[f"step300/{name}"]
+    names = ("null_residual.json", "head_grams.json", "head_grams.safetensors")
+    return {f"{model.name}/{name}": (out / model.name / name).read_bytes() for name in names}
+
+
+def test_a_sweep_leaves_the_bytes_of_single_runs(series, undisturbed, tmp_path):
+    assert single_run(series / "step300", tmp_path).items() <= undisturbed.items()
 
 
 def test_killed_workers_and_a_killed_driver_change_no_byte(series, undisturbed, tmp_path):
@@ -182,19 +186,23 @@ sys.meta_path.insert(0, Smaller())
 """
 
 
-def test_a_checkpoint_in_shards_whose_workers_and_driver_are_killed_leaves_the_bytes_of_one_run(tmp_path):
+def test_a_checkpoint_in_shards_whose_workers_and_driver_are_killed_leaves_the_bytes_of_one_run(
+    tmp_path, monkeypatch
+):
     # Every process that starts here takes the smallest limits of a shard, as if the checkpoint were large.
     (tmp_path / "path").mkdir()
     (tmp_path / "path" / "sitecustomize.py").write_text(AS_IF_LARGE)
     tiny_checkpoint(tmp_path / "step0", layers=4, tokenizer=False)
     paths = f"{tmp_path / 'path'}{os.pathsep}{ROOT}"
-    out, alone = tmp_path / "out", tmp_path / "alone"
+    out = tmp_path / "out"
     assert disturb(tmp_path, out, "--split", steps="step0", PYTHONPATH=paths) == 0
     killed = {failure.element.split(".")[1] for failure in failures.read(out / plan.STATE / "failures")}
     assert killed & {"null_residual", "head_grams"}, "a shard's worker was killed"
-    assert finish(start(tmp_path, alone, steps="step0", PYTHONPATH=paths), alone) == 0
-    assert len(plan.read(out).elements) == 8 and len(plan.read(alone).elements) == 1
-    assert results(out) == results(alone) and len(results(out)) >= 4
+    assert len(plan.read(out).elements) == 8
+    monkeypatch.setattr("analyses.null_residual.shards.SHARD_BYTES", 1)
+    monkeypatch.setattr("analyses.head_grams.shards.MATCH_WORK", 0)
+    monkeypatch.setattr("analyses.head_grams.shards.SHARD_WORK", 1)
+    assert single_run(tmp_path / "step0", tmp_path / "alone").items() <= results(out).items()
 
 
 @dask
@@ -213,7 +221,7 @@ def cluster(tmp_path):
     common = ["--scheduler-file", str(file), "--no-dashboard"]
     words = [
         [*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", *common],
-        [*dask, "worker", "--nworkers", "2", "--nthreads", "1", "--local-directory", str(tmp_path / "dask"), *common],
+        [*dask, "worker", "--nworkers", "1", "--nthreads", "1", "--local-directory", str(tmp_path / "dask"), *common],
     ]
     there = os.environ | {"PYTHONPATH": str(ROOT)}
     processes = [subprocess.Popen(each, env=there, stdout=log, stderr=log, start_new_session=True) for each in words]
