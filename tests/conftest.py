@@ -4,11 +4,18 @@ import functools
 import importlib.metadata
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis
 import pytest
-import torch
+
+# One numeric thread for a worker and for what it starts: on arrays this small more only wait for each other, busily.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import torch  # noqa: E402
+from filelock import FileLock  # noqa: E402
 
 hypothesis.settings.register_profile("dev", deadline=None, max_examples=30)
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=30, derandomize=True)
@@ -65,14 +72,33 @@ def generator() -> torch.Generator:
 
 
 @pytest.fixture(scope="session")
-def measured_result(tmp_path_factory) -> Path:
+def made_once(tmp_path_factory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """(name, what fills a folder) → the folder, filled by the first worker that asks for it and read by all."""
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        folder, filled = root / f"once-{name}", root / f"once-{name}.filled"
+        with FileLock(root / f"once-{name}.lock"):
+            if not filled.exists():
+                folder.mkdir()
+                make(folder)
+                filled.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def measured_result(made_once) -> Path:
     """The folder of a tiny Llama of four layers, measured by every analysis, judged and rendered once for all tests."""
     from checks.cli import main
     from tests.few_draws import few_draws
     from tests.tiny import tiny_checkpoint
 
-    root = tmp_path_factory.mktemp("measured")
-    model = tiny_checkpoint(root / "model", layers=4)
-    with few_draws():
-        assert main(["run", str(model), "--out", str(root / "out"), "--quiet"]) in (0, 1)
-    return root / "out" / "model"
+    def make(root: Path) -> None:
+        model = tiny_checkpoint(root / "model", layers=4)
+        with few_draws():
+            assert main(["run", str(model), "--out", str(root / "out"), "--quiet"]) in (0, 1)
+
+    return made_once("measured", make) / "out" / "model"

@@ -31,9 +31,9 @@ def browser(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def site(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def site(browser: Any, made_once: Callable[..., Path]) -> Path:
     """The folder of pages; made only where there is a browser to show it."""
-    return build(tmp_path_factory.mktemp("site") / "build")
+    return made_once("site", lambda folder: build(folder / "build")) / "build"
 
 
 @pytest.fixture
