@@ -133,7 +133,7 @@ ROWS = 34  # the same for neurons and heads, read twice in float32, scaled and m
 PASSES_OF_HEADS = 60  # over each entry of queries and keys, as they are read, upcast, scaled, turned; as measured
 BY_KEYS = ("k.read", "ov.read")  # Grams of one row for all heads that share a key or value head
 KEPT = 32 << 20  # bytes of an array up to which the C library keeps what is freed for the next one
-ANEW = 29  # float32 arrays as large as a matrix beyond that, in all that is done with it; as measured by page faults
+ANEW = 16  # float32 arrays as large as a matrix beyond that, in all that is done with it; as measured by page faults
 LIKENESS = 4  # the same for cosines and residuals
 
 

@@ -147,11 +147,13 @@ LARGE_HEADS = Size(layers=3, hidden=2304, heads=8, kv_heads=4, head_dim=256, fee
 MEASURED = [  # dimensions, layers, analysis, seconds
     (SIZES["0.6b"], 6, "null_residual", 16.3),
     (SIZES["0.6b"], 6, "head_grams", 12.5),
+    (SIZES["0.6b"], 12, "null_residual", 26.4),
     (SIZES["0.6b"], 12, "head_grams", 22.5),
     (WIDER, 3, "null_residual", 24.1),
     (WIDER, 3, "head_grams", 18.7),
-    (SMALL_HEADS, 4, "null_residual", 34.2),
+    (SMALL_HEADS, 4, "null_residual", 30.3),
     (SMALL_HEADS, 4, "head_grams", 18.8),
+    (LARGE_HEADS, 3, "null_residual", 35.3),
     (LARGE_HEADS, 3, "head_grams", 22.6),
 ]
 
