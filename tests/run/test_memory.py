@@ -32,6 +32,7 @@ import json, sys
 from dataclasses import replace
 from pathlib import Path
 import analyses.head_grams.all_pairs as products
+import analyses.head_grams.head_ranks as ranks
 from analyses.weights.checkpoint import open_checkpoint
 from analyses.null_residual.matching import matched_cosines
 from analyses.forward.inputs import Passes, Settings
@@ -49,8 +50,8 @@ def peak(call, few=None):
     return status("VmHWM") - before
 
 folder, limit = sys.argv[1], int(sys.argv[2])
-assert products.SLAB_BYTES > limit and products.TILE_BYTES > limit
-products.SLAB_BYTES = products.TILE_BYTES = limit
+assert min(products.SLAB_BYTES, products.TILE_BYTES, ranks.LOT_BYTES) > limit
+products.SLAB_BYTES = products.TILE_BYTES = ranks.LOT_BYTES = limit
 checkpoint = open_checkpoint(folder)
 two = checkpoint.restricted(layers=range(2))
 passes, settings = Passes(skipped="no text"), Settings(device="cpu")
