@@ -31,10 +31,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:
     """Measure every model; one that cannot be measured does not keep the others from it."""
+    import torch
+
     from analyses import registry
     from analyses.forward.inputs import Settings
     from analyses.records import read_json, write_json
-    from analyses.run.measure import measure, slug
+    from analyses.run.measure import measure_checkpoint, slug
+    from analyses.weights.checkpoint import open_checkpoint
+    from checks.machine import threads
     from checks.machine.manifest import manifest
     from checks.machine.progress import bars
     from checks.own.registered import register, registered, with_claims
@@ -58,41 +62,44 @@ def measure_all(arguments: argparse.Namespace) -> tuple[list[Path], int]:
         trust_remote_code=arguments.trust_remote_code,
     )
     stated = read_claims(arguments.claims) if arguments.claims else None
-    folders, code = [], options.OK
+    folders, code, usual = [], options.OK, torch.get_num_threads()
     sources = {model: source_of(model) for model in arguments.models}
     _require_distinct(sources, arguments.stack)
-    for model, source in sources.items():
-        undo = register(arguments.out / slug(source, arguments.stack), stated) if stated else None
-        try:
-            measured = measure(
-                source,
-                arguments.out,
-                read_in_its_language(settings, source),
-                say=options.say(arguments),
-                bar=bars(sys.stderr, quiet=arguments.quiet),
-                debug=arguments.debug,
-            )
-        except Exception as error:  # the others are still measured
-            if undo:
-                undo()
-            if arguments.debug or len(arguments.models) == 1:
-                raise
-            print(f"fathom: {options.told(model, error)}", file=sys.stderr)
-            code = options.ERROR
-            continue
-        wanted = arguments.controls or ("all" if source == str(REFERENCE) else "none")
-        if failure := control(measured, wanted, arguments):
-            print(f"fathom: {measured.checkpoint.name}: controls failed: {failure}", file=sys.stderr)
-            code = options.ERROR
-        path, own = measured.folder / "manifest.json", registered(measured.folder)
-        if measured.renewed or not path.exists():
-            write_json(path, manifest(measured) | with_claims(own))
-        elif own and read_json(path).get("claims") != with_claims(own)["claims"]:
-            write_json(path, read_json(path) | with_claims(own))
-        folders.append(measured.folder)
-        for name, failure in measured.failures.items():
-            print(f"fathom: {measured.checkpoint.name}: {name} failed: {failure}", file=sys.stderr)
-            code = options.ERROR
+    with threads.threads(usual):
+        for model, source in sources.items():
+            undo = register(arguments.out / slug(source, arguments.stack), stated) if stated else None
+            try:
+                checkpoint = open_checkpoint(source, stack=arguments.stack)
+                torch.set_num_threads(threads.for_stream(checkpoint.shape.hidden, usual))
+                measured = measure_checkpoint(
+                    checkpoint,
+                    arguments.out / slug(source, arguments.stack),
+                    read_in_its_language(settings, source),
+                    say=options.say(arguments),
+                    bar=bars(sys.stderr, quiet=arguments.quiet),
+                    debug=arguments.debug,
+                )
+            except Exception as error:  # the others are still measured
+                if undo:
+                    undo()
+                if arguments.debug or len(arguments.models) == 1:
+                    raise
+                print(f"fathom: {options.told(model, error)}", file=sys.stderr)
+                code = options.ERROR
+                continue
+            wanted = arguments.controls or ("all" if source == str(REFERENCE) else "none")
+            if failure := control(measured, wanted, arguments):
+                print(f"fathom: {measured.checkpoint.name}: controls failed: {failure}", file=sys.stderr)
+                code = options.ERROR
+            path, own = measured.folder / "manifest.json", registered(measured.folder)
+            if measured.renewed or not path.exists():
+                write_json(path, manifest(measured) | with_claims(own))
+            elif own and read_json(path).get("claims") != with_claims(own)["claims"]:
+                write_json(path, read_json(path) | with_claims(own))
+            folders.append(measured.folder)
+            for name, failure in measured.failures.items():
+                print(f"fathom: {measured.checkpoint.name}: {name} failed: {failure}", file=sys.stderr)
+                code = options.ERROR
     return folders, code
 
 
