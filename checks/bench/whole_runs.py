@@ -1,9 +1,8 @@
 """Whole runs beside scripts of the published arithmetic: processor time and peak memory, start-up included."""
 
-import os
+import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from analyses.errors import InputError
 
 FATHOM = (sys.executable, "-m", "checks.cli", "measure")
 SCRIPT = (sys.executable, "-m", "checks.bench.published")
-PER_MB = 1024**2 if sys.platform == "darwin" else 1024  # units of a process's largest memory, as the system counts it
+SPENT = (sys.executable, "-m", "checks.bench.spent")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,19 +59,11 @@ def whole_runs(folder: Path, workspace: Path, *, device: str = "cpu", say: Calla
 
 def _spent(command: Sequence[str]) -> dict[str, float]:
     """Seconds of all processors and of the clock, and MB, that a command and its children take."""
-    start = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        error = process.stderr.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        last = (error.strip().splitlines() or ["no output"])[-1]
-        raise InputError(f"bench: {' '.join(command[2:5])} failed: {last}")
-    return {
-        "processor": usage.ru_utime + usage.ru_stime,
-        "seconds": time.perf_counter() - start,
-        "peak_mb": usage.ru_maxrss / PER_MB,
-    }
+    ran = subprocess.run((*SPENT, *command), stdout=subprocess.PIPE, text=True, check=True)
+    found = json.loads(ran.stdout)
+    if "failed" in found:
+        raise InputError(f"bench: {' '.join(command[2:5])} failed: {found['failed']}")
+    return found
 
 
 HEADINGS = ("run", "CPU s", "script's", "×", "aim", "peak MB", "script's", "×", "aim")

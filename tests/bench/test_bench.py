@@ -1,6 +1,7 @@
 """The bench: its table has its rows, its ratios are what they say, and it refuses what does not fit."""
 
 import json
+import sys
 
 import pytest
 
@@ -108,6 +109,11 @@ def test_the_published_scripts_have_the_statistics_that_are_kept_as_published(fo
     script, (ours, _) = published.head_grams(folder), head_grams.measure(checkpoint, seed=0, device="cpu")
     assert script["gram"] == pytest.approx(ours.gram, rel=1e-9, abs=1e-9)
     assert script["fro_sq"] == pytest.approx(ours.fro_sq_published.ravel(), rel=1e-9)
+
+
+def test_the_memory_of_a_command_is_its_own_and_not_what_the_process_that_started_it_had():
+    held = bytearray(b"x") * (400 << 20)
+    assert whole_runs._spent((sys.executable, "-c", "pass"))["peak_mb"] < len(held) / 2**20 / 4
 
 
 def test_whole_runs_are_held_against_their_scripts_with_start_up(folder, tmp_path, monkeypatch):
