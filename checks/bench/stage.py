@@ -1,10 +1,11 @@
 """A stage of the bench: something timed, and what must be done for it."""
 
 import resource
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from checks.bench.spent import PER_MB
 
 TURNS = 3
 STATUS = Path("/proc/self/status")
@@ -27,7 +28,7 @@ def peak() -> float:
     """Largest resident memory of this process, in MB."""
     if STATUS.exists():  # getrusage counts what a parent held before this program began
         return _status("VmHWM")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / PER_MB
 
 
 def peak_from_here() -> float:
